@@ -1,0 +1,57 @@
+package broker
+
+import (
+	"encoding/hex"
+	"fmt"
+)
+
+// ID is a strand's id, a UUID. Its first 32 bits decide the partition, its first byte is the bucket.
+type ID [16]byte
+
+// Token is the random proof of one lease, a UUID. It is compared for equality and never computed with.
+type Token [16]byte
+
+// String is the lower-case text form with dashes.
+func (id ID) String() string { return uuidText(id) }
+
+// String is the lower-case text form with dashes.
+func (t Token) String() string { return uuidText(t) }
+
+// ParseID reads the 36-character text form.
+func ParseID(s string) (ID, error) {
+	b, err := parseUUID(s)
+	return ID(b), err
+}
+
+// ParseToken reads the 36-character text form.
+func ParseToken(s string) (Token, error) {
+	b, err := parseUUID(s)
+	return Token(b), err
+}
+
+func uuidText(b [16]byte) string {
+	var t [36]byte
+	hex.Encode(t[0:8], b[0:4])
+	hex.Encode(t[9:13], b[4:6])
+	hex.Encode(t[14:18], b[6:8])
+	hex.Encode(t[19:23], b[8:10])
+	hex.Encode(t[24:36], b[10:16])
+	t[8], t[13], t[18], t[23] = '-', '-', '-', '-'
+	return string(t[:])
+}
+
+func parseUUID(s string) (b [16]byte, err error) {
+	if len(s) != 36 || s[8] != '-' || s[13] != '-' || s[18] != '-' || s[23] != '-' {
+		return b, fmt.Errorf("%.40q is not a UUID such as 6ba7b810-9dad-41d1-80b4-00c04fd430c8", s)
+	}
+	var digits [32]byte
+	n := copy(digits[:], s[0:8])
+	n += copy(digits[n:], s[9:13])
+	n += copy(digits[n:], s[14:18])
+	n += copy(digits[n:], s[19:23])
+	copy(digits[n:], s[24:36])
+	if _, err := hex.Decode(b[:], digits[:]); err != nil {
+		return b, fmt.Errorf("%.40q is not a UUID: %w", s, err)
+	}
+	return b, nil
+}

@@ -1,0 +1,204 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// A Store keeps strands. broker/postgres is the real one, broker/brokertest has one in memory; the suite in
+// broker/brokertest holds for both.
+//
+// The loop calls Scan, Lease and the writing methods (Commit, Renew) each from a goroutine of its own, one call of
+// each kind at a time, so an implementation needs one connection for each and never deadlocks with itself: Commit and
+// Renew are never in flight together.
+//
+// An error means that the outcome is unknown: the change may or may not have been made. Every method may then be
+// called again with the same arguments.
+type Store interface {
+	// Scan finds due strands in the order in which they should start. It locks and leases nothing.
+	Scan(ctx context.Context, req ScanRequest) (ScanResult, error)
+	// Lease takes the given strands for ttl, each under its token, and returns those it got, in no particular order.
+	// A strand that is not due, leased, cancelled, gone or locked by somebody's transaction is left out without waiting.
+	Lease(ctx context.Context, pairs []Pair, ttl time.Duration) ([]Strand, error)
+	// Renew extends leases whose token is still current, run out or not, and returns them. The rest are lost.
+	Renew(ctx context.Context, pairs []Pair, ttl time.Duration) ([]Kept, error)
+	// Commit applies reports in one transaction, each fenced by its token, and answers one verdict for each, in order.
+	// A report with a data error is answered Invalid and does not harm its neighbours.
+	Commit(ctx context.Context, reports []Report) ([]Verdict, error)
+	// Insert adds strands in one transaction, all or none, and returns their ids in order. An insert whose ID exists
+	// already changes nothing and returns that id. A bad insert gives an *InsertError.
+	Insert(ctx context.Context, inserts []Insert) ([]ID, error)
+	// Announce makes this broker known (or refreshes it) until it is silent for ttl: where it runs, which kinds its
+	// workers serve, and whether it is busy. While every live broker is busy, inserters send no notification.
+	Announce(ctx context.Context, a Announcement, ttl time.Duration) error
+	// Leave withdraws the announcement.
+	Leave(ctx context.Context, broker ID) error
+}
+
+// ErrAway marks an error of a Store that cannot be reached now; everything else it returns is a fault to report.
+var ErrAway = errors.New("database away")
+
+// A Channel brings hints that a strand may be due. Nothing depends on one arriving.
+type Channel interface {
+	// Run listens until ctx ends, through reconnects. It calls notify for each hint, and once after each (re)connect,
+	// since hints may have been missed. notify must not block.
+	Run(ctx context.Context, notify func(Hint)) error
+}
+
+// Hint says that something may be due.
+type Hint struct {
+	Connected bool // the channel has just (re)connected; scan everything
+}
+
+// Slice is a half-open range of the 2^32 space of the first 32 bits of ids. The zero value is the whole space.
+type Slice struct {
+	Lo, Hi uint64 // Hi at most 1<<32; Hi = 0 means 1<<32
+}
+
+// ScanRequest asks for due strands.
+type ScanRequest struct {
+	Kinds  []string // only these, sorted; never empty
+	Slice  Slice
+	Limit  int  // at least 1
+	Bottom bool // look at everything that is due; else go on behind what earlier scans returned
+}
+
+// ScanResult answers a scan.
+type ScanResult struct {
+	Candidates []Candidate
+	More       bool          // the limit was reached: there may be more due right now
+	NextDue    time.Duration // when the next strand of these kinds becomes due, as far as known; 0 = not known
+	Settled    bool          // every transaction that may have seen an older announcement of this broker is over
+}
+
+// Candidate is a due strand that nobody has promised to anybody.
+type Candidate struct {
+	ID    ID
+	Kind  string
+	Alone bool // run it alone in a worker: it was held at two deaths of workers, or at five losses of hosts
+}
+
+// Pair is a strand and the token that it is, or shall be, leased under.
+type Pair struct {
+	ID    ID
+	Token Token
+}
+
+// Strand is a leased strand.
+type Strand struct {
+	ID       ID
+	Token    Token
+	Kind     string
+	Label    string
+	Args     []byte // JSON, as inserted
+	Stack    []byte // JSON array of frames; nil until a run has stored one
+	Tenant   string
+	Queue    string
+	Priority int
+	Try      int // failures so far; 0 on the first run
+	MaxTries int
+	Crashes  int // deaths of workers that held it since its last progress
+	Created  time.Time
+	Tags     []string
+	Metadata []byte // JSON object; nil = none
+}
+
+// Kept is a renewed lease.
+type Kept struct {
+	Pair
+	Cancel bool // somebody has asked to cancel it
+}
+
+// Act says what a report does to its strand.
+type Act uint8
+
+// The acts. Exit, Nap, Hop, Fail, Cancel, Release and Save come from workers; Yield and Crash from the broker itself.
+const (
+	Exit    Act = iota + 1 // finish it as done, with Value
+	Nap                    // due again after Delay, same label; crashes, rescues and try start anew
+	Hop                    // as Nap, at Label, of Kind if set
+	Fail                   // Failure is recorded, try rises; due again after Delay or the back-off; dead when tries run out or Final
+	Cancel                 // finish it as cancelled
+	Release                // due again after Delay; nothing else changes
+	Save                   // store Stack; the lease goes on
+	Yield                  // as Release, but the token dies with it: a later result of the worker is stale
+	Crash                  // its worker died: Failure is recorded, crashes rises, back-off; dead at the third; the token dies
+)
+
+// Report is what a run ended in.
+type Report struct {
+	Pair
+	Seq     uint64 // rises per token; ignored for Yield and Crash
+	Act     Act
+	Delay   time.Duration // Nap, Hop, Release, Yield; Fail: negative means the default back-off
+	Label   string        // Hop
+	Kind    string        // Hop to another kind; "" = the same
+	Value   []byte        // Exit: JSON; nil = null
+	Stack   []byte        // Nap, Hop, Fail, Save: JSON array of frames; nil = unchanged
+	Failure *Failure      // Fail, Cancel, Crash
+	Final   bool          // Fail: do not retry
+	Guilty  bool          // Crash: it was alone in its worker, so the death is its own failure: try rises too
+	Inserts []Insert
+}
+
+// Failure is the record of a failed run.
+type Failure struct {
+	Class   string
+	Message string
+	Trace   string
+	Worker  string // who ran it, such as host:pid
+	Exit    string // Crash: how the process ended, such as "signal: killed" or "exit status 3"
+	Stderr  string // Crash: its last lines
+}
+
+// Insert is a strand to be made.
+type Insert struct {
+	ID    ID // the zero ID: the store draws one
+	Kind  string
+	Args  []byte // JSON
+	Opts  []byte // JSON object as respirate.insert takes it; nil = none
+	Child bool   // its parent is the strand whose report carries it
+}
+
+// InsertError says which of several inserts was refused, and why.
+type InsertError struct {
+	Index int
+	Field string // "kind", "args", "opts.priority" ...
+	Why   string
+}
+
+// Error names the field.
+func (e *InsertError) Error() string { return e.Field + ": " + e.Why }
+
+// Verdict is the fate of a report.
+type Verdict struct {
+	State VerdictState
+	Why   string // Invalid: what is wrong
+}
+
+// VerdictState is the kind of a [Verdict].
+type VerdictState uint8
+
+// The verdicts. All but Later are final.
+const (
+	Applied VerdictState = iota + 1 // it is durable
+	Dup                             // an earlier copy is durable
+	Stale                           // the token is not current; nothing changed
+	Gone                            // there is no such strand; nothing changed
+	Invalid                         // refused for its content; nothing changed
+	Later                           // its row is locked by somebody's transaction; nothing changed, report it again
+)
+
+// Announcement is what a broker tells the others, and inserters.
+type Announcement struct {
+	Broker  ID     // drawn at boot
+	Host    string // stable name
+	PID     int
+	Slice   Slice
+	Busy    bool
+	Kinds   []string // kinds that connected workers serve
+	Workers int      // connected workers
+	Slots   int      // sum of their credit
+	Build   string
+}
