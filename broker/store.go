@@ -49,6 +49,7 @@ type Channel interface {
 // Hint says that something may be due.
 type Hint struct {
 	Connected bool // the channel has just (re)connected; scan everything
+	Cancel    bool // somebody asked to cancel a leased strand: renew now, which tells
 }
 
 // Slice is a half-open range of the 2^32 space of the first 32 bits of ids. The zero value is the whole space.
@@ -74,9 +75,10 @@ type ScanResult struct {
 
 // Candidate is a due strand that nobody has promised to anybody.
 type Candidate struct {
-	ID    ID
-	Kind  string
-	Alone bool // run it alone in a worker: it was held at two deaths of workers, or at five losses of hosts
+	ID       ID
+	Kind     string
+	Priority int  // 1 is first
+	Alone    bool // run it alone in a worker: it was held at two deaths of workers, or at five losses of hosts
 }
 
 // Pair is a strand and the token that it is, or shall be, leased under.

@@ -1,0 +1,136 @@
+package broker
+
+import "github.com/respirated/respirated/protocol"
+
+// A sessionID numbers a connection. Numbers are never used again within one run of the broker; 0 is no connection.
+type sessionID uint64
+
+// An event is something that happened outside. The schedule learns of the world only through events.
+type event interface{ event() }
+
+type (
+	// greeted: a worker said hello and its session is admitted.
+	greeted struct {
+		session sessionID
+		re      uint64 // id of the hello frame
+		worker  string // the worker's own UUID, the same over reconnects
+		key     string // spawn key; "" = not one of our processes
+		name    string // for people, such as "pid 4711"
+		kinds   []protocol.Kind
+		sync    bool // single-threaded: silence is not death
+		hold    []hold
+	}
+	// wanted: a worker set its absolute credit.
+	wanted struct {
+		session  sessionID
+		n, bytes int
+	}
+	// reported: a worker sent outcomes. Entries that are no valid reports are in refused.
+	reported struct {
+		session sessionID
+		re      uint64
+		reports []Report
+		refused []refusal
+	}
+	// called: a worker asks for inserts outside a run.
+	called struct {
+		session sessionID
+		id      uint64
+		inserts []Insert
+	}
+	// heard: a frame without content for the schedule arrived.
+	heard struct{ session sessionID }
+	// parted: a connection ended, for whatever reason.
+	parted struct{ session sessionID }
+	// exited: one of our worker processes ended.
+	exited struct{ WorkerExit }
+	// hinted: a notification arrived.
+	hinted struct{ Hint }
+	// scanned, leased, committed, renewed, announced, inserted: a statement came back.
+	scanned struct {
+		ScanResult
+		err error
+	}
+	leased struct {
+		granted []Strand
+		err     error
+	}
+	committed struct {
+		verdicts []Verdict
+		err      error
+	}
+	renewed struct {
+		kept []Kept
+		err  error
+	}
+	announced struct{ err error }
+	inserted  struct {
+		session sessionID
+		id      uint64
+		ids     []ID
+		err     error
+	}
+	// draining: stop handing out; give up waiting for workers at by.
+	draining struct{ by int64 }
+)
+
+func (greeted) event()   {}
+func (wanted) event()    {}
+func (reported) event()  {}
+func (called) event()    {}
+func (heard) event()     {}
+func (parted) event()    {}
+func (exited) event()    {}
+func (hinted) event()    {}
+func (scanned) event()   {}
+func (leased) event()    {}
+func (committed) event() {}
+func (renewed) event()   {}
+func (announced) event() {}
+func (inserted) event()  {}
+func (draining) event()  {}
+
+// A hold is a strand that a worker says it holds.
+type hold struct {
+	Pair
+	kind string
+}
+
+// A refusal is an entry of a result frame that cannot be a report.
+type refusal struct {
+	strand, token string // as the worker wrote them
+	seq           uint64
+	why           string
+	known         bool // strand and token were readable: pair is set, and the run counts as failed
+	pair          Pair
+}
+
+// effects is what the outside world shall do. A nil or empty field means nothing. There is at most one statement of
+// each kind in flight: the schedule asks for the next one only after the answer to the last.
+type effects struct {
+	scan     *ScanRequest
+	lease    []Pair
+	commit   []Report
+	renew    []Pair
+	announce *Announcement
+	insert   []called
+	send     []sending
+	hangUp   []hangUp
+	end      []ending
+	finished bool // drained: everything is settled or given up
+}
+
+// sending is a frame for a session.
+type sending struct {
+	session sessionID
+	message protocol.ToWorker
+}
+
+// hangUp ends a session with a last word.
+type hangUp struct {
+	session sessionID
+	last    *protocol.Err
+}
+
+// ending asks for the end of a worker process.
+type ending struct{ key, why string }
