@@ -1,0 +1,62 @@
+package brokertest
+
+import (
+	"time"
+
+	"github.com/respirated/respirated/broker"
+)
+
+// Subject is a store under test, together with the eyes and hands of the test. The methods that are not of
+// [broker.Store] fail the test that opened the subject where they cannot do their work.
+type Subject interface {
+	broker.Store
+
+	// Row shows a live strand; false when there is none of that id.
+	Row(id broker.ID) (Row, bool)
+	// Finished shows what history keeps of a strand; false when it keeps nothing.
+	Finished(id broker.ID) (Finished, bool)
+	// Attempts lists the failures recorded for a strand, live or finished, oldest first.
+	Attempts(id broker.ID) []broker.Failure
+
+	// Cancel asks for the end of a strand, as an operator does: a free one ends as cancelled at once, a leased one
+	// carries the wish until its next report.
+	Cancel(id broker.ID)
+	// Wake does to a strand what the end of its last child does to a parent: woken is set, and its schedule is now
+	// unless it was earlier.
+	Wake(id broker.ID)
+	// Pause stops the strands of a queue from being found, or lets them be found again.
+	Pause(tenant, queue string, paused bool)
+	// Age makes a live strand older by d: its schedule and, unless it is free, its lease move back by d.
+	Age(id broker.ID, d time.Duration)
+	// Lock keeps the strand's row locked, as a transaction of somebody else would, until unlock is called.
+	Lock(id broker.ID) (unlock func())
+}
+
+// Row is what the suite looks at in a live strand. Times are relative to the store's own clock.
+type Row struct {
+	Kind         string
+	Label        string
+	Stack        []byte        // JSON, in any spelling; nil = none stored yet
+	Due          time.Duration // until its schedule; negative once that has passed
+	Leased       bool          // the lease is not free; it may have run out
+	Left         time.Duration // until the lease runs out; negative once it has; 0 when free
+	Try          int
+	Crashes      int
+	Rescues      int
+	Parent       broker.ID // zero = none
+	ChildrenLeft int
+	CancelAsked  bool
+}
+
+// Finished is what the suite looks at in a strand that is over.
+type Finished struct {
+	State string // Done, Cancelled or Dead
+	Value []byte // JSON, in any spelling, where done; nil stands for null
+}
+
+// States of a [Finished] strand.
+const (
+	Done      = "done"
+	Cancelled = "cancelled"
+	Dead      = "dead"
+)
