@@ -1,0 +1,216 @@
+package brokertest
+
+import (
+	"context"
+	"time"
+
+	"github.com/respirated/respirated/broker"
+)
+
+// maxCrashes is how many deaths of workers a strand may hold before it is set aside.
+const maxCrashes = 3
+
+// Commit implements [broker.Store]. Wakes come after all reports, so that a parent's nap and its child's exit may meet
+// in one batch in any order.
+func (s *Store) Commit(ctx context.Context, reports []broker.Report) ([]broker.Verdict, error) {
+	var verdicts []broker.Verdict
+	hint := false
+	err := s.call(ctx, Commit, func(now time.Time) error {
+		b := batch{store: s, now: now}
+		for _, r := range reports {
+			verdicts = append(verdicts, b.apply(r))
+		}
+		b.releaseParents()
+		hint = b.madeDue && s.hintWanted(now)
+		return nil
+	})
+	if hint {
+		s.channel.Hint()
+	}
+	if err != nil {
+		return nil, err
+	}
+	return verdicts, nil
+}
+
+// batch is one Commit on its way.
+type batch struct {
+	store   *Store
+	now     time.Time
+	parents []broker.ID // of strands that ended, one entry for each
+	madeDue bool        // something may have become due
+}
+
+// apply judges one report and carries it out if it passes.
+func (b *batch) apply(r broker.Report) broker.Verdict {
+	row, ok := b.store.live[r.ID]
+	if !ok {
+		return broker.Verdict{State: broker.Gone}
+	}
+	if b.store.locked[r.ID] {
+		return broker.Verdict{State: broker.Later}
+	}
+	if state := fence(row, r); state != broker.Applied {
+		return broker.Verdict{State: state}
+	}
+	if why := checkReport(r); why != "" {
+		return broker.Verdict{State: broker.Invalid, Why: why}
+	}
+	made, err := b.store.prepare(r.Inserts, b.now)
+	if err != nil {
+		return broker.Verdict{State: broker.Invalid, Why: err.Error()}
+	}
+	b.add(row, r.Inserts, made)
+	b.act(row, r)
+	return broker.Verdict{State: broker.Applied}
+}
+
+// fence says whether a report still has a say, and if not, why not.
+func fence(row *strand, r broker.Report) broker.VerdictState {
+	mine := row.token == r.Token
+	own := r.Act == broker.Yield || r.Act == broker.Crash // of the broker itself, which does not count
+	switch {
+	case mine && !row.free() && (own || row.seq < r.Seq):
+		return broker.Applied
+	case mine && row.seq >= r.Seq:
+		return broker.Dup
+	default:
+		return broker.Stale
+	}
+}
+
+// add makes the strands that a report brings along.
+func (b *batch) add(row *strand, inserts []broker.Insert, made []*strand) {
+	for i, child := range made {
+		if !b.store.admit(child) {
+			continue
+		}
+		b.madeDue = true
+		if inserts[i].Child {
+			child.parent = row.id
+			row.childrenLeft++
+		}
+	}
+}
+
+// act carries out a report that has passed every check.
+func (b *batch) act(row *strand, r broker.Report) {
+	if r.Failure != nil {
+		b.store.attempts[row.id] = append(b.store.attempts[row.id], *r.Failure)
+	}
+	if r.Act != broker.Yield && r.Act != broker.Crash {
+		row.seq = r.Seq
+	}
+	if r.Stack != nil && keepsStack(r.Act) {
+		row.stack = r.Stack
+	}
+	switch r.Act {
+	case broker.Save:
+	case broker.Exit:
+		b.finish(row, Finished{State: Done, Value: r.Value})
+	case broker.Cancel:
+		b.finish(row, Finished{State: Cancelled})
+	default:
+		if row.cancelAsked {
+			b.finish(row, Finished{State: Cancelled})
+			return
+		}
+		b.goOn(row, r)
+	}
+}
+
+func keepsStack(a broker.Act) bool {
+	return a == broker.Nap || a == broker.Hop || a == broker.Fail || a == broker.Save
+}
+
+// goOn frees a strand for its next run, or sets it aside when it has used up its chances.
+func (b *batch) goOn(row *strand, r broker.Report) {
+	switch r.Act {
+	case broker.Nap:
+		b.rest(row, r.Delay)
+	case broker.Hop:
+		row.label = r.Label
+		if r.Kind != "" {
+			row.kind = r.Kind
+		}
+		b.rest(row, r.Delay)
+	case broker.Release:
+		row.give(b.now.Add(r.Delay))
+	case broker.Yield:
+		row.disown()
+		row.give(b.now.Add(r.Delay))
+	case broker.Fail:
+		b.fail(row, r)
+	case broker.Crash:
+		b.crash(row, r)
+	}
+	b.madeDue = true
+}
+
+// rest ends a run in peace. A wake that came during it cuts the delay.
+func (b *batch) rest(row *strand, delay time.Duration) {
+	row.progress()
+	if row.woken {
+		delay = 0
+	}
+	row.give(b.now.Add(delay))
+}
+
+func (b *batch) fail(row *strand, r broker.Report) {
+	row.try++
+	if r.Final || row.try >= row.maxTries {
+		b.finish(row, Finished{State: Dead})
+		return
+	}
+	delay := r.Delay
+	if delay < 0 {
+		delay = backoff(row.try)
+	}
+	row.give(b.now.Add(delay))
+}
+
+func (b *batch) crash(row *strand, r broker.Report) {
+	row.crashes++
+	if r.Guilty {
+		row.try++
+	}
+	if row.crashes >= maxCrashes || row.try >= row.maxTries {
+		b.finish(row, Finished{State: Dead})
+		return
+	}
+	row.disown()
+	row.give(b.now.Add(max(backoff(row.crashes), time.Second)))
+}
+
+// backoff is min(2^(n-1) s, 1 day) times 0.75: the middle of what the real store draws from, so that tests repeat.
+func backoff(n int) time.Duration {
+	const day = 24 * time.Hour
+	full := day
+	if n < 17 { // 2^16 s is the last below a day
+		full = min(day, time.Second<<(n-1))
+	}
+	return full / 4 * 3
+}
+
+// finish moves a strand to history.
+func (b *batch) finish(row *strand, f Finished) {
+	b.store.history[row.id] = f
+	delete(b.store.live, row.id)
+	if row.parent != (broker.ID{}) {
+		b.parents = append(b.parents, row.parent)
+	}
+}
+
+// releaseParents counts the ended children off their parents, and wakes those that wait for none any more.
+func (b *batch) releaseParents() {
+	for _, id := range b.parents {
+		parent, ok := b.store.live[id]
+		if !ok {
+			continue
+		}
+		if parent.childrenLeft--; parent.childrenLeft == 0 {
+			parent.wake(b.now)
+			b.madeDue = true
+		}
+	}
+}

@@ -1,0 +1,101 @@
+package brokertest
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/binary"
+	"slices"
+	"time"
+
+	"github.com/respirated/respirated/broker"
+)
+
+// position is a place in a lane.
+type position struct {
+	schedule time.Time
+	id       broker.ID
+}
+
+func (p position) compare(q position) int {
+	return cmp.Or(p.schedule.Compare(q.schedule), bytes.Compare(p.id[:], q.id[:]))
+}
+
+func (r *strand) position() position { return position{r.schedule, r.id} }
+
+// Scan implements [broker.Store]. It keeps one cursor for each lane.
+func (s *Store) Scan(ctx context.Context, req broker.ScanRequest) (broker.ScanResult, error) {
+	var result broker.ScanResult
+	err := s.call(ctx, Scan, func(now time.Time) error {
+		if req.Bottom {
+			clear(s.cursors)
+		}
+		found := s.ahead(req, now)
+		if len(found) > req.Limit {
+			found = found[:req.Limit]
+		}
+		for _, r := range found {
+			s.cursors[r.lane] = r.position()
+			result.Candidates = append(result.Candidates, r.candidate(now))
+		}
+		result.More = len(found) == req.Limit
+		result.NextDue = s.nextDue(req, now)
+		result.Settled = true
+		return nil
+	})
+	if err != nil {
+		return broker.ScanResult{}, err
+	}
+	return result, nil
+}
+
+// ahead lists what is due behind the cursors, in the order of its start.
+func (s *Store) ahead(req broker.ScanRequest, now time.Time) []*strand {
+	var found []*strand
+	for _, r := range s.live {
+		if !r.due(now) || !s.covers(req, r) {
+			continue
+		}
+		if cursor, ok := s.cursors[r.lane]; !ok || r.position().compare(cursor) > 0 {
+			found = append(found, r)
+		}
+	}
+	slices.SortFunc(found, func(a, b *strand) int {
+		return cmp.Or(cmp.Compare(a.priority, b.priority), a.position().compare(b.position()))
+	})
+	return found
+}
+
+// nextDue is the time until the next strand becomes due; 0 = there is none.
+func (s *Store) nextDue(req broker.ScanRequest, now time.Time) time.Duration {
+	var next time.Duration
+	for _, r := range s.live {
+		if r.due(now) || r.cancelAsked || !s.covers(req, r) {
+			continue
+		}
+		at := r.schedule
+		if r.lease.After(at) {
+			at = r.lease
+		}
+		if d := at.Sub(now); next == 0 || d < next {
+			next = d
+		}
+	}
+	return next
+}
+
+// covers says whether a request asks for this strand, be it due or not.
+func (s *Store) covers(req broker.ScanRequest, r *strand) bool {
+	hi := cmp.Or(req.Slice.Hi, 1<<32)
+	place := uint64(binary.BigEndian.Uint32(r.id[:4]))
+	return place >= req.Slice.Lo && place < hi && slices.Contains(req.Kinds, r.kind) && !s.paused[r.queue]
+}
+
+func (r *strand) candidate(now time.Time) broker.Candidate {
+	return broker.Candidate{
+		ID:       r.id,
+		Kind:     r.kind,
+		Priority: r.priority,
+		Alone:    r.crashes >= 2 || r.losses(now) >= 5,
+	}
+}

@@ -1,0 +1,167 @@
+package brokertest
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/respirated/respirated/broker"
+)
+
+// Store is a [broker.Store] in memory. It has one transaction at a time, and history for ever. It is a [Subject] too,
+// so that a test can look into it.
+type Store struct {
+	clock   func() time.Time
+	channel *Channel
+	faults  *faults
+
+	mu       sync.Mutex // guards all below
+	live     map[broker.ID]*strand
+	history  map[broker.ID]Finished
+	attempts map[broker.ID][]broker.Failure
+	paused   map[queue]bool
+	locked   map[broker.ID]bool
+	cursors  map[lane]position
+	brokers  map[broker.ID]presence
+}
+
+// queue is what can be paused.
+type queue struct{ tenant, name string }
+
+// presence is a broker that has announced itself.
+type presence struct {
+	broker.Announcement
+	until time.Time
+}
+
+// NewStore returns an empty store that lives by clock, such as time.Now.
+func NewStore(clock func() time.Time) *Store {
+	return &Store{
+		clock:    clock,
+		channel:  NewChannel(),
+		faults:   newFaults(),
+		live:     map[broker.ID]*strand{},
+		history:  map[broker.ID]Finished{},
+		attempts: map[broker.ID][]broker.Failure{},
+		paused:   map[queue]bool{},
+		locked:   map[broker.ID]bool{},
+		cursors:  map[lane]position{},
+		brokers:  map[broker.ID]presence{},
+	}
+}
+
+// Channel brings a hint when something becomes due by an insert or a wake, unless every live broker is busy.
+func (s *Store) Channel() *Channel { return s.channel }
+
+// call carries out one call with whatever fault befalls it. work has the store to itself, at one moment of its clock.
+func (s *Store) call(ctx context.Context, m Method, work func(now time.Time) error) error {
+	fault := s.faults.begin(m)
+	defer s.faults.end(m)
+	if err := fault.wait(ctx); err != nil {
+		return err
+	}
+	if fault.Before != nil {
+		return fault.Before
+	}
+	if err := s.transact(work); err != nil {
+		return err
+	}
+	return fault.After
+}
+
+func (s *Store) transact(work func(now time.Time) error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return work(s.clock())
+}
+
+// Lease implements [broker.Store]. Asked again for what it gave, it gives it again.
+func (s *Store) Lease(ctx context.Context, pairs []broker.Pair, ttl time.Duration) ([]broker.Strand, error) {
+	var taken []broker.Strand
+	err := s.call(ctx, Lease, func(now time.Time) error {
+		for _, p := range pairs {
+			r, ok := s.live[p.ID]
+			if !ok || s.locked[p.ID] {
+				continue
+			}
+			if r.due(now) {
+				r.take(p.Token, now, ttl)
+			}
+			if r.token == p.Token && r.leased(now) {
+				taken = append(taken, r.handed())
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return taken, nil
+}
+
+// Renew implements [broker.Store].
+func (s *Store) Renew(ctx context.Context, pairs []broker.Pair, ttl time.Duration) ([]broker.Kept, error) {
+	var kept []broker.Kept
+	err := s.call(ctx, Renew, func(now time.Time) error {
+		for _, p := range pairs {
+			r, ok := s.live[p.ID]
+			if !ok || r.token != p.Token || r.free() {
+				continue
+			}
+			r.lease = now.Add(ttl)
+			r.schedule = r.lease
+			kept = append(kept, broker.Kept{Pair: p, Cancel: r.cancelAsked})
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return kept, nil
+}
+
+// Announce implements [broker.Store].
+func (s *Store) Announce(ctx context.Context, a broker.Announcement, ttl time.Duration) error {
+	return s.call(ctx, Announce, func(now time.Time) error {
+		s.brokers[a.Broker] = presence{a, now.Add(ttl)}
+		return nil
+	})
+}
+
+// Leave implements [broker.Store].
+func (s *Store) Leave(ctx context.Context, id broker.ID) error {
+	return s.call(ctx, Leave, func(time.Time) error {
+		delete(s.brokers, id)
+		return nil
+	})
+}
+
+// hintWanted says whether some live broker would care for a hint; with none known, a new one may be listening.
+func (s *Store) hintWanted(now time.Time) bool {
+	live := 0
+	for _, b := range s.brokers {
+		if now.After(b.until) {
+			continue
+		}
+		if !b.Busy {
+			return true
+		}
+		live++
+	}
+	return live == 0
+}
+
+// served says whether a live broker has a worker for kind.
+func (s *Store) served(kind string, now time.Time) bool {
+	for _, b := range s.brokers {
+		if now.After(b.until) {
+			continue
+		}
+		for _, k := range b.Kinds {
+			if k == kind {
+				return true
+			}
+		}
+	}
+	return false
+}
