@@ -24,5 +24,19 @@ const (
 	CodeInternal   Code = "internal"   // not fatal: a fault of the broker; the message names the log entry
 )
 
+// Fatal reports whether a fault of this code ends the connection, as far as the code alone decides it.
+func (c Code) Fatal() bool {
+	switch c {
+	case CodeUnknownOp, CodeBadField, CodeDBAway, CodeInternal:
+		return false
+	}
+	return true
+}
+
+// Errorf makes an Err that is fatal if its code is.
+func Errorf(code Code, format string, args ...any) *Err {
+	return &Err{Code: code, Message: fmt.Sprintf(format, args...), Fatal: code.Fatal()}
+}
+
 // Error makes an Err usable as a Go error.
 func (e *Err) Error() string { return fmt.Sprintf("%s: %s", e.Code, e.Message) }

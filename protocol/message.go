@@ -87,6 +87,17 @@ type Save struct {
 type Results struct {
 	ID      uint64   `msgpack:"id"`
 	Results []Result `msgpack:"r"` // at most Welcome.MaxBatch
+
+	// Invalid has the entries that [DecodeToBroker] took out of Results because their content is refused. Each is to be acked as AckInvalid.
+	Invalid []InvalidEntry `msgpack:"-"`
+}
+
+// InvalidEntry is a result of which only the sender is certain.
+type InvalidEntry struct {
+	Strand string
+	Token  string
+	Seq    uint64
+	Why    string // for AckEntry.Why
 }
 
 // Acts of a [Result].

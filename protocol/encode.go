@@ -1,0 +1,211 @@
+package protocol
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	"github.com/vmihailenco/msgpack/v5"
+)
+
+// Append appends the frame of m, length and body, to dst. What it returns passes the peer's scanner: a message that does
+// not, such as one with text that is not UTF-8, gives an *[Err] and leaves dst as it was, so that it harms its sender's
+// caller and not the session.
+func Append(dst []byte, m Message) ([]byte, error) {
+	start := len(dst)
+	out, err := appendBody(append(dst, 0, 0, 0, 0), m)
+	if err != nil {
+		return dst, fmt.Errorf("encode %s: %w", m.Op(), err)
+	}
+	body := out[start+header:]
+	if len(body) > HardMaxFrame {
+		return dst, Errorf(CodeTooLarge, "encode %s: %d bytes, at most %d are allowed in any frame", m.Op(), len(body), HardMaxFrame)
+	}
+	if _, err := scan(body); err != nil {
+		return dst, fmt.Errorf("encode %s: %w", m.Op(), err)
+	}
+	binary.BigEndian.PutUint32(out[start:], uint32(len(body)))
+	return out, nil
+}
+
+// appendBody appends m's map with the op as its first pair. The library writes the struct's map; the op goes in front by
+// leaving room for it, and the map's first byte, which tells the number of pairs as no message has more than 14, moves ahead of it.
+func appendBody(dst []byte, m Message) ([]byte, error) {
+	start := len(dst)
+	dst = append(dst, 0, 0xa2, 'o', 'p', 0xa0|byte(len(m.Op())))
+	dst = append(dst, m.Op()...)
+	last := len(dst) - 1 // the map's first byte lands on op's last, which is restored below
+	out := &sink{b: dst[:last]}
+
+	enc := msgpack.GetEncoder()
+	defer msgpack.PutEncoder(enc)
+	enc.Reset(out)
+	enc.UseCompactInts(true)
+	if err := enc.Encode(m); err != nil {
+		return nil, err
+	}
+	out.b[start] = out.b[last] + 1
+	out.b[last] = m.Op()[len(m.Op())-1]
+	return out.b, nil
+}
+
+// sink collects what an encoder writes.
+type sink struct{ b []byte }
+
+func (s *sink) Write(p []byte) (int, error) {
+	s.b = append(s.b, p...)
+	return len(p), nil
+}
+
+func (s *sink) WriteByte(c byte) error {
+	s.b = append(s.b, c)
+	return nil
+}
+
+// The messages that carry work and its outcomes go by the hundred in one frame. Their entries are encoded by hand, to spare the
+// reflection; a test holds that the bytes are those which the tags in message.go ask for.
+
+// EncodeMsgpack is called by the msgpack library.
+func (s *Strand) EncodeMsgpack(enc *msgpack.Encoder) error {
+	w := pairs{enc: enc}
+	w.open(12, len(s.Stack) > 0, s.Tenant != "", s.RunMS != 0, len(s.Tags) > 0, len(s.Metadata) > 0)
+	w.str("s", s.ID)
+	w.str("tok", s.Token)
+	w.str("kind", s.Kind)
+	w.str("label", s.Label)
+	w.bin("args", s.Args)
+	w.optBin("stack", s.Stack)
+	w.optStr("tenant", s.Tenant)
+	w.str("queue", s.Queue)
+	w.int("prio", s.Priority)
+	w.uint("try", s.Try)
+	w.uint("max_tries", s.MaxTries)
+	w.int("created_ms", s.CreatedMS)
+	w.int("dl_bns", s.DeadlineNS)
+	w.uint("ttl_ms", s.TTLMS)
+	w.optUint("run_ms", s.RunMS)
+	w.optStrs("tags", s.Tags)
+	w.optBin("meta", s.Metadata)
+	return w.err
+}
+
+// EncodeMsgpack is called by the msgpack library.
+func (r *Result) EncodeMsgpack(enc *msgpack.Encoder) error {
+	w := pairs{enc: enc}
+	w.open(4, r.DelayMS != nil, r.Label != "", r.NewKind != "", len(r.Value) > 0, len(r.Stack) > 0, r.Failure != nil, r.Final, len(r.Inserts) > 0)
+	w.str("s", r.Strand)
+	w.str("tok", r.Token)
+	w.uint("seq", r.Seq)
+	w.str("act", r.Act)
+	if r.DelayMS != nil {
+		w.uint("ms", *r.DelayMS)
+	}
+	w.optStr("label", r.Label)
+	w.optStr("kind", r.NewKind)
+	w.optBin("val", r.Value)
+	w.optBin("stack", r.Stack)
+	if r.Failure != nil {
+		w.any("err", r.Failure)
+	}
+	w.optTrue("final", r.Final)
+	if len(r.Inserts) > 0 {
+		w.any("enq", r.Inserts)
+	}
+	return w.err
+}
+
+// EncodeMsgpack is called by the msgpack library.
+func (e *AckEntry) EncodeMsgpack(enc *msgpack.Encoder) error {
+	w := pairs{enc: enc}
+	w.open(4, e.Why != "", e.RetryMS != 0)
+	w.str("s", e.Strand)
+	w.str("tok", e.Token)
+	w.uint("seq", e.Seq)
+	w.str("st", e.State)
+	w.optStr("why", e.Why)
+	w.optUint("retry_ms", e.RetryMS)
+	return w.err
+}
+
+// pairs writes a map, pair by pair. The first error stays.
+type pairs struct {
+	enc *msgpack.Encoder
+	err error
+}
+
+// open starts a map of always pairs and those that are present.
+func (w *pairs) open(always int, present ...bool) {
+	for _, p := range present {
+		if p {
+			always++
+		}
+	}
+	w.err = w.enc.EncodeMapLen(always)
+}
+
+// key writes a key and returns whether the value can follow.
+func (w *pairs) key(k string) bool {
+	if w.err == nil {
+		w.err = w.enc.EncodeString(k)
+	}
+	return w.err == nil
+}
+
+func (w *pairs) str(k, v string) {
+	if w.key(k) {
+		w.err = w.enc.EncodeString(v)
+	}
+}
+
+func (w *pairs) bin(k string, v []byte) {
+	if w.key(k) {
+		w.err = w.enc.EncodeBytes(v)
+	}
+}
+
+func (w *pairs) int(k string, v int64) {
+	if w.key(k) {
+		w.err = w.enc.EncodeInt(v)
+	}
+}
+
+func (w *pairs) uint(k string, v uint64) {
+	if w.key(k) {
+		w.err = w.enc.EncodeUint(v)
+	}
+}
+
+func (w *pairs) any(k string, v any) {
+	if w.key(k) {
+		w.err = w.enc.Encode(v)
+	}
+}
+
+func (w *pairs) optStr(k, v string) {
+	if v != "" {
+		w.str(k, v)
+	}
+}
+
+func (w *pairs) optBin(k string, v []byte) {
+	if len(v) > 0 {
+		w.bin(k, v)
+	}
+}
+
+func (w *pairs) optUint(k string, v uint64) {
+	if v != 0 {
+		w.uint(k, v)
+	}
+}
+
+func (w *pairs) optStrs(k string, v []string) {
+	if len(v) > 0 {
+		w.any(k, v)
+	}
+}
+
+func (w *pairs) optTrue(k string, v bool) {
+	if v && w.key(k) {
+		w.err = w.enc.EncodeBool(true)
+	}
+}

@@ -1,0 +1,161 @@
+package protocol
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"sync"
+	"time"
+)
+
+// ErrSlow says that the peer does not read: too much is queued for it, or a write did not end within [WriteTimeout].
+var ErrSlow = errors.New("peer does not read")
+
+// ErrClosed says that an Outbox takes nothing more, as it was closed or its connection failed.
+var ErrClosed = errors.New("outbox closed")
+
+// DefaultOutbox is the bound of an Outbox in bytes where nothing else is said.
+const DefaultOutbox = 256 << 10
+
+// An Outbox sends messages over a connection without making the sender wait. Whatever has been queued while one write was on its
+// way goes out in the next one, so that a busy connection makes fewer system calls, not more.
+//
+// One goroutine calls Run; any may call Send and Close.
+type Outbox struct {
+	conn  net.Conn
+	limit int
+	wake  chan struct{} // has one element while Run may have something to do
+	done  chan struct{} // closed when Run has returned
+
+	mu      sync.Mutex // guards what follows
+	queued  []byte     // encoded, not yet handed to conn
+	writing int        // bytes that conn is writing now
+	running bool
+	closed  bool
+}
+
+// NewOutbox returns an Outbox for conn that holds at most limit bytes, or one message if that is larger.
+func NewOutbox(conn net.Conn, limit int) *Outbox {
+	return &Outbox{conn: conn, limit: limit, wake: make(chan struct{}, 1), done: make(chan struct{})}
+}
+
+// Send encodes m and queues it; it never waits for the peer. [ErrSlow] means that the bound is exceeded and [ErrClosed] that nothing
+// more can be sent: the connection is of no more use. Another error says what is wrong with m, and harms nothing else.
+func (o *Outbox) Send(m Message) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.closed {
+		return ErrClosed
+	}
+	before := len(o.queued)
+	queued, err := Append(o.queued, m)
+	if err != nil {
+		return err
+	}
+	if before+o.writing > 0 && len(queued)+o.writing > o.limit {
+		return fmt.Errorf("send %s: %w: %d bytes are queued", m.Op(), ErrSlow, before+o.writing)
+	}
+	o.queued = queued
+	o.signal()
+	return nil
+}
+
+// Run writes what is sent until ctx ends, the connection fails, or Close has been called and all is written, which gives nil.
+func (o *Outbox) Run(ctx context.Context) error {
+	defer close(o.done)
+	if !o.start() {
+		return nil
+	}
+	defer o.shut()
+	stop := context.AfterFunc(ctx, func() { _ = o.conn.SetWriteDeadline(time.Unix(1, 0)) }) // a write in flight ends too
+	defer stop()
+
+	var spare []byte
+	for {
+		batch, closed := o.take(spare)
+		if len(batch) == 0 {
+			if closed {
+				return nil
+			}
+			select {
+			case <-o.wake:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+			continue
+		}
+		if err := o.write(ctx, batch); err != nil {
+			return err
+		}
+		spare = batch[:0]
+	}
+}
+
+// Close makes later Sends fail, lets Run write what is queued, and waits for it, which the write deadline bounds. What is queued
+// is dropped if Run has not been called.
+func (o *Outbox) Close() {
+	o.mu.Lock()
+	o.closed = true
+	running := o.running
+	o.signal()
+	o.mu.Unlock()
+	if running {
+		<-o.done
+	}
+}
+
+// start marks Run as begun, unless the outbox is closed already.
+func (o *Outbox) start() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.running = true
+	return !o.closed
+}
+
+// shut lets later Sends fail.
+func (o *Outbox) shut() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.closed, o.queued = true, nil
+}
+
+// take returns what is queued and queues on in spare, whose write is over.
+func (o *Outbox) take(spare []byte) (batch []byte, closed bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	batch = o.queued
+	if cap(spare) > o.limit {
+		spare = nil // one large message must not hold its memory for good
+	}
+	o.queued, o.writing = spare, len(batch)
+	return batch, o.closed
+}
+
+func (o *Outbox) write(ctx context.Context, batch []byte) error {
+	if err := o.conn.SetWriteDeadline(time.Now().Add(WriteTimeout)); err != nil {
+		return fmt.Errorf("set write deadline: %w", err)
+	}
+	if ctx.Err() != nil { // it ended before the deadline was set, and its own deadline is overwritten now
+		return ctx.Err()
+	}
+	_, err := o.conn.Write(batch)
+	switch {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return fmt.Errorf("write %d bytes: %w", len(batch), ErrSlow)
+	}
+	return fmt.Errorf("write %d bytes: %w", len(batch), err)
+}
+
+// signal wakes Run. The caller holds mu.
+func (o *Outbox) signal() {
+	select {
+	case o.wake <- struct{}{}:
+	default:
+	}
+}

@@ -1,0 +1,174 @@
+package protocol
+
+import "bytes"
+
+// envelope is what the scanner learns of a frame on its way.
+type envelope struct {
+	op   []byte // aliases the frame
+	id   uint64 // the frame's id, to answer a fault with; 0 = none
+	must bool   // the sender wants a fault rather than silence if op is unknown
+}
+
+// scan walks over a frame, all of which a stranger may have written, before a decoder sees it. It returns a *[Err]
+// unless the frame is exactly one map within the limits, so that the decoder behind it allocates no more than the frame
+// justifies and recurses no deeper than maxDepth. It allocates nothing itself, unless there is a fault to report.
+func scan(frame []byte) (envelope, error) {
+	s := scanner{lexer: lexer{frame: frame}}
+	err := s.run()
+	return s.env, err
+}
+
+// scanner is the state of one scan. Its size is fixed: depth costs no stack and keys cost no heap.
+type scanner struct {
+	lexer
+	depth int
+	open  [maxDepth]container // those below depth
+	env   envelope
+}
+
+// container is a map or array whose end is not reached yet.
+type container struct {
+	isMap bool
+	left  int            // pairs or elements still to come
+	keys  [maxPairs]span // of the keys so far
+	nkeys int
+	seen  uint64 // one bit for each hash of a key so far: most new keys need no comparison
+}
+
+func (s *scanner) run() error {
+	first, err := s.next()
+	if err != nil {
+		return err
+	}
+	if first.kind != kindMap {
+		return s.bad(0, "a frame holds one map, this one starts with byte 0x%02x", s.frame[0])
+	}
+	if err := s.enter(first); err != nil {
+		return err
+	}
+	for s.depth > 0 {
+		if err := s.element(&s.open[s.depth-1]); err != nil {
+			return err
+		}
+	}
+	if s.pos != len(s.frame) {
+		return s.bad(s.pos, "%d bytes follow the map", len(s.frame)-s.pos)
+	}
+	if len(s.env.op) == 0 {
+		return s.bad(0, "the map has no op")
+	}
+	return nil
+}
+
+// element steps over the next element of top, or leaves top behind if there is none.
+func (s *scanner) element(top *container) error {
+	if top.left == 0 {
+		s.depth--
+		return nil
+	}
+	top.left--
+	var key span
+	if top.isMap {
+		var err error
+		if key, err = s.key(top); err != nil {
+			return err
+		}
+	}
+	at := s.pos
+	value, err := s.next()
+	if err != nil {
+		return err
+	}
+	if s.depth == 1 {
+		if err := s.note(key, at, value); err != nil {
+			return err
+		}
+	}
+	if value.kind == kindArray || value.kind == kindMap {
+		return s.enter(value)
+	}
+	return nil
+}
+
+// enter opens a container. That each element takes a byte at least is what keeps a short frame from announcing a long list.
+func (s *scanner) enter(t token) error {
+	limit, name, need := uint64(maxItems), "array", t.n
+	if t.kind == kindMap {
+		limit, name, need = maxPairs, "map", 2*t.n
+	}
+	switch {
+	case t.n > limit:
+		return s.bad(s.pos, "%s of %d, at most %d are allowed", name, t.n, limit)
+	case need > uint64(len(s.frame)-s.pos):
+		return s.bad(s.pos, "%s of %d in the %d bytes that are left", name, t.n, len(s.frame)-s.pos)
+	case s.depth == maxDepth:
+		return s.bad(s.pos, "nested deeper than %d", maxDepth)
+	}
+	c := &s.open[s.depth]
+	c.isMap, c.left, c.nkeys, c.seen = t.kind == kindMap, int(t.n), 0, 0
+	s.depth++
+	return nil
+}
+
+// key reads a key of the map top, which must be new there.
+func (s *scanner) key(top *container) (span, error) {
+	at := s.pos
+	t, err := s.next()
+	if err != nil {
+		return span{}, err
+	}
+	key := s.text(t.span)
+	switch {
+	case t.kind != kindStr:
+		return span{}, s.bad(at, "a key that is no str (byte 0x%02x)", s.frame[at])
+	case len(key) > maxKey:
+		return span{}, s.bad(at, "a key of %d bytes, at most %d are allowed", len(key), maxKey)
+	case top.has(key, s):
+		return span{}, s.bad(at, "key %q twice in one map", key)
+	}
+	top.keys[top.nkeys] = t.span
+	top.nkeys++
+	return t.span, nil
+}
+
+// has reports whether key is in the map already, and marks it as seen.
+func (c *container) has(key []byte, s *scanner) bool {
+	bit := uint64(1) << (hash(key) & 63)
+	if c.seen&bit == 0 {
+		c.seen |= bit
+		return false
+	}
+	for _, k := range c.keys[:c.nkeys] {
+		if bytes.Equal(s.text(k), key) {
+			return true
+		}
+	}
+	return false
+}
+
+// hash tells the short keys of the protocol apart well; it needs no strength, since a clash costs one comparison.
+func hash(key []byte) uint32 {
+	h := uint32(len(key))
+	for _, b := range key {
+		h = h*31 + uint32(b)
+	}
+	return h ^ h>>6
+}
+
+// note keeps what the envelope needs of a pair of the frame's own map.
+func (s *scanner) note(key span, at int, value token) error {
+	switch string(s.text(key)) {
+	case "op":
+		if value.kind != kindStr {
+			return s.bad(at, "op is no str (byte 0x%02x)", s.frame[at])
+		}
+		s.env.op = s.text(value.span)
+	case "id":
+		if value.kind == kindInt && !value.neg && value.n <= MaxID {
+			s.env.id = value.n
+		}
+	case "must":
+		s.env.must = value.kind == kindBool && value.n == 1
+	}
+	return nil
+}
