@@ -1,0 +1,57 @@
+package supervisor
+
+import "github.com/respirated/respirated/broker"
+
+// adoptAll takes over what a former daemon left in workers.json.
+func (l *loop) adoptAll() {
+	records, err := l.state.load()
+	if err != nil {
+		l.log.Warn("workers of a former daemon, if any, are strangers", "err", err)
+		return
+	}
+	for _, rec := range records {
+		l.adopt(rec)
+	}
+	l.unsaved = len(records) > 0
+}
+
+// adopt puts a former daemon's process on its old seat, or ends it if that is not there any more. One that has died
+// meanwhile is told as a death, since nobody else could.
+func (l *loop) adopt(rec record) {
+	if rec.PID == 0 {
+		if rec.PID, rec.Start = findKey(rec.Key); rec.PID == 0 {
+			return // the former daemon was killed before it could start it
+		}
+	}
+	p := adoptProcess(rec)
+	if p == nil {
+		l.reportDead(rec)
+		return
+	}
+	s := l.seatFor(rec)
+	s.proc, s.rec = p, rec
+	l.byKey[rec.Key] = s
+	l.watch(s)
+	l.log.Info("worker adopted", append(s.facts(), "binary", rec.Binary, "surplus", s.crew == nil)...)
+	l.step(s, adopt{})
+	if s.crew == nil {
+		l.step(s, quit{})
+	}
+}
+
+// seatFor returns the seat that the process had, or a surplus one where the pool has become smaller or is gone.
+func (l *loop) seatFor(rec record) *seat {
+	for _, s := range l.seats {
+		if s.pool == rec.Pool && s.index == rec.Index && s.proc == nil {
+			return s
+		}
+	}
+	return l.addSeat(nil, rec.Pool, rec.Index, l.cfg.StopTimeout)
+}
+
+// reportDead tells the death of a process that nobody saw die.
+func (l *loop) reportDead(rec record) {
+	stderr := lastLines(logsOf(l.cfg.LogDir, rec.Pool, rec.Index).err, rec.ErrFrom)
+	l.log.Info("worker of a former daemon has ended", "pool", rec.Pool, "index", rec.Index, "worker", rec.PID)
+	l.deaths.put(broker.WorkerExit{Key: rec.Key, PID: rec.PID, How: adoptedEnd.how, Stderr: stderr})
+}

@@ -1,0 +1,54 @@
+// Package supervisor owns the worker processes of a host: it starts them, sees them die, starts them again, ends them,
+// and takes over those that a former daemon left behind.
+//
+//	broker's loop ── Connected, End ──┐                     ┌──► spawn: setsid, allow-listed environment, log files
+//	watchers ─────── died ────────────┼──► loop ── life ────┼──► TERM, KILL to the group
+//	timer ────────── tick ────────────┤     │  (rules.go,   └──► halt the pool
+//	ctx ──────────── quit ────────────┘     │    pure)
+//	                                        ├──► workers.json, for the next daemon
+//	                                        ├──► Workers(), a snapshot
+//	                                        └──► Exited(broker.WorkerExit), from a goroutine of its own
+//
+// A pool has Procs seats. At most one process sits on a seat at a time, and each process has a spawn key that is drawn
+// for it alone.
+//
+//	idle ──begin──► starting ──hello──► connected ─┐
+//	                 ▲    │                 │      ├─ End, stop, no hello ──► ending ──StopTimeout──► killed
+//	  back-off over  │    └───── died ──────┤      │                            │                       │
+//	              waiting ◄─────────────────┴──────┼────────── died ────────────┴───────────────────────┘
+//	                                               │
+//	  a former daemon's process ──► adopted ───────┘
+//
+// # What holds
+//
+//   - At most Procs processes of a pool run that were started here or adopted: a seat gets a new process only after the
+//     death of the old one was seen.
+//   - Each death is told once by each daemon that sees it. A daemon that is killed between telling a death and writing
+//     workers.json leaves the next one to tell it again, as "unknown (adopted)".
+//   - A key is in workers.json before its process exists, and the pid follows. A daemon killed in between leaves a
+//     process that the next one finds by its key (on Linux).
+//   - A pid alone is never trusted: boot id, pid, start time and group must match, and signals go through a pidfd
+//     where the kernel can. A pid of 1 or less is refused, since kill(-1) means everybody.
+//   - Whatever is left in a process's group when it dies is killed before the death is told, so that the next run of a
+//     strand does not meet the children of the last one. Only what made itself a session of its own escapes.
+//   - Workers depend on nothing of the daemon's: no pipe, no parent-death signal, no shared group. Kill -9 of the
+//     daemon leaves them running.
+//   - Supervision waits for nobody: neither the Exited callback nor a caller can hold it up.
+//
+// # When things go wrong
+//
+//   - A death within 60 s of hello, or before it, doubles the range that the back-off is drawn from, up to 30 s.
+//   - Exit status 75 says "not now": back off, however long it had been well. Exit status 78 says "my configuration is
+//     wrong": the pool starts nothing more until its binary changes or the daemon is started with another configuration.
+//   - workers.json torn, of another boot, or writable by others: ignored with a warning. Workers that were running then
+//     are strangers; they reconnect as any foreign worker would.
+//   - Disk full: workers.json stays as it was (it is replaced by rename, never in part), the error is logged, and
+//     supervision goes on.
+//   - A process that does not die of KILL (stuck in the kernel) keeps its seat, is logged, and is left behind by Run.
+//
+// # Admitted weaknesses
+//
+// A worker of our own that never says hello is shown as starting and otherwise left alone: some programs need minutes
+// to boot. Log files are rotated only when a process starts. Where there is no pidfd, deaths of adopted processes are
+// polled, and a signal to one could in theory reach a process that got its pid since the last look.
+package supervisor

@@ -1,0 +1,173 @@
+package supervisor
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// Pool is a set of worker processes of one binary with one configuration.
+type Pool struct {
+	Name        string        // names its logs and its place in workers.json; letters, digits, '.', '_', '-'; unique
+	Binary      string        // path, or a name found in PATH
+	Args        []string      // arguments after the binary's name
+	Procs       int           // processes; 0 means 4, at most 10,000
+	Slots       int           // concurrent runs in each process; 0 means 10
+	Env         []string      // names of variables of the daemon's that workers may see too, besides PATH, HOME, LANG ...
+	Dir         string        // working directory; "" = the daemon's
+	StopTimeout time.Duration // from TERM to KILL; 0 = that of Config
+}
+
+const (
+	defaultProcs = 4
+	defaultSlots = 10
+	maxProcs     = 10_000
+)
+
+// commonEnv is what every worker may see of the daemon's environment.
+var commonEnv = []string{"PATH", "HOME", "LANG", "TZ", "TMPDIR", "USER"}
+
+// A name is part of file names, so it may not lead out of the folder, nor hide.
+var poolName = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]{0,63}$`)
+
+// check fills in the defaults and makes paths absolute. Its errors say what to change.
+func (p Pool) check(stop time.Duration) (Pool, error) {
+	p.Procs = orElse(p.Procs, defaultProcs)
+	p.Slots = orElse(p.Slots, defaultSlots)
+	p.StopTimeout = orElse(p.StopTimeout, stop)
+	if err := p.checkFields(); err != nil {
+		return p, fmt.Errorf("pool %q: %w", p.Name, err)
+	}
+	binary, err := findBinary(p.Binary)
+	if err != nil {
+		return p, fmt.Errorf("pool %q: %w", p.Name, err)
+	}
+	p.Binary = binary
+	if p.Dir == "" {
+		return p, nil
+	}
+	if p.Dir, err = findDir(p.Dir); err != nil {
+		return p, fmt.Errorf("pool %q: %w", p.Name, err)
+	}
+	return p, nil
+}
+
+func orElse[T comparable](v, otherwise T) T {
+	var zero T
+	if v == zero {
+		return otherwise
+	}
+	return v
+}
+
+func (p Pool) checkFields() error {
+	switch {
+	case !poolName.MatchString(p.Name):
+		return errors.New("name must be 1 to 64 letters, digits, '.', '_' or '-', and not start with '.' or '-'")
+	case p.Procs < 1 || p.Procs > maxProcs:
+		return fmt.Errorf("procs is %d, must be 1 to %d", p.Procs, maxProcs)
+	case p.Slots < 1:
+		return fmt.Errorf("slots is %d, must be at least 1", p.Slots)
+	case p.StopTimeout < 0:
+		return fmt.Errorf("stop timeout is %v, must not be negative", p.StopTimeout)
+	}
+	for _, name := range p.Env {
+		if name == "" || strings.ContainsAny(name, "=\x00") {
+			return fmt.Errorf("env lists %q, must be the name of a variable, without a value", name)
+		}
+	}
+	return nil
+}
+
+// findBinary returns the absolute path of a program that can be run.
+func findBinary(binary string) (string, error) {
+	if binary == "" {
+		return "", errors.New("no worker binary given")
+	}
+	if !strings.Contains(binary, "/") {
+		path, err := exec.LookPath(binary)
+		if err != nil {
+			return "", fmt.Errorf("worker binary %q is not in PATH: give its path, such as ./%s", binary, binary)
+		}
+		binary = path
+	}
+	path, err := filepath.Abs(binary)
+	if err != nil {
+		return "", fmt.Errorf("worker binary %q: %w", binary, err)
+	}
+	return path, checkBinary(path)
+}
+
+func checkBinary(path string) error {
+	info, err := os.Stat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("worker binary %s does not exist: build it or correct the path", path)
+	case err != nil:
+		return fmt.Errorf("worker binary: %w", err)
+	case info.IsDir():
+		return fmt.Errorf("worker binary %s is a folder: name the program in it", path)
+	case !info.Mode().IsRegular():
+		return fmt.Errorf("worker binary %s is not a regular file (%v)", path, info.Mode().Type())
+	case info.Mode()&0o111 == 0:
+		return fmt.Errorf("worker binary %s is not executable: chmod +x %s", path, path)
+	}
+	return nil
+}
+
+func findDir(dir string) (string, error) {
+	path, err := filepath.Abs(dir)
+	if err != nil {
+		return "", fmt.Errorf("working directory %q: %w", dir, err)
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		return "", fmt.Errorf("working directory: %w", err)
+	}
+	if !info.IsDir() {
+		return "", fmt.Errorf("working directory %s is not a folder", path)
+	}
+	return path, nil
+}
+
+// environment is all that a worker of this pool sees.
+func (p Pool) environment(socket, key string) []string {
+	var env []string
+	for _, name := range append(commonEnv[:len(commonEnv):len(commonEnv)], p.Env...) {
+		if value, ok := os.LookupEnv(name); ok {
+			env = append(env, name+"="+value)
+		}
+	}
+	// Ours come last: of two values the last one counts.
+	return append(env,
+		"RESPIRATE_SOCKET="+socket,
+		"RESPIRATE_WORKER_KEY="+key,
+		"RESPIRATE_SLOTS="+strconv.Itoa(p.Slots))
+}
+
+// image tells one version of a binary from another.
+type image struct {
+	dev, inode uint64
+	size       int64
+	changed    time.Time
+}
+
+func imageOf(path string) (image, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return image{}, err
+	}
+	im := image{size: info.Size(), changed: info.ModTime()}
+	if st, ok := info.Sys().(*syscall.Stat_t); ok {
+		im.dev, im.inode = uint64(st.Dev), uint64(st.Ino)
+	}
+	return im, nil
+}

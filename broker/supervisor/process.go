@@ -1,0 +1,166 @@
+package supervisor
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// process is a worker process, started here or adopted. It leads a session and a group of its own, so that its pid is
+// also the name of its group.
+type process struct {
+	pid   int
+	start string
+	watch watch
+	cmd   *exec.Cmd // nil: adopted, so that nobody can wait for it
+
+	mu   sync.Mutex // guards gone
+	gone bool       // its pid may be somebody else's by now
+}
+
+// closing is how a process ended.
+type closing struct {
+	code int    // exit status; -1 where there is none
+	how  string // for people
+}
+
+// adoptedEnd is the end of a process that was not our child: the kernel tells its exit status to its parent only.
+var adoptedEnd = closing{code: -1, how: "unknown (adopted)"}
+
+// launch is what a new process needs.
+type launch struct {
+	pool   Pool
+	socket string
+	key    string
+	logs   logs
+}
+
+// run starts the process. It also returns the size of its stderr log before it wrote anything.
+func (l launch) run() (p *process, errFrom int64, err error) {
+	if err := checkBinary(l.pool.Binary); err != nil {
+		return nil, 0, err
+	}
+	stdout, err := openLog(l.logs.out)
+	if err != nil {
+		return nil, 0, err
+	}
+	defer stdout.Close()
+	stderr, err := openLog(l.logs.err)
+	if err != nil {
+		return nil, 0, err
+	}
+	defer stderr.Close()
+	info, err := stderr.Stat()
+	if err != nil {
+		return nil, 0, err
+	}
+	p, err = l.start(stdout, stderr)
+	return p, info.Size(), err
+}
+
+// start runs the binary with /dev/null, stdout and stderr as its only descriptors: all others are close-on-exec.
+func (l launch) start(stdout, stderr *os.File) (*process, error) {
+	cmd := exec.Command(l.pool.Binary, l.pool.Args...)
+	cmd.Dir = l.pool.Dir
+	cmd.Env = l.pool.environment(l.socket, l.key)
+	cmd.Stdout, cmd.Stderr = stdout, stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if err := cmd.Start(); err != nil {
+		return nil, fmt.Errorf("start worker: %w", err)
+	}
+	// Until it is reaped its pid is its own, so there is no hurry.
+	start, _ := look(cmd.Process.Pid)
+	return &process{pid: cmd.Process.Pid, start: start, watch: openWatch(cmd.Process.Pid, start), cmd: cmd}, nil
+}
+
+// adoptProcess takes hold of a former daemon's process, or returns nil when it is no more.
+func adoptProcess(r record) *process {
+	if r.PID <= 1 {
+		return nil
+	}
+	// The watch comes first: what it holds on to is the process that is looked at afterwards, or an older one.
+	w := openWatch(r.PID, r.Start)
+	start, alive := look(r.PID)
+	if group, err := syscall.Getpgid(r.PID); !alive || start != r.Start || err != nil || group != r.PID {
+		w.close()
+		return nil
+	}
+	return &process{pid: r.PID, start: r.Start, watch: w}
+}
+
+// signal sends sig to the whole group. A process that has ended is left alone.
+func (p *process) signal(sig syscall.Signal) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.gone || !p.holdsPID() {
+		return nil
+	}
+	return p.signalGroup(sig)
+}
+
+// holdsPID is false when somebody else has, or may have, the pid by now. Our own child has it until we reap it.
+func (p *process) holdsPID() bool {
+	if p.cmd != nil {
+		return true
+	}
+	start, alive := look(p.pid)
+	return alive && start == p.start
+}
+
+// wait returns after the process has ended, nothing of its group is left, and it is reaped.
+func (p *process) wait() closing {
+	p.watch.wait()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	// Not reaped yet, our child still owns its pid, and with it the name of the group.
+	_ = p.signalGroup(syscall.SIGKILL)
+	p.gone = true
+	p.watch.close()
+	if p.cmd == nil {
+		return adoptedEnd
+	}
+	_ = p.cmd.Wait() // a bad exit status is news, not an error
+	return closing{code: p.cmd.ProcessState.ExitCode(), how: p.cmd.ProcessState.String()}
+}
+
+func (p *process) signalGroup(sig syscall.Signal) error {
+	if p.pid <= 1 {
+		panic("bug: a signal to everybody")
+	}
+	err := p.watch.signalGroup(sig)
+	if errors.Is(err, errors.ErrUnsupported) {
+		err = syscall.Kill(-p.pid, sig)
+	}
+	if errors.Is(err, syscall.ESRCH) {
+		return nil
+	}
+	return err
+}
+
+// pollEvery is how often a process is looked at where the kernel does not tell of its death.
+const pollEvery = 50 * time.Millisecond
+
+// pollUntilGone returns after the process with this pid and start time has ended.
+func pollUntilGone(pid int, start string) {
+	ticker := time.NewTicker(pollEvery)
+	defer ticker.Stop()
+	for {
+		if now, alive := look(pid); !alive || now != start {
+			return
+		}
+		<-ticker.C
+	}
+}
+
+// groupSignalUnsupported sends the caller to kill(2).
+var groupSignalUnsupported = fmt.Errorf("signal a group by handle: %w", errors.ErrUnsupported)
+
+// hasKey reports whether an environment block holds the spawn key.
+func hasKey(environ, key string) bool {
+	return strings.Contains("\x00"+environ, "\x00RESPIRATE_WORKER_KEY="+key+"\x00")
+}

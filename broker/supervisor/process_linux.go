@@ -1,0 +1,120 @@
+package supervisor
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// bootID names this boot of the host.
+func bootID() (string, error) {
+	id, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	return strings.TrimSpace(string(id)), err
+}
+
+// look returns when the process with this pid was started, in clock ticks since boot, and whether it runs. One that has
+// ended but was not reaped does not run.
+func look(pid int) (start string, alive bool) {
+	stat, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		return "", false
+	}
+	return parseStat(stat)
+}
+
+// parseStat reads fields 3 and 22 of /proc/PID/stat. The name before them may hold anything, even spaces and ")".
+func parseStat(stat []byte) (start string, alive bool) {
+	const state, startTime = 3, 22
+	fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:]) // begins with field 3
+	if len(fields) <= startTime-state {
+		return "", false
+	}
+	s := string(fields[0])
+	return string(fields[startTime-state]), s != "Z" && s != "X"
+}
+
+// findKey returns the process that was started with this spawn key: 0 if there is none. What it has started inherits
+// the key, but leads no group.
+func findKey(key string) (pid int, start string) {
+	environs, _ := filepath.Glob("/proc/[0-9]*/environ")
+	for _, path := range environs {
+		environ, err := os.ReadFile(path)
+		if err != nil || !hasKey(string(environ), key) {
+			continue
+		}
+		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(path)))
+		if group, gerr := unix.Getpgid(pid); err != nil || gerr != nil || group != pid {
+			continue
+		}
+		if start, alive := look(pid); alive {
+			return pid, start
+		}
+	}
+	return 0, ""
+}
+
+// watch holds on to one process, whoever gets its pid later.
+type watch struct {
+	pid   int
+	start string
+	pidfd *os.File // nil where the kernel, or its policy, has none for us
+}
+
+func openWatch(pid int, start string) watch {
+	w := watch{pid: pid, start: start}
+	// Non-blocking, so that waiting costs a place in the runtime's poller and no thread.
+	if fd, err := unix.PidfdOpen(pid, unix.PIDFD_NONBLOCK); err == nil {
+		w.pidfd = os.NewFile(uintptr(fd), "pidfd")
+	}
+	return w
+}
+
+// wait returns after the process has ended. It need not be reaped.
+func (w watch) wait() {
+	if w.pidfd != nil {
+		if conn, err := w.pidfd.SyscallConn(); err == nil && conn.Read(hasEnded) == nil {
+			return
+		}
+	}
+	pollUntilGone(w.pid, w.start)
+}
+
+// hasEnded is true once a pidfd can be read from.
+func hasEnded(pidfd uintptr) bool {
+	fds := []unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}
+	n, err := unix.Poll(fds, 0)
+	return err == nil && n == 1
+}
+
+// signalGroup reaches the group by the pidfd where the kernel can (Linux 6.9), also after the process itself has gone.
+func (w watch) signalGroup(sig syscall.Signal) error {
+	if w.pidfd == nil {
+		return groupSignalUnsupported
+	}
+	conn, err := w.pidfd.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var sent error
+	err = conn.Control(func(fd uintptr) {
+		sent = unix.PidfdSendSignal(int(fd), sig, nil, unix.PIDFD_SIGNAL_PROCESS_GROUP)
+	})
+	if err != nil {
+		return err
+	}
+	if sent == unix.EINVAL || sent == unix.ENOSYS || sent == unix.EPERM { // older kernels, stricter sandboxes
+		return groupSignalUnsupported
+	}
+	return sent
+}
+
+func (w watch) close() {
+	if w.pidfd != nil {
+		_ = w.pidfd.Close()
+	}
+}

@@ -1,0 +1,50 @@
+//go:build !linux
+
+package supervisor
+
+import (
+	"os/exec"
+	"strconv"
+	"strings"
+	"syscall"
+)
+
+// bootID names this boot of the host: macOS has an id for it, other systems know the second it began.
+func bootID() (string, error) {
+	out, err := exec.Command("sysctl", "-n", "kern.bootsessionuuid").Output()
+	if err != nil {
+		out, err = exec.Command("sysctl", "-n", "kern.boottime").Output()
+	}
+	return strings.TrimSpace(string(out)), err
+}
+
+// look returns when the process with this pid was started, to the second, and whether it runs. One that has ended but
+// was not reaped does not run.
+func look(pid int) (start string, alive bool) {
+	ps := exec.Command("ps", "-o", "stat=,lstart=", "-p", strconv.Itoa(pid))
+	ps.Env = []string{"LC_ALL=C", "TZ=UTC"} // the text is compared with that of another day
+	out, err := ps.Output()
+	state, start, ok := strings.Cut(strings.TrimSpace(string(out)), " ")
+	if err != nil || !ok {
+		return "", false
+	}
+	return strings.TrimSpace(start), !strings.HasPrefix(state, "Z")
+}
+
+// findKey finds nothing: environments of other processes cannot be read here.
+func findKey(string) (pid int, start string) { return 0, "" }
+
+// watch polls: there is no handle to hold on to a process that is not our child.
+type watch struct {
+	pid   int
+	start string
+}
+
+func openWatch(pid int, start string) watch { return watch{pid: pid, start: start} }
+
+// wait returns after the process has ended. It need not be reaped.
+func (w watch) wait() { pollUntilGone(w.pid, w.start) }
+
+func (w watch) signalGroup(syscall.Signal) error { return groupSignalUnsupported }
+
+func (w watch) close() {}

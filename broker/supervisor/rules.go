@@ -1,0 +1,223 @@
+package supervisor
+
+import "time"
+
+// Exit statuses with a meaning, from sysexits.h.
+const (
+	exitTempFail = 75 // not now: back off
+	exitConfig   = 78 // starting me again is of no use until something is changed
+)
+
+const (
+	backoffBase  = 100 * time.Millisecond
+	backoffCap   = 30 * time.Second
+	healthyAfter = time.Minute      // connected for so long: the past is forgotten
+	tempFailK    = 4                // the least k after exitTempFail: up to 1.6 s
+	killWait     = 10 * time.Second // longest time from KILL to death, else it is stuck in the kernel
+)
+
+// rules are what lives have in common. jitter draws from [0, most].
+type rules struct {
+	stop   time.Duration // from TERM to KILL
+	adopt  time.Duration // an adopted process has so long to say hello
+	jitter func(most time.Duration) time.Duration
+}
+
+// phase is where a seat is in its life. The words are those of [Info].State.
+type phase string
+
+const (
+	idle      phase = "stopped"     // no process, none planned
+	waiting   phase = "backing-off" // no process; one is started at until
+	starting  phase = "starting"    // has not said hello
+	connected phase = "connected"   // has said hello
+	adopted   phase = "adopted"     // of a former daemon; until then it may say hello
+	ending    phase = "ending"      // TERM sent; KILL follows at until
+	killed    phase = "killed"      // KILL sent; gives up at until
+	stuck     phase = "stuck"       // did not die of KILL
+)
+
+// alive tells whether there is a process in this phase.
+func (p phase) alive() bool { return p != idle && p != waiting }
+
+// event is what happens to a seat.
+type event interface{ event() }
+
+type (
+	begin  struct{}           // fill the seat
+	adopt  struct{}           // the seat is filled by a former daemon's process
+	hello  struct{}           // its process has connected
+	end    struct{}           // end its process; another one follows
+	quit   struct{}           // end its process; none follows
+	failed struct{}           // its process could not be started
+	died   struct{ code int } // its process is gone; code is the exit status, -1 where there is none
+	halt   struct{}           // its pool starts nothing for now
+	resume struct{}           // its pool may start processes again
+	tick   struct{}           // time has passed
+)
+
+func (begin) event()  {}
+func (adopt) event()  {}
+func (hello) event()  {}
+func (end) event()    {}
+func (quit) event()   {}
+func (failed) event() {}
+func (died) event()   {}
+func (halt) event()   {}
+func (resume) event() {}
+func (tick) event()   {}
+
+// effect is what the loop shall do about a seat.
+type effect int
+
+const (
+	nothing  effect = iota
+	spawn           // start a process
+	term            // TERM to the group
+	kill            // KILL to the group
+	giveUp          // say that it cannot be killed
+	haltPool        // stop starting processes in this pool, and say so
+)
+
+// life decides when a seat's process is started and ended. It is a plain value and calls nothing but the jitter.
+type life struct {
+	rules  rules
+	phase  phase
+	until  time.Time // the next tick that matters; zero = none
+	greet  time.Time // when the process first said hello; zero = not yet
+	k      int       // deaths in a row that came too early
+	asked  bool      // we have asked the process to end
+	last   bool      // no process follows this one
+	halted bool      // the pool starts nothing
+}
+
+func newLife(r rules) life { return life{rules: r, phase: idle} }
+
+// step takes the time and one event and returns what to do.
+func (l *life) step(now time.Time, ev event) effect {
+	switch ev := ev.(type) {
+	case begin:
+		return l.start()
+	case adopt:
+		l.enter(adopted, now.Add(l.rules.adopt))
+	case hello:
+		l.connect(now)
+	case end:
+		return l.end(now)
+	case quit:
+		return l.quit(now)
+	case failed:
+		l.retry(now)
+	case died:
+		return l.die(now, ev.code)
+	case halt:
+		l.halt()
+	case resume:
+		return l.resume()
+	case tick:
+		return l.tick(now)
+	}
+	return nothing
+}
+
+func (l *life) enter(p phase, until time.Time) { l.phase, l.until = p, until }
+
+func (l *life) start() effect {
+	if l.phase.alive() {
+		panic("bug: a process is started on a taken seat")
+	}
+	l.enter(starting, time.Time{})
+	l.greet, l.asked = time.Time{}, false
+	return spawn
+}
+
+// connect takes a hello. One from a process that is being ended changes nothing.
+func (l *life) connect(now time.Time) {
+	if l.phase == starting || l.phase == adopted {
+		l.enter(connected, time.Time{})
+		l.greet = now
+	}
+}
+
+func (l *life) end(now time.Time) effect {
+	if l.phase != starting && l.phase != connected && l.phase != adopted {
+		return nothing
+	}
+	l.asked = true
+	l.enter(ending, now.Add(l.rules.stop))
+	return term
+}
+
+func (l *life) quit(now time.Time) effect {
+	l.last = true
+	if l.phase == waiting {
+		l.enter(idle, time.Time{})
+	}
+	return l.end(now)
+}
+
+func (l *life) die(now time.Time, code int) effect {
+	if !l.greet.IsZero() && now.Sub(l.greet) >= healthyAfter {
+		l.k = 0
+	}
+	if code == exitTempFail {
+		l.k = max(l.k, tempFailK)
+	}
+	news := code == exitConfig && !l.halted && !l.last
+	l.halted = l.halted || news
+	l.retry(now)
+	if news {
+		return haltPool
+	}
+	return nothing
+}
+
+// retry plans the next process, if there shall be one.
+func (l *life) retry(now time.Time) {
+	if l.last || l.halted {
+		l.enter(idle, time.Time{})
+		return
+	}
+	l.enter(waiting, now.Add(l.rules.jitter(backoff(l.k))))
+	l.k++
+}
+
+// backoff is the longest wait after k early deaths.
+func backoff(k int) time.Duration {
+	const enough = 9 // 2^9 * 100 ms is above the cap, and far from overflow
+	return min(backoffCap, backoffBase<<min(k, enough))
+}
+
+func (l *life) halt() {
+	l.halted = true
+	if l.phase == waiting {
+		l.enter(idle, time.Time{})
+	}
+}
+
+func (l *life) resume() effect {
+	l.halted, l.k = false, 0
+	if l.phase != idle || l.last {
+		return nothing
+	}
+	return l.start()
+}
+
+func (l *life) tick(now time.Time) effect {
+	if l.until.IsZero() || now.Before(l.until) {
+		return nothing
+	}
+	switch l.phase {
+	case waiting:
+		return l.start()
+	case adopted:
+		return l.end(now)
+	case ending:
+		l.enter(killed, now.Add(killWait))
+		return kill
+	case killed:
+		l.enter(stuck, time.Time{})
+		return giveUp
+	}
+	return nothing
+}

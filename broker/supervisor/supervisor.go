@@ -1,0 +1,170 @@
+package supervisor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/respirated/respirated/broker"
+)
+
+// Config says which workers to keep running, and where their traces go. Whoever starts a Supervisor makes sure, by a
+// lock, that no other one has the same StateFile.
+type Config struct {
+	Pools     []Pool
+	Socket    string // of the broker; told to the workers. It must be listening within AdoptTimeout of Run
+	StateFile string // workers.json
+	LogDir    string // made if it is missing
+
+	// Exited is called once for each death, one at a time, in the order they were seen. It may take its time, as
+	// nothing but the next call and the end of Run waits for it. nil = nobody wants to know.
+	Exited func(broker.WorkerExit)
+
+	StopTimeout  time.Duration // from TERM to KILL; 0 = 30 s
+	AdoptTimeout time.Duration // a former daemon's worker has so long to say hello; 0 = 5 s
+	Log          *slog.Logger  // nil = none
+}
+
+const (
+	defaultStop  = 30 * time.Second
+	defaultAdopt = 5 * time.Second
+)
+
+// Supervisor keeps worker processes running. All methods may be called from any goroutine.
+type Supervisor struct {
+	cfg     Config
+	state   stateFile
+	mail    *mailbox[letter]            // to the loop
+	deaths  *mailbox[broker.WorkerExit] // to Exited
+	workers atomic.Pointer[[]Info]
+	settled func([]Info) // for tests: called by the loop with each new snapshot
+}
+
+var _ broker.Processes = (*Supervisor)(nil)
+
+// Info is what `respirated worker list` shows of one seat of a pool.
+type Info struct {
+	Pool     string    `json:"pool"`
+	Index    int       `json:"index"`
+	Key      string    `json:"-"`     // spawn key, a secret; "" = no process
+	PID      int       `json:"pid"`   // 0 = no process
+	State    string    `json:"state"` // starting, connected, backing-off, ending, adopted, killed, stuck, stopped
+	Adopted  bool      `json:"adopted"`
+	Started  time.Time `json:"started"` // zero = no process
+	Restarts int       `json:"restarts"`
+	LastExit string    `json:"last_exit"` // of the process before, if this daemon saw it
+}
+
+// New checks the configuration, down to the binaries, and prepares the folder for logs. It starts nothing.
+func New(cfg Config) (*Supervisor, error) {
+	cfg, err := cfg.check()
+	if err != nil {
+		return nil, err
+	}
+	boot, err := bootID()
+	if err != nil {
+		return nil, fmt.Errorf("find out which boot of the host this is: %w", err)
+	}
+	if _, alive := look(os.Getpid()); !alive {
+		return nil, errors.New("cannot look at processes, not even at this one: is /proc mounted?")
+	}
+	if err := os.MkdirAll(cfg.LogDir, 0o700); err != nil {
+		return nil, fmt.Errorf("make the folder for worker logs: %w", err)
+	}
+	s := &Supervisor{
+		cfg:     cfg,
+		state:   stateFile{path: cfg.StateFile, boot: boot},
+		mail:    newMailbox[letter](),
+		deaths:  newMailbox[broker.WorkerExit](),
+		settled: func([]Info) {},
+	}
+	s.workers.Store(new([]Info))
+	return s, nil
+}
+
+// check fills in the defaults and makes paths absolute, since a worker may have another working directory.
+func (c Config) check() (Config, error) {
+	c.StopTimeout = orElse(c.StopTimeout, defaultStop)
+	c.AdoptTimeout = orElse(c.AdoptTimeout, defaultAdopt)
+	if c.StopTimeout < 0 || c.AdoptTimeout < 0 {
+		return c, fmt.Errorf("stop timeout is %v and adopt timeout %v, neither may be negative", c.StopTimeout, c.AdoptTimeout)
+	}
+	if c.Exited == nil {
+		c.Exited = func(broker.WorkerExit) {}
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	for _, path := range []*string{&c.Socket, &c.StateFile, &c.LogDir} {
+		if *path == "" {
+			return c, errors.New("socket, state file and log folder must be given")
+		}
+		var err error
+		if *path, err = filepath.Abs(*path); err != nil {
+			return c, err
+		}
+	}
+	return c.checkPools()
+}
+
+func (c Config) checkPools() (Config, error) {
+	pools := make([]Pool, len(c.Pools))
+	names := make(map[string]bool)
+	for i, p := range c.Pools {
+		var err error
+		if pools[i], err = p.check(c.StopTimeout); err != nil {
+			return c, err
+		}
+		if names[p.Name] {
+			return c, fmt.Errorf("two pools are named %q: give one another name", p.Name)
+		}
+		names[p.Name] = true
+	}
+	c.Pools = pools
+	return c, nil
+}
+
+// Run takes over the workers of a former daemon, starts those that are missing, and keeps the pools full until ctx
+// ends. Then it ends all workers, TERM first, KILL after their StopTimeout, and returns when all are reaped and told.
+// It may be called once.
+func (s *Supervisor) Run(ctx context.Context) error {
+	var teller sync.WaitGroup
+	teller.Go(s.tell)
+	defer teller.Wait()
+	defer s.deaths.close()
+	defer s.mail.close()
+	return newLoop(s).run(ctx)
+}
+
+// tell calls Exited from a goroutine of its own, so that it may be slow.
+func (s *Supervisor) tell() {
+	for open := true; open; {
+		_, open = <-s.deaths.wake
+		for _, exit := range s.deaths.take() {
+			s.cfg.Exited(exit)
+		}
+	}
+}
+
+// Connected tells that a worker with this spawn key has said hello; see [broker.Processes].
+func (s *Supervisor) Connected(key string) {
+	s.mail.put(letter{key: key, event: hello{}})
+}
+
+// End asks a process to end; see [broker.Processes]. Another one takes its seat.
+func (s *Supervisor) End(key, why string) {
+	s.mail.put(letter{key: key, event: end{}, why: why})
+}
+
+// Workers returns what is known of each seat, pool by pool. The caller must not change it.
+func (s *Supervisor) Workers() []Info { return *s.workers.Load() }
+
+// jitter draws from [0, most].
+func jitter(most time.Duration) time.Duration { return rand.N(most + 1) }
