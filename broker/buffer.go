@@ -71,6 +71,19 @@ func (b *buffer) remove(c Candidate) {
 	b.setLine(c.Kind, line)
 }
 
+// discard takes out the candidate with this id, wherever it is.
+func (b *buffer) discard(id ID) {
+	if !b.has(id) {
+		return
+	}
+	for _, line := range b.lines {
+		if i := slices.IndexFunc(line, func(q queued) bool { return q.ID == id }); i >= 0 {
+			b.remove(line[i].Candidate)
+			return
+		}
+	}
+}
+
 // retain drops the lines of kinds that nobody serves any more.
 func (b *buffer) retain(served func(kind string) bool) {
 	for kind, line := range b.lines {

@@ -94,6 +94,7 @@ func (draining) event()  {}
 type hold struct {
 	Pair
 	kind string
+	done bool // its result is on the way
 }
 
 // A refusal is an entry of a result frame that cannot be a report.
@@ -108,16 +109,17 @@ type refusal struct {
 // effects is what the outside world shall do. A nil or empty field means nothing. There is at most one statement of
 // each kind in flight: the schedule asks for the next one only after the answer to the last.
 type effects struct {
-	scan     *ScanRequest
-	lease    []Pair
-	commit   []Report
-	renew    []Pair
-	announce *Announcement
-	insert   []called
-	send     []sending
-	hangUp   []hangUp
-	end      []ending
-	finished bool // drained: everything is settled or given up
+	scan      *ScanRequest
+	lease     []Pair
+	commit    []Report
+	renew     []Pair
+	announce  *Announcement
+	insert    []called
+	send      []sending
+	hangUp    []hangUp
+	connected []string // spawn keys of workers that have said hello
+	end       []ending
+	finished  bool // drained: everything is settled or given up
 }
 
 // sending is a frame for a session.

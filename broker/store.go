@@ -78,6 +78,7 @@ type Candidate struct {
 	ID       ID
 	Kind     string
 	Priority int  // 1 is first
+	Bytes    int  // about what its payload takes; an estimate for flow control, 0 = small
 	Alone    bool // run it alone in a worker: it was held at two deaths of workers, or at five losses of hosts
 }
 

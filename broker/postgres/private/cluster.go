@@ -6,70 +6,84 @@ import (
 	"encoding/hex"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strconv"
-	"syscall"
 )
 
-// initdb makes a cluster in data. It is not flushed to disk: a cluster that did not survive is made anew.
-func initdb(ctx context.Context, a account, bin binaries, data string) error {
-	return run(ctx, a.command(filepath.Dir(data), bin.initdb, "-D", data, "-U", superuser, "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"))
+// cluster returns the data folder, initialised.
+func (s *Server) cluster(ctx context.Context) (string, error) {
+	data := filepath.Join(s.folder.path, "data")
+	switch {
+	case s.cfg.Dir != "":
+		return keptCluster(ctx, s.account, s.bin, s.cfg.Dir)
+	case s.cfg.Template:
+		return data, copyTemplate(ctx, s.account, s.bin, data)
+	default:
+		return data, initdb(ctx, s.account, s.bin, data, "--no-sync") // it does not outlive a crash of the machine anyway
+	}
 }
 
-// copyTemplate makes a cluster by copying one that was made earlier by the same account with the same binaries. The
-// first who needs the template makes it; the rest wait on its lock.
+// keptCluster initialises dir unless an earlier start did.
+func keptCluster(ctx context.Context, a account, bin binaries, dir string) (string, error) {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return "", fmt.Errorf("find the cluster's folder: %w", err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "PG_VERSION")); err == nil {
+		return dir, nil
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return "", fmt.Errorf("make the cluster's folder: %w", err)
+	}
+	if err := a.own(dir); err != nil {
+		return "", fmt.Errorf("make the cluster's folder: %w", err)
+	}
+	if !a.reaches(dir) {
+		return "", fmt.Errorf("the cluster's folder %s lies below one that %s, who the server runs as, may not enter: choose another place", dir, a.name)
+	}
+	return dir, initdb(ctx, a, bin, dir)
+}
+
+func initdb(ctx context.Context, a account, bin binaries, data string, more ...string) error {
+	args := []string{"-D", data, "-U", superuser, "-A", "trust", "-E", "UTF8", "--locale=C"}
+	return a.run(ctx, bin.initdb, append(args, more...)...)
+}
+
+// copyTemplate makes a cluster by copying one that an earlier start made with the same binaries for the same account.
 func copyTemplate(ctx context.Context, a account, bin binaries, data string) error {
-	sum := sha256.Sum256([]byte(bin.version + bin.initdb))
-	name := "respirate-template-" + strconv.Itoa(a.uid) + "-" + hex.EncodeToString(sum[:4])
-	template := filepath.Join(os.TempDir(), name)
+	cache, err := cacheDir()
+	if err != nil { // somebody without a home: slower, and no reason to fail
+		return initdb(ctx, a, bin, data, "--no-sync")
+	}
+	sum := sha256.Sum256([]byte(bin.version + bin.initdb + a.name))
+	template := filepath.Join(cache, "template-"+hex.EncodeToString(sum[:8]))
 	if err := ensureTemplate(ctx, a, bin, template); err != nil {
+		return fmt.Errorf("make the template cluster: %w", err)
+	}
+	return a.run(ctx, "cp", "-Rp", template, data)
+}
+
+// ensureTemplate makes the template unless it is there. Test binaries of many packages come at once: the first makes
+// it, the others wait for the lock.
+func ensureTemplate(ctx context.Context, a account, bin binaries, template string) error {
+	lock, err := lockFile(template + ".lock")
+	if err != nil {
 		return err
 	}
-	return run(ctx, a.command("/", "cp", "-Rp", template, data))
-}
-
-func ensureTemplate(ctx context.Context, a account, bin binaries, template string) error {
-	lock, err := os.OpenFile(template+".lock", os.O_CREATE|os.O_RDWR|syscall.O_NOFOLLOW, 0o600)
-	if err != nil {
-		return fmt.Errorf("lock the template cluster: %w", err)
-	}
 	defer lock.Close()
-	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
-		return fmt.Errorf("lock %s: %w", lock.Name(), err)
-	}
 	if a.owns(template) {
 		return nil
 	}
-	fresh, err := os.MkdirTemp(filepath.Dir(template), filepath.Base(template)+".new-")
+	workshop, err := os.MkdirTemp(filepath.Dir(template), "template-new-")
 	if err != nil {
-		return fmt.Errorf("make the template cluster: %w", err)
-	}
-	defer os.RemoveAll(fresh)
-	if err := a.own(fresh); err != nil {
 		return err
 	}
-	if err := initdb(ctx, a, bin, filepath.Join(fresh, "data")); err != nil {
+	defer os.RemoveAll(workshop)
+	if err := a.own(workshop); err != nil {
 		return err
 	}
-	// Renamed into place only when complete, so that a template that is there is whole.
-	return os.Rename(filepath.Join(fresh, "data"), template)
-}
-
-// run runs a short command to its end; its output is in the error. Where ctx ends first, the command is killed.
-func run(ctx context.Context, cmd *exec.Cmd) error {
-	stop := context.AfterFunc(ctx, func() {
-		if cmd.Process != nil {
-			_ = cmd.Process.Kill()
-		}
-	})
-	defer stop()
-	out, err := cmd.CombinedOutput()
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
+	fresh := filepath.Join(workshop, "data")
+	if err := initdb(ctx, a, bin, fresh); err != nil {
+		return err
 	}
-	if err != nil {
-		return fmt.Errorf("%s: %w: %s", cmd.Path, err, lastLines(string(out), 5))
-	}
-	return nil
+	return os.Rename(fresh, template) // only now, flushed and whole, is it there
 }

@@ -1,7 +1,7 @@
 // Package private runs a PostgreSQL server of one's own: for `respirated dev` on a machine that has none set up, and
-// for tests.
+// for tests (see privatetest).
 //
-// A server lives in a folder below the temporary one:
+// A server lives in a folder of the temporary directory:
 //
 //	respirate-pg-XXXX/             mode 0700; owned by the account that the server runs as
 //	    lock                       flocked by the process that started the server, for as long as that lives
@@ -11,10 +11,13 @@
 //
 // The server ends with the process that started it, however that ends. Ctrl-C reaches that process and not the server,
 // which has a process group of its own, so it is up to the process to call [Server.Stop]. Where it cannot any more, the
-// keeper does it: a shell that blocks on a pipe which only that process holds open. Where even the keeper was
-// killed, the next Start finds the folder with nobody holding its lock, and sweeps it.
+// keeper does its work: a shell that blocks on a pipe which only that process holds open. Where even the keeper was
+// killed, the next Start finds a folder whose lock nobody holds, ends the server in it and removes it.
 //
-// No goroutine outlives a call into this package: a test binary that looks for leaked ones finds none of ours.
+// A pipe, and not the death signal that Linux can send to a child: that one is bound to the thread which made the child,
+// exists on Linux alone, and leaves the folder.
+//
+// No goroutine outlives a call into this package, so that a test binary which looks for leaked ones finds none of ours.
 package private
 
 import (
@@ -23,11 +26,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/url"
-	"os"
 	"os/exec"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"sync"
@@ -35,21 +37,25 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// superuser is the role that owns every private cluster.
+// superuser is the role that owns every private cluster, and the database that each has from the start.
 const superuser = "postgres"
 
-// Config says what server to run. The zero value is a server that is reached over a Unix socket and leaves nothing behind.
+// Config says what server to run. The zero value is a server that is reached over a Unix socket and leaves nothing.
 type Config struct {
-	Dir      string            // the cluster's folder, made when missing and kept; "" = a temporary one, removed at Stop
-	TCP      bool              // listen on a free loopback port too, for which URLs carry a password: see [Server.TCPURL]
-	Settings map[string]string // server settings such as "fsync": "off"
-	Template bool              // copy a cluster that is kept for this purpose, 0.1 s instead of 1 s; for tests. Not with Dir
-	Logger   *slog.Logger      // nil = silence
+	Dir        string            // the cluster's folder, made when missing and kept; "" = a temporary one, removed at Stop
+	TCP        bool              // listen on a free loopback port too, where a password is asked: see [Server.TCPURL]
+	Settings   map[string]string // server settings such as "fsync": "off"
+	Template   bool              // without Dir: copy a cluster kept for this purpose, 0.1 s instead of 1 s; for tests
+	Bin        string            // the folder of initdb and postgres; "" = found on the machine, else fetched
+	Repository string            // Maven repository that the binaries are fetched from; "" = Maven Central
+	Logger     *slog.Logger      // nil = silence
 }
 
-// Server is a running PostgreSQL. Its methods may be called from several goroutines.
+// Server is a running PostgreSQL. Its methods may be called from several goroutines. Keep it as long as it is needed:
+// a Server that was dropped without Stop is collected, which looks to the keeper like the end of the process.
 type Server struct {
 	cfg      Config
 	log      *slog.Logger
@@ -68,29 +74,30 @@ type Server struct {
 
 // Start runs a server and returns once it answers. The context bounds the start only.
 func Start(ctx context.Context, cfg Config) (*Server, error) {
-	log := cfg.Logger
-	if log == nil {
-		log = slog.New(slog.DiscardHandler)
+	s := &Server{cfg: cfg, log: cfg.Logger, port: 5432, password: rand.Text()}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
 	}
-	account, err := serverAccount()
-	if err != nil {
-		return nil, err
-	}
-	bin, err := findBinaries(ctx, account, log)
-	if err != nil {
-		return nil, err
-	}
-	sweep(account, log)
-	s := &Server{cfg: cfg, log: log, account: account, bin: bin, port: 5432, password: rand.Text()}
 	if err := s.prepare(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("start a private PostgreSQL: %w", err), s.Stop())
 	}
 	return s, nil
 }
 
-// prepare makes the folder, the keeper and the cluster, and starts the server. What it leaves on an error, Stop removes.
+// prepare finds the binaries, makes folder, keeper and cluster, and starts. What it leaves on an error, Stop removes.
 func (s *Server) prepare(ctx context.Context) (err error) {
-	if s.folder, err = newFolder(s.account); err != nil {
+	if s.account, err = serverAccount(); err != nil {
+		return err
+	}
+	if s.bin, err = s.binaries(ctx); err != nil {
+		return err
+	}
+	scratch, err := scratchDir(s.account)
+	if err != nil {
+		return err
+	}
+	sweep(s.account, scratch, s.log)
+	if s.folder, err = newFolder(s.account, scratch); err != nil {
 		return err
 	}
 	if s.keeper, err = newKeeper(s.account, s.folder.path); err != nil {
@@ -99,14 +106,32 @@ func (s *Server) prepare(ctx context.Context) (err error) {
 	if s.data, err = s.cluster(ctx); err != nil {
 		return err
 	}
-	if s.cfg.TCP {
+	return s.firstStart(ctx)
+}
+
+func (s *Server) binaries(ctx context.Context) (binaries, error) {
+	if s.cfg.Bin != "" {
+		return binariesIn(s.cfg.Bin, s.account)
+	}
+	return findBinaries(ctx, s.account, sources{binaryFolders(), cacheDir, s.cfg.Repository}, s.log)
+}
+
+// firstStart starts the server and, with TCP, settles the port. Somebody may take it after we found it free.
+func (s *Server) firstStart(ctx context.Context) (err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.cfg.TCP {
+		return s.start(ctx)
+	}
+	for range 3 {
 		if s.port, err = freePort(); err != nil {
 			return err
 		}
+		if err = s.start(ctx); err == nil || ctx.Err() != nil {
+			return err
+		}
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.start(ctx)
+	return err
 }
 
 // start runs the server on the prepared cluster and waits until it answers. The caller holds mu.
@@ -119,14 +144,15 @@ func (s *Server) start(ctx context.Context) error {
 	s.process = p
 	s.keeper.guard(p.pid)
 	if err := s.await(ctx); err != nil {
-		s.end(syscall.SIGKILL)
+		s.end(syscall.SIGQUIT)
 		return err
 	}
 	s.log.Info("private postgres started", "version", s.bin.version, "folder", s.folder.path, "pid", p.pid, "took", time.Since(began))
 	return nil
 }
 
-// command is the server's command line. Settings come last, so that they win.
+// command is the server's command line. Settings come last, so that they win. It is bound to no context, since the
+// server outlives the one of its start.
 func (s *Server) command() *exec.Cmd {
 	listen := ""
 	if s.cfg.TCP {
@@ -140,10 +166,10 @@ func (s *Server) command() *exec.Cmd {
 		"-c", "unix_socket_permissions=0700",
 		"-c", "hba_file=" + s.folder.hbaFile(),
 	}
-	for _, name := range sortedKeys(s.cfg.Settings) {
+	for _, name := range slices.Sorted(maps.Keys(s.cfg.Settings)) {
 		args = append(args, "-c", name+"="+s.cfg.Settings[name])
 	}
-	return s.account.command(s.folder.path, s.bin.postgres, args...)
+	return s.account.command(context.Background(), s.folder.path, s.bin.postgres, args...)
 }
 
 // await polls until the server answers, has ended, or ctx is over.
@@ -154,7 +180,10 @@ func (s *Server) await(ctx context.Context) error {
 			return errors.Join(s.setPassword(ctx, conn), conn.Close(ctx))
 		}
 		if s.process.ended() {
-			return fmt.Errorf("%s ended at once; its last words:\n%s", s.bin.postgres, s.folder.logTail())
+			return fmt.Errorf("%s ended at once, saying: %s", s.bin.postgres, s.folder.logTail())
+		}
+		if !starting(err) {
+			return err
 		}
 		select {
 		case <-ctx.Done():
@@ -164,19 +193,25 @@ func (s *Server) await(ctx context.Context) error {
 	}
 }
 
+// starting tells whether a failed connect may succeed later: there is no socket yet, or the server still recovers.
+func starting(err error) bool {
+	const cannotConnectNow = "57P03"
+	var refused *pgconn.PgError
+	return !errors.As(err, &refused) || refused.Code == cannotConnectNow
+}
+
 // setPassword arms the loopback listener, which any user of the machine can reach.
 func (s *Server) setPassword(ctx context.Context, conn *pgx.Conn) error {
 	if !s.cfg.TCP {
 		return nil
 	}
-	_, err := conn.Exec(ctx, "alter role "+superuser+" password '"+s.password+"'")
-	if err != nil {
+	if _, err := conn.Exec(ctx, "alter role "+superuser+" password '"+s.password+"'"); err != nil {
 		return fmt.Errorf("set the password for TCP: %w", err)
 	}
 	return nil
 }
 
-// URL is where the server's own database, "postgres", is reached over the socket. It stays the same over a restart.
+// URL is where the server's own database is reached over the socket. It stays the same over a restart.
 func (s *Server) URL() string { return s.socketURL(superuser) }
 
 func (s *Server) socketURL(database string) string {
@@ -185,7 +220,8 @@ func (s *Server) socketURL(database string) string {
 	return u.String()
 }
 
-// TCPURL is where a database is reached over TCP. It is for a server started with Config.TCP.
+// TCPURL is where a database is reached over TCP, password included. It is for a server started with Config.TCP, and
+// stays the same over a restart.
 func (s *Server) TCPURL(database string) string {
 	u := url.URL{
 		Scheme: "postgres", User: url.UserPassword(superuser, s.password), Path: "/" + database,
@@ -229,7 +265,7 @@ func (s *Server) Kill() {
 	s.end(syscall.SIGQUIT)
 }
 
-// Restart starts the server again, on the same cluster and socket, ending it first where it runs.
+// Restart starts the server again, on the same cluster, socket and port, ending it first where it runs.
 func (s *Server) Restart(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -275,47 +311,4 @@ func freePort() (int, error) {
 		return 0, fmt.Errorf("find a free loopback port: %w", err)
 	}
 	return l.Addr().(*net.TCPAddr).Port, l.Close()
-}
-
-func sortedKeys(m map[string]string) []string {
-	keys := make([]string, 0, len(m))
-	for k := range m {
-		keys = append(keys, k)
-	}
-	slices.Sort(keys)
-	return keys
-}
-
-// cluster returns the data folder, initialised.
-func (s *Server) cluster(ctx context.Context) (string, error) {
-	if err := s.folder.writeHBA(); err != nil {
-		return "", err
-	}
-	data := filepath.Join(s.folder.path, "data")
-	switch {
-	case s.cfg.Dir != "":
-		return s.keptCluster(ctx, s.cfg.Dir)
-	case s.cfg.Template:
-		return data, copyTemplate(ctx, s.account, s.bin, data)
-	default:
-		return data, initdb(ctx, s.account, s.bin, data)
-	}
-}
-
-// keptCluster initialises dir unless that was done by an earlier start.
-func (s *Server) keptCluster(ctx context.Context, dir string) (string, error) {
-	dir, err := filepath.Abs(dir)
-	if err != nil {
-		return "", fmt.Errorf("find %s: %w", dir, err)
-	}
-	if _, err := os.Stat(filepath.Join(dir, "PG_VERSION")); err == nil {
-		return dir, nil
-	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return "", fmt.Errorf("make the cluster's folder: %w", err)
-	}
-	if err := s.account.own(dir); err != nil {
-		return "", err
-	}
-	return dir, initdb(ctx, s.account, s.bin, dir)
 }

@@ -18,20 +18,8 @@ import (
 // startWithin is generous: the first start on a machine runs initdb, perhaps next to other busy packages.
 const startWithin = 2 * time.Minute
 
-// settings make tests fast. Nothing of a test has to survive the machine's crash; the server's own crash loses nothing
-// by them.
-var settings = map[string]string{
-	"fsync":               "off",
-	"max_connections":     "200",
-	"shared_buffers":      "64MB",
-	"log_min_messages":    "fatal",
-	"autovacuum":          "on",
-	"max_wal_size":        "256MB",
-	"wal_level":           "minimal",
-	"max_wal_senders":     "0",
-	"track_io_timing":     "off",
-	"restart_after_crash": "on",
-}
+// settings make tests fast. They give up what only a crash of the machine would cost; a crash of the server costs nothing.
+var settings = map[string]string{"fsync": "off", "full_page_writes": "off", "max_connections": "200"}
 
 // shared starts the one server of this test binary. Nobody stops it: its keeper does, when the binary ends.
 var shared = sync.OnceValues(func() (*private.Server, error) {

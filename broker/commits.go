@@ -1,0 +1,297 @@
+package broker
+
+import (
+	"slices"
+	"time"
+
+	"github.com/respirated/respirated/protocol"
+)
+
+// commits are the reports on their way to the database. They leave in the order in which they came, together, while
+// at most one statement is in flight. None is forgotten before the database has answered for it.
+type commits struct {
+	waiting []pending
+	locked  []pending // their rows were locked by somebody; tried again at due
+	flying  []pending // in flight; nil = none
+	after   int64     // not before, after an error
+}
+
+// pending is a report and whom to answer.
+type pending struct {
+	Report
+	from  address
+	stray bool  // it belongs to no run of ours: a former broker's, or a fenced-off one
+	due   int64 // locked: when to try again
+}
+
+// address is where the answer to a report goes: an entry of the ack to one frame. The zero value is nowhere.
+type address struct {
+	worker  workerNo
+	session sessionID
+	re      uint64
+}
+
+func (c *commits) add(p pending) { c.waiting = append(c.waiting, p) }
+
+func (c *commits) empty() bool { return len(c.waiting)+len(c.locked)+len(c.flying) == 0 }
+
+// readdress finds an earlier copy of the report and has it answered to the newer frame.
+func (c *commits) readdress(r Report, to address) bool {
+	for _, line := range [][]pending{c.waiting, c.locked, c.flying} {
+		for i := range line {
+			if p := &line[i]; p.Pair == r.Pair && p.Seq == r.Seq && p.from.worker == to.worker {
+				p.from = to
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// unlock brings back the locked ones whose time has come.
+func (c *commits) unlock(now int64) {
+	c.locked = slices.DeleteFunc(c.locked, func(p pending) bool {
+		if now < p.due {
+			return false
+		}
+		c.waiting = append(c.waiting, p)
+		return true
+	})
+}
+
+// batch takes the next reports: at most limit, and one for each strand, so that their order is kept.
+func (c *commits) batch(limit int) []Report {
+	taken := make(map[ID]struct{}, min(limit, len(c.waiting)))
+	reports := make([]Report, 0, min(limit, len(c.waiting)))
+	left := c.waiting[:0:0]
+	for i, p := range c.waiting {
+		if len(reports) == limit {
+			left = append(left, c.waiting[i:]...)
+			break
+		}
+		if _, twice := taken[p.ID]; twice {
+			left = append(left, p)
+			continue
+		}
+		taken[p.ID] = struct{}{}
+		c.flying = append(c.flying, p)
+		reports = append(reports, p.Report)
+	}
+	c.waiting = left
+	return reports
+}
+
+// next is when something of ours becomes possible by time alone; 0 = never.
+func (c *commits) next() int64 {
+	if c.flying != nil {
+		return 0
+	}
+	next := int64(0)
+	if len(c.waiting) > 0 {
+		next = c.after
+	}
+	for _, p := range c.locked {
+		if next == 0 || p.due < next {
+			next = p.due
+		}
+	}
+	return next
+}
+
+// write asks for the next write, a renewal or a commit: never both at once, since they touch the same rows.
+func (s *schedule) write(now int64, fx *effects) {
+	s.commits.unlock(now)
+	if s.commits.flying != nil || s.renewing != nil {
+		return
+	}
+	if s.renewDue && now >= s.renewAfter {
+		s.renewing = s.due(now)
+		s.renewDue = len(s.renewing) == s.maxBatch
+		if s.renewing != nil {
+			s.renewAsked = now
+			fx.renew = s.renewing
+			return
+		}
+	}
+	if len(s.commits.waiting) > 0 && now >= s.commits.after {
+		fx.commit = s.commits.batch(s.maxBatch)
+	}
+}
+
+// report takes in what a worker says its runs ended in.
+func (s *schedule) report(now int64, ev reported, fx *effects) {
+	w := s.hear(now, ev.session)
+	if w == nil {
+		return
+	}
+	from := address{w.no, ev.session, ev.re}
+	ack := &protocol.Ack{Re: ev.re}
+	for _, rep := range ev.reports {
+		if !s.enlist(w, rep, from) {
+			ack.Entries = append(ack.Entries, protocol.AckEntry{
+				Strand: rep.ID.String(), Token: rep.Token.String(), Seq: rep.Seq, State: protocol.AckLater, RetryMS: 1000,
+			})
+		}
+	}
+	for _, r := range ev.refused {
+		ack.Entries = append(ack.Entries, protocol.AckEntry{
+			Strand: r.strand, Token: r.token, Seq: r.seq, State: protocol.AckInvalid, Why: r.why,
+		})
+		if run := s.running(r.pair); r.known && run != nil && run.worker == w.no {
+			s.giveBack(run, refusedReport(r.pair, r.seq, w.name, r.why))
+		}
+	}
+	if len(ack.Entries) > 0 {
+		fx.tell(ev.session, ack)
+	}
+}
+
+// enlist queues a report. It answers false where the worker has too many of strands that we did not give it.
+func (s *schedule) enlist(w *worker, rep Report, from address) bool {
+	r := s.running(rep.Pair)
+	switch {
+	case s.commits.readdress(rep, from):
+		return true
+	case r != nil && r.worker == w.no && rep.Act != Save:
+		r.state = settling
+		s.commits.add(pending{Report: rep, from: from})
+		return true
+	case w.waiting >= s.maxHold:
+		return false
+	}
+	w.waiting++
+	s.commits.add(pending{Report: rep, from: from, stray: r == nil || r.worker != w.no})
+	return true
+}
+
+// settle takes in the database's verdicts. Only now is a worker answered, and its slot free.
+func (s *schedule) settle(now int64, ev committed, fx *effects) {
+	flying := s.commits.flying
+	s.commits.flying = nil
+	if ev.err != nil {
+		s.commits.waiting = append(flying, s.commits.waiting...)
+		s.commits.after = now + errorRetry
+		return
+	}
+	if len(ev.verdicts) != len(flying) {
+		panic("bug: as many verdicts as reports are needed")
+	}
+	acks := newAcks(s)
+	for i, p := range flying {
+		switch v := ev.verdicts[i]; v.State {
+		case Later:
+			p.due = now + lockedRetry
+			s.commits.locked = append(s.commits.locked, p)
+		case Invalid:
+			acks.add(p, protocol.AckInvalid, v.Why)
+			s.refuse(p, v.Why)
+		default:
+			acks.add(p, v.State.wire(), "")
+			s.conclude(now, p, v.State)
+		}
+	}
+	acks.flush(fx)
+}
+
+// conclude ends the run that a settled report was about.
+func (s *schedule) conclude(now int64, p pending, state VerdictState) {
+	s.unwait(p)
+	if state == Applied {
+		s.scanner.expect(now, p.Report)
+	}
+	r := s.runs[p.ID]
+	if p.stray || r == nil || r.Token != p.Token {
+		return
+	}
+	if p.Act == Save && (state == Applied || state == Dup) {
+		return // it goes on
+	}
+	s.forget(r)
+}
+
+// refuse fails the run whose outcome the database would not take, so that it is not tried without end.
+func (s *schedule) refuse(p pending, why string) {
+	s.unwait(p)
+	r := s.runs[p.ID]
+	if p.stray || p.Act == Save || r == nil || r.Token != p.Token {
+		return
+	}
+	switch {
+	case p.from.worker != 0:
+		w := s.workers[p.from.worker]
+		name := ""
+		if w != nil {
+			name = w.name
+		}
+		s.giveBack(r, refusedReport(p.Pair, p.Seq, name, why))
+	case p.Act != Yield:
+		s.giveBack(r, yieldOf(p.Pair))
+	default:
+		s.forget(r) // its lease will run out
+	}
+}
+
+// unwait takes a stray report, or a save, off its worker's account.
+func (s *schedule) unwait(p pending) {
+	if w := s.workers[p.from.worker]; w != nil && (p.stray || p.Act == Save) {
+		w.waiting--
+	}
+}
+
+func refusedReport(p Pair, seq uint64, worker, why string) Report {
+	return Report{Pair: p, Seq: seq, Act: Fail, Delay: -1, Failure: &Failure{
+		Class: "refused", Message: "the result was refused: " + why, Worker: worker,
+	}}
+}
+
+// acks gathers the answers to a commit, one frame for each frame that is answered.
+type acks struct {
+	s      *schedule
+	frames map[address]*protocol.Ack
+	order  []address
+}
+
+func newAcks(s *schedule) *acks { return &acks{s: s, frames: map[address]*protocol.Ack{}} }
+
+func (a *acks) add(p pending, state, why string) {
+	if p.from.worker == 0 || a.s.sessions[p.from.session] != p.from.worker {
+		return // nobody there to hear it; a worker that comes back sends it again
+	}
+	frame := a.frames[p.from]
+	if frame == nil {
+		frame = &protocol.Ack{Re: p.from.re}
+		a.frames[p.from] = frame
+		a.order = append(a.order, p.from)
+	}
+	frame.Entries = append(frame.Entries, protocol.AckEntry{
+		Strand: p.ID.String(), Token: p.Token.String(), Seq: p.Seq, State: state, Why: why,
+	})
+}
+
+func (a *acks) flush(fx *effects) {
+	for _, to := range a.order {
+		fx.tell(to.session, a.frames[to])
+	}
+}
+
+// wire is the verdict's name in an ack.
+func (v VerdictState) wire() string {
+	switch v {
+	case Applied:
+		return protocol.AckApplied
+	case Dup:
+		return protocol.AckDup
+	case Stale:
+		return protocol.AckStale
+	case Gone:
+		return protocol.AckGone
+	case Invalid:
+		return protocol.AckInvalid
+	case Later:
+		return protocol.AckLater
+	}
+	panic("bug: unknown verdict")
+}
+
+// soonest is the least delay after which a strand may be due again by the default back-off.
+const soonest = 500 * time.Millisecond

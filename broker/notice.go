@@ -1,0 +1,74 @@
+package broker
+
+import (
+	"slices"
+	"time"
+)
+
+// notice decides when this broker makes itself known again: when something has changed, and every few seconds.
+type notice struct {
+	changed   bool
+	flying    bool
+	told_     bool  // at least once
+	busyTold  bool  // what the last one said
+	busySaid  bool  // what the one in flight says
+	at        int64 // the next one by time
+	notBefore int64
+}
+
+const (
+	announceEvery = int64(10 * time.Second)
+	announceTTL   = 30 * time.Second
+	announceApart = int64(200 * time.Millisecond)
+)
+
+func (n *notice) decide(s *schedule, now int64, fx *effects) {
+	if n.flying || now < n.notBefore || !n.changed && now < n.at {
+		return
+	}
+	a := s.announcement()
+	n.flying, n.changed, n.busySaid = true, false, a.Busy
+	fx.announce = &a
+}
+
+// told notes that the others know. Whoever inserted before we were known did not notify, so we look once more; and
+// after busy was withdrawn, some transaction may still believe in it.
+func (n *notice) told(s *schedule, now int64, err error) {
+	n.flying, n.notBefore, n.at = false, now+announceApart, now+announceEvery
+	if err != nil {
+		n.changed = true
+		return
+	}
+	if !n.told_ {
+		s.scanner.now = true
+	}
+	if n.busyTold && !n.busySaid {
+		s.scanner.settleEnd = now + settleMost
+		s.scanner.at = min(s.scanner.at, now+settlePoll)
+	}
+	n.told_, n.busyTold = true, n.busySaid
+}
+
+func (n *notice) next() int64 {
+	switch {
+	case n.flying:
+		return 0
+	case n.changed:
+		return n.notBefore
+	}
+	return n.at
+}
+
+func (s *schedule) announcement() Announcement {
+	a := Announcement{Broker: s.broker, Slice: s.slice, Busy: s.scanner.busy}
+	for _, c := range s.classes {
+		a.Kinds = append(a.Kinds, c.kinds...)
+		a.Workers += len(c.members)
+		for _, w := range c.members {
+			a.Slots += w.wantN
+		}
+	}
+	slices.Sort(a.Kinds)
+	a.Kinds = slices.Compact(a.Kinds)
+	return a
+}

@@ -1,0 +1,246 @@
+package broker
+
+import (
+	"bytes"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/respirated/respirated/protocol"
+)
+
+// runState is where a run is on its way: leasing -> running -> settling.
+type runState uint8
+
+const (
+	leasing  runState = iota + 1 // its lease is being asked for
+	running                      // with its worker
+	settling                     // its report is on its way to the database
+)
+
+// run is one lease of one strand, from the promise to a worker until its last report is settled.
+type run struct {
+	Pair
+	kind   string
+	worker workerNo // whose slot it takes; 0 = nobody's any more
+	state  runState
+	alone  bool
+	bytes  int
+
+	leaseEnd int64 // when the holder must have stopped: before the lease ends in the database
+	renewAt  int64
+	runEnd   int64  // when a run without end is asked to stop though its worker did not do so itself; 0 = never
+	stopWhy  string // it has been asked to stop
+	stopBy   int64  // then its worker is asked to end
+}
+
+// leaseRuns sets the times of a lease that was asked for at asked. The database counted from later than that, so the
+// holder's deadline, an eighth before the end, is surely before the lease can pass on.
+func (r *run) leaseRuns(asked int64, lease time.Duration) {
+	r.leaseEnd = asked + int64(lease-lease/8)
+	r.renewAt = asked + int64(lease/3)
+}
+
+func yieldOf(p Pair) Report { return Report{Pair: p, Act: Yield} }
+
+// giveBack frees the slot of a run and settles it by a report of our own.
+func (s *schedule) giveBack(r *run, rep Report) {
+	s.vacate(r)
+	r.state = settling
+	s.commits.add(pending{Report: rep})
+}
+
+// forget drops a run that holds nothing in the database.
+func (s *schedule) forget(r *run) {
+	s.vacate(r)
+	delete(s.runs, r.ID)
+}
+
+// vacate frees the slot that r takes.
+func (s *schedule) vacate(r *run) {
+	w := s.workers[r.worker]
+	r.worker = 0
+	if w == nil {
+		return
+	}
+	w.held--
+	w.bytesHeld -= r.bytes
+	s.recount(w)
+	if w.held == 0 && w.session == 0 && w.key == "" {
+		s.remove(w)
+	}
+}
+
+// sweep looks once a second at everything that waits for time to pass.
+func (s *schedule) sweep(now int64, fx *effects) {
+	s.nextSweep = now + sweepEvery
+	for _, w := range s.workers {
+		s.sweepWorker(now, w, fx)
+	}
+	stops := perSession[protocol.Cancel]{}
+	for _, r := range s.sorted(func(r *run) bool { return r.state == running }) {
+		s.sweepRun(now, r, &stops, fx)
+	}
+	tellAll(&stops, fx)
+}
+
+func (s *schedule) sweepWorker(now int64, w *worker, fx *effects) {
+	silence := now - w.heard
+	switch {
+	case w.died != nil && now >= w.buryAt:
+		if w.session != 0 {
+			fx.hangUp = append(fx.hangUp, hangUp{w.session, dead("its process has ended")})
+		}
+		s.bury(now, w)
+		return
+	case w.session != 0 && silence > int64(s.dead) && w.sync:
+		w.silent = true
+		s.recount(w)
+	case w.session != 0 && silence > int64(s.dead):
+		fx.hangUp = append(fx.hangUp, hangUp{w.session, dead("nothing heard for " + s.dead.String())})
+		s.disconnect(w)
+		s.endWorker(w, "it has been silent for "+s.dead.String(), fx)
+	}
+	if w.session == 0 && w.held == 0 && silence > forgetAfter {
+		s.remove(w)
+		return
+	}
+	if w.endBy != 0 && now >= w.endBy {
+		s.endWorker(w, "strand "+w.stuck.String()+" did not stop when asked", fx)
+	}
+}
+
+func (s *schedule) endWorker(w *worker, why string, fx *effects) {
+	if w.key != "" {
+		fx.end = append(fx.end, ending{w.key, why})
+	}
+}
+
+func (s *schedule) sweepRun(now int64, r *run, stops *perSession[protocol.Cancel], fx *effects) {
+	w := s.workers[r.worker]
+	if now >= r.leaseEnd || s.draining && now >= s.drainBy {
+		s.tellStop(r, lostStop(r.Pair), stops)
+		s.giveBack(r, yieldOf(r.Pair))
+		return
+	}
+	if w == nil {
+		return
+	}
+	s.renewDue = s.renewDue || now >= r.renewAt
+	if r.runEnd != 0 && now >= r.runEnd && r.stopWhy == "" {
+		s.askToStop(now, r, protocol.StopTimeout, stops)
+	}
+	if r.stopBy != 0 && now >= r.stopBy && w.endBy == 0 {
+		w.endBy, w.stuck = now+int64(s.grace), r.ID
+		s.quiet(now, w, "recycle", int64(s.grace), fx)
+	}
+}
+
+// askToStop is the first of three steps: ask the handler, then the worker to drain, then its process to end.
+func (s *schedule) askToStop(now int64, r *run, why string, stops *perSession[protocol.Cancel]) {
+	r.stopWhy, r.stopBy = why, now+int64(s.grace)
+	s.tellStop(r, protocol.Stop{Strand: r.ID.String(), Token: r.Token.String(), Why: why, ByMS: millis(int64(s.grace))}, stops)
+}
+
+// tellStop adds a stop to the frame for the worker of r, if it is connected.
+func (s *schedule) tellStop(r *run, stop protocol.Stop, stops *perSession[protocol.Cancel]) {
+	if w := s.workers[r.worker]; w != nil && w.session != 0 {
+		frame := stops.of(w.session)
+		frame.Cancels = append(frame.Cancels, stop)
+	}
+}
+
+// extend takes in renewed leases: new deadlines for the workers, stops for what was cancelled or lost.
+func (s *schedule) extend(now int64, ev renewed, fx *effects) {
+	asked := s.renewing
+	s.renewing = nil
+	s.renewAfter = now + renewApart
+	if ev.err != nil {
+		s.renewAfter, s.renewDue = now+errorRetry, true
+		return
+	}
+	leases, stops := perSession[protocol.Lease]{}, perSession[protocol.Cancel]{}
+	still := make(map[Pair]bool, len(ev.kept))
+	for _, k := range ev.kept {
+		still[k.Pair] = true
+		if r := s.running(k.Pair); r != nil {
+			s.prolong(now, r, &leases)
+			if k.Cancel && r.stopWhy == "" {
+				s.askToStop(now, r, protocol.StopCancelled, &stops)
+			}
+		}
+	}
+	for _, p := range asked {
+		if r := s.running(p); r != nil && !still[p] {
+			s.tellStop(r, lostStop(p), &stops)
+			s.forget(r)
+		}
+	}
+	tellAll(&leases, fx)
+	tellAll(&stops, fx)
+}
+
+// prolong moves the deadline of a renewed run, and tells its worker.
+func (s *schedule) prolong(now int64, r *run, leases *perSession[protocol.Lease]) {
+	r.leaseRuns(s.renewAsked, s.lease)
+	if w := s.workers[r.worker]; w != nil && w.session != 0 {
+		frame := leases.of(w.session)
+		frame.Leases = append(frame.Leases, protocol.Deadline{
+			Strand: r.ID.String(), Token: r.Token.String(), DeadlineNS: r.leaseEnd, TTLMS: millis(r.leaseEnd - now),
+		})
+	}
+}
+
+// renewAll has every lease renewed at once: the answers tell which strands somebody has cancelled.
+func (s *schedule) renewAll(now int64) {
+	for _, r := range s.runs {
+		r.renewAt = min(r.renewAt, now)
+	}
+	s.renewDue = true
+}
+
+// running is the run with this very token, if it is with a worker.
+func (s *schedule) running(p Pair) *run {
+	if r := s.runs[p.ID]; r != nil && r.Token == p.Token && r.state == running {
+		return r
+	}
+	return nil
+}
+
+// due lists the leases to renew: those of connected workers whose time has come. A worker that is gone is not kept
+// alive by us.
+func (s *schedule) due(now int64) []Pair {
+	var pairs []Pair
+	for _, r := range s.sorted(func(r *run) bool { return r.state == running && now >= r.renewAt }) {
+		if w := s.workers[r.worker]; w != nil && w.session != 0 && len(pairs) < s.maxBatch {
+			pairs = append(pairs, r.Pair)
+		}
+	}
+	return pairs
+}
+
+// sorted lists the runs that match, by id.
+func (s *schedule) sorted(match func(*run) bool) []*run {
+	var runs []*run
+	for _, r := range s.runs {
+		if match(r) {
+			runs = append(runs, r)
+		}
+	}
+	slices.SortFunc(runs, func(a, b *run) int { return bytes.Compare(a.ID[:], b.ID[:]) })
+	return runs
+}
+
+func tellAll[T any, M interface {
+	*T
+	protocol.ToWorker
+}](frames *perSession[T], fx *effects) {
+	frames.each(func(session sessionID, frame *T) { fx.tell(session, M(frame)) })
+}
+
+func lostStop(p Pair) protocol.Stop {
+	return protocol.Stop{Strand: p.ID.String(), Token: p.Token.String(), Why: protocol.StopLost}
+}
+
+// String is the session's name on the wire and in logs.
+func (id sessionID) String() string { return strconv.FormatUint(uint64(id), 10) }

@@ -1,0 +1,317 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/respirated/respirated/protocol"
+)
+
+// door keeps the open sessions, so that the loop can reach them by number.
+type door struct {
+	most int
+
+	mu       sync.Mutex // guards what follows
+	sessions map[sessionID]*session
+	last     sessionID
+	closed   bool
+}
+
+// session is one connection of a worker. Its reader turns frames into events; its outbox writes.
+type session struct {
+	id   sessionID
+	conn net.Conn
+	out  *protocol.Outbox
+	peer peer
+}
+
+// enter admits a connection, or says why not.
+func (d *door) enter(conn net.Conn, p peer, maxFrame int) (*session, *protocol.Err) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closed || len(d.sessions) >= d.most {
+		return nil, &protocol.Err{Code: protocol.CodeFull, Message: fmt.Sprintf("%d connections are open; that is the most", d.most), Fatal: true, RetryMS: 1000}
+	}
+	d.last++
+	s := &session{id: d.last, conn: conn, peer: p, out: protocol.NewOutbox(conn, outboxFrames*maxFrame)}
+	d.sessions[s.id] = s
+	return s, nil
+}
+
+// outboxFrames bounds, in full frames, what may wait for a worker that does not read.
+const outboxFrames = 3
+
+func (d *door) leave(id sessionID) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.sessions, id)
+}
+
+func (d *door) get(id sessionID) *session {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.sessions[id]
+}
+
+// send queues a frame. A worker that does not read is cut off; what it holds is settled when that is noticed.
+func (d *door) send(id sessionID, m protocol.ToWorker) {
+	s := d.get(id)
+	if s == nil {
+		return // it has just left
+	}
+	if err := s.out.Send(m); err != nil {
+		s.conn.Close()
+	}
+}
+
+// hangUp ends a session after a last word. Closing waits for the writer, so it does not happen on the caller's time.
+func (d *door) hangUp(id sessionID, last *protocol.Err) {
+	if s := d.get(id); s != nil {
+		go s.end(last)
+	}
+}
+
+// end sends a last word and closes.
+func (s *session) end(last protocol.ToWorker) {
+	if last != nil {
+		_ = s.out.Send(last) // a worker that does not read does not get it
+	}
+	s.out.Close()
+	s.conn.Close()
+}
+
+// close says bye to everybody.
+func (d *door) close() {
+	d.mu.Lock()
+	d.closed = true
+	sessions := d.sessions
+	d.sessions = map[sessionID]*session{}
+	d.mu.Unlock()
+	var wg sync.WaitGroup
+	for _, s := range sessions {
+		wg.Go(func() { s.end(&protocol.Bye{Why: "the broker stops"}) })
+	}
+	wg.Wait()
+}
+
+// accept takes connections until the listener is closed, and waits for their sessions to end.
+func (b *Broker) accept(l net.Listener) {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	for {
+		conn, err := l.Accept()
+		switch {
+		case errors.Is(err, net.ErrClosed):
+			return
+		case err != nil:
+			b.log.Error("accept failed", "error", err)
+			time.Sleep(100 * time.Millisecond) // out of descriptors: some will be free
+			continue
+		}
+		wg.Go(func() { b.serve(conn) })
+	}
+}
+
+// serve is the life of one connection.
+func (b *Broker) serve(conn net.Conn) {
+	defer conn.Close()
+	p, err := peerOf(conn)
+	if err != nil || !p.mayConnect() {
+		b.log.Warn("connection refused", "peer", p, "error", err)
+		refuse(conn, denied())
+		return
+	}
+	s, full := b.door.enter(conn, p, b.cfg.MaxFrame)
+	if full != nil {
+		refuse(conn, full)
+		return
+	}
+	defer b.door.leave(s.id)
+	var wg sync.WaitGroup
+	wg.Go(func() { _ = s.out.Run(context.Background()) }) // why it ended, the reader learns too; Close ends it
+	defer wg.Wait()
+	last := b.converse(s)
+	b.post(parted{s.id})
+	var cause *protocol.Err
+	if errors.As(last, &cause) {
+		b.log.Warn("session ended", "session", s.id, "peer", p, "error", cause)
+		s.end(cause)
+		return
+	}
+	s.end(nil)
+}
+
+// refuse says why, to a peer that has no session.
+func refuse(conn net.Conn, why *protocol.Err) {
+	frame, err := protocol.Append(nil, why)
+	if err != nil {
+		panic("bug: an error that cannot be encoded: " + err.Error())
+	}
+	_ = conn.SetWriteDeadline(time.Now().Add(protocol.WriteTimeout))
+	_, _ = conn.Write(frame) // its loss is the peer's
+}
+
+// converse reads frames and turns them into events, until the connection ends or breaks a rule.
+func (b *Broker) converse(s *session) error {
+	reader := protocol.NewReader(s.conn, b.cfg.MaxFrame)
+	_ = s.conn.SetReadDeadline(time.Now().Add(protocol.HandshakeTimeout))
+	hello, err := readHello(reader)
+	if err != nil {
+		return err
+	}
+	_ = s.conn.SetReadDeadline(time.Time{})
+	reader.SetTimeouts(s.conn, 0, b.cfg.Dead)
+	ev, err := s.greeted(hello)
+	if err != nil {
+		return err
+	}
+	b.post(ev)
+	rate := bucket{left: controlBurst, at: time.Now()}
+	for {
+		frame, err := reader.Next()
+		if err != nil {
+			return err
+		}
+		message, err := protocol.DecodeToBroker(frame)
+		if err := b.handle(s, message, err, &rate); err != nil {
+			return err
+		}
+	}
+}
+
+// handle passes one message on. It returns the error that ends the session, if any.
+func (b *Broker) handle(s *session, message protocol.ToBroker, err error, rate *bucket) error {
+	var fault *protocol.Err
+	if errors.As(err, &fault) && !fault.Fatal {
+		if !rate.take() {
+			return tooOften()
+		}
+		b.post(heard{s.id})
+		return s.out.Send(fault)
+	}
+	if err != nil {
+		return err
+	}
+	if _, results := message.(*protocol.Results); !results && !rate.take() {
+		return tooOften()
+	}
+	switch m := message.(type) {
+	case *protocol.Results:
+		b.post(s.reported(m))
+	case *protocol.Save:
+		b.post(s.saved(m))
+	case *protocol.Want:
+		b.post(wanted{s.id, int(m.N), int(m.Bytes)})
+	case *protocol.Call:
+		return b.called(s, m)
+	case *protocol.Ping:
+		b.post(heard{s.id})
+		return s.out.Send(&protocol.Pong{N: m.N})
+	case *protocol.Hello:
+		return protocol.Errorf(protocol.CodeState, "hello a second time")
+	case *protocol.Bye:
+		return io.EOF
+	default: // Touch, Pong, Err: signs of life
+		b.post(heard{s.id})
+	}
+	return nil
+}
+
+func readHello(reader *protocol.Reader) (*protocol.Hello, error) {
+	frame, err := reader.Next()
+	if err != nil {
+		return nil, err
+	}
+	message, err := protocol.DecodeToBroker(frame)
+	if err != nil {
+		return nil, fatal(err)
+	}
+	hello, ok := message.(*protocol.Hello)
+	if !ok {
+		return nil, protocol.Errorf(protocol.CodeState, "%s before hello", message.Op())
+	}
+	if lowest, highest := hello.Versions[0], hello.Versions[1]; lowest > protocol.Version || highest < protocol.Version {
+		return nil, protocol.Errorf(protocol.CodeVersion, "the worker speaks versions %d to %d, this broker %d", lowest, highest, protocol.Version)
+	}
+	return hello, nil
+}
+
+// fatal turns any fault of a hello into one that ends the connection.
+func fatal(err error) error {
+	var fault *protocol.Err
+	if errors.As(err, &fault) {
+		last := *fault
+		last.Fatal = true
+		return &last
+	}
+	return err
+}
+
+// capSync is the capability of workers that cannot answer while they run a handler.
+const capSync = "sync"
+
+func (s *session) greeted(h *protocol.Hello) (greeted, error) {
+	ev := greeted{
+		session: s.id, re: h.ID, worker: h.Worker, key: h.Key, name: s.peer.name(h.PID), kinds: h.Kinds,
+		sync: slices.Contains(h.Caps, capSync),
+	}
+	for _, held := range h.Hold {
+		id, err := ParseID(held.Strand)
+		if err != nil {
+			return ev, protocol.Errorf(protocol.CodeBadFrame, "hello.hold: %v", err)
+		}
+		token, err := ParseToken(held.Token)
+		if err != nil {
+			return ev, protocol.Errorf(protocol.CodeBadFrame, "hello.hold: %v", err)
+		}
+		ev.hold = append(ev.hold, hold{Pair{id, token}, held.Kind, held.State == protocol.HoldDone})
+	}
+	return ev, nil
+}
+
+func (s *session) saved(m *protocol.Save) reported {
+	return s.reported(&protocol.Results{ID: m.ID, Results: []protocol.Result{{
+		Strand: m.Strand, Token: m.Token, Seq: m.Seq, Act: actSave, Stack: m.Stack,
+	}}})
+}
+
+func (b *Broker) called(s *session, m *protocol.Call) error {
+	if m.Method != protocol.MethodInsert {
+		return s.out.Send(&protocol.Reply{Re: m.ID, Err: protocol.Errorf(protocol.CodeUnknownOp, "there is no method %.40q", m.Method)})
+	}
+	inserts, err := insertsOf(m.Inserts)
+	if err != nil {
+		return s.out.Send(&protocol.Reply{Re: m.ID, Err: &protocol.Err{Code: protocol.CodeBadField, Message: err.Error()}})
+	}
+	b.post(called{s.id, m.ID, inserts})
+	return nil
+}
+
+// bucket bounds the frames that carry no results: they cost their sender nothing.
+type bucket struct {
+	left float64
+	at   time.Time
+}
+
+const (
+	controlRate  = 200.0 // frames a second
+	controlBurst = 1000.0
+)
+
+func (k *bucket) take() bool {
+	now := time.Now()
+	k.left = min(controlBurst, k.left+now.Sub(k.at).Seconds()*controlRate)
+	k.at = now
+	k.left--
+	return k.left >= 0
+}
+
+func tooOften() error {
+	return &protocol.Err{Code: protocol.CodeRate, Message: fmt.Sprintf("more than %d frames a second that carry no result", int(controlRate)), Fatal: true, RetryMS: 1000}
+}

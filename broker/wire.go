@@ -1,0 +1,99 @@
+package broker
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/respirated/respirated/protocol"
+)
+
+// perSession keeps one T for each session, in the order in which they were first asked for.
+type perSession[T any] struct {
+	order []sessionID
+	byID  map[sessionID]*T
+}
+
+func (p *perSession[T]) of(session sessionID) *T {
+	if t := p.byID[session]; t != nil {
+		return t
+	}
+	if p.byID == nil {
+		p.byID = map[sessionID]*T{}
+	}
+	t := new(T)
+	p.byID[session] = t
+	p.order = append(p.order, session)
+	return t
+}
+
+func (p *perSession[T]) each(do func(sessionID, *T)) {
+	for _, session := range p.order {
+		do(session, p.byID[session])
+	}
+}
+
+// handout gathers the strands of one session into frames that its worker can take.
+type handout struct {
+	bytes   int
+	strands []protocol.Strand
+}
+
+const (
+	strandOverhead = 512 // what a strand takes in a frame besides its payload, and more
+	mostInFrame    = 512
+)
+
+func (h *handout) fits(payload, most int) bool {
+	return len(h.strands) < mostInFrame && h.bytes+payload+strandOverhead <= most
+}
+
+func (h *handout) add(st protocol.Strand, payload int) {
+	h.bytes += payload + strandOverhead
+	h.strands = append(h.strands, st)
+}
+
+func (h *handout) flush(session sessionID, fx *effects) {
+	if len(h.strands) == 0 {
+		return
+	}
+	fx.tell(session, &protocol.Strands{Strands: h.strands})
+	h.strands, h.bytes = nil, 0
+}
+
+func wireStrand(st *Strand, deadline, now int64, limit time.Duration) protocol.Strand {
+	return protocol.Strand{
+		ID: st.ID.String(), Token: st.Token.String(), Kind: st.Kind, Label: st.Label, Args: st.Args, Stack: st.Stack,
+		Tenant: st.Tenant, Queue: st.Queue, Priority: int64(st.Priority), Try: uint64(st.Try + 1), MaxTries: uint64(st.MaxTries),
+		CreatedMS: st.Created.UnixMilli(), DeadlineNS: deadline, TTLMS: millis(deadline - now), RunMS: uint64(limit.Milliseconds()),
+		Tags: st.Tags, Metadata: st.Metadata,
+	}
+}
+
+func denied() *protocol.Err {
+	return &protocol.Err{Code: protocol.CodeDenied, Message: "this worker is not admitted", Fatal: true}
+}
+
+func superseded() *protocol.Err {
+	return &protocol.Err{Code: protocol.CodeSuperseded, Message: "a newer connection of this worker has taken over", Fatal: true}
+}
+
+func dead(why string) *protocol.Err {
+	return &protocol.Err{Code: protocol.CodeDead, Message: why, Fatal: true}
+}
+
+func outOfRange(field string, got, most int) *protocol.Err {
+	return &protocol.Err{Code: protocol.CodeRange, Message: fmt.Sprintf("%s is %d; the most is %d", field, got, most), Fatal: true}
+}
+
+// replyError tells the caller of an insert why it failed.
+func replyError(err error) *protocol.Err {
+	var bad *InsertError
+	switch {
+	case errors.As(err, &bad):
+		return &protocol.Err{Code: protocol.CodeBadField, Message: fmt.Sprintf("insert %d: %s", bad.Index, bad.Error())}
+	case errors.Is(err, ErrAway):
+		return &protocol.Err{Code: protocol.CodeDBAway, Message: "the database is away", RetryMS: 1000}
+	}
+	return &protocol.Err{Code: protocol.CodeInternal, Message: "the insert failed; the broker's log says why"}
+}

@@ -1,0 +1,351 @@
+package broker
+
+import (
+	"slices"
+	"time"
+
+	"github.com/respirated/respirated/protocol"
+)
+
+// workerNo numbers a worker within this run of the broker; 0 is none.
+type workerNo uint64
+
+// worker is a process that says it can run strands. It outlives its connections.
+type worker struct {
+	no      workerNo
+	uuid    string
+	key     string                   // spawn key; "" = not ours
+	name    string                   // for people
+	kinds   map[string]time.Duration // what it serves, and how long one run may take; 0 = no limit
+	sync    bool
+	session sessionID // 0 = not connected
+	class   *class
+
+	wantN     int // absolute credit
+	wantBytes int // payload that it may hold before it gets no more
+	held      int // runs that count against wantN
+	bytesHeld int
+	waiting   int // reports of its that wait for the database and free no slot
+	counted   int // what it contributes to class.free
+
+	heard     int64 // when it last sent anything
+	silent    bool  // sync and quiet for long: no new credit until it is heard
+	draining  bool
+	reserved  bool        // a strand that must run alone waits for it to be idle
+	exclusive bool        // runs one strand alone
+	endBy     int64       // asked to end its work for stuck; its process is ended then; 0 = no
+	stuck     ID          // the strand that endBy is about
+	died      *WorkerExit // its process has ended
+	buryAt    int64       // when to stop waiting for the end of its socket
+}
+
+// class is a set of connected workers that serve the same kinds. There are as many as there are pools and builds.
+type class struct {
+	kinds   []string // sorted
+	members []*worker
+	turn    int
+	free    int // credit of all members
+}
+
+// pick takes the next member with credit, in turn.
+func (c *class) pick(s *schedule) *worker {
+	for range c.members {
+		w := c.members[c.turn%len(c.members)]
+		c.turn++
+		if w.counted > 0 {
+			return w
+		}
+	}
+	panic("bug: a class with credit has no member with credit")
+}
+
+// credit is how many more strands the worker may get now.
+func (w *worker) credit() int {
+	if w.session == 0 || w.draining || w.reserved || w.exclusive || w.silent {
+		return 0
+	}
+	if w.bytesHeld >= w.wantBytes {
+		return 0
+	}
+	return max(0, w.wantN-w.held)
+}
+
+// recount brings class.free up to date after something of w has changed.
+func (s *schedule) recount(w *worker) {
+	if w.held == 0 {
+		w.exclusive = false
+	}
+	credit := w.credit()
+	if w.class != nil {
+		w.class.free += credit - w.counted
+	}
+	w.counted = credit
+}
+
+// leastBusy is the connected worker for kind that will be idle soonest: a reserved one before others.
+func (s *schedule) leastBusy(kind string) (best *worker) {
+	for _, c := range s.classes {
+		if _, serves := slices.BinarySearch(c.kinds, kind); !serves {
+			continue
+		}
+		for _, w := range c.members {
+			if w.draining || w.silent || w.exclusive || w.wantN == 0 {
+				continue
+			}
+			if best == nil || w.reserved && !best.reserved || w.reserved == best.reserved && w.held < best.held {
+				best = w
+			}
+		}
+	}
+	return best
+}
+
+// join puts a connected worker into the class of its kinds.
+func (s *schedule) join(w *worker) {
+	kinds := make([]string, 0, len(w.kinds))
+	for kind := range w.kinds {
+		kinds = append(kinds, kind)
+	}
+	slices.Sort(kinds)
+	i := slices.IndexFunc(s.classes, func(c *class) bool { return slices.Equal(c.kinds, kinds) })
+	if i < 0 {
+		i = len(s.classes)
+		s.classes = append(s.classes, &class{kinds: kinds})
+	}
+	w.class = s.classes[i]
+	w.class.members = append(w.class.members, w)
+	w.counted = 0
+	s.recount(w)
+	s.notice.changed = true
+}
+
+// leave takes a worker out of its class, and drops candidates that nobody serves any more.
+func (s *schedule) leave(w *worker) {
+	c := w.class
+	if c == nil {
+		return
+	}
+	c.free -= w.counted
+	w.class, w.counted, w.reserved = nil, 0, false
+	c.members = slices.DeleteFunc(c.members, func(m *worker) bool { return m == w })
+	s.classes = slices.DeleteFunc(s.classes, func(c *class) bool { return len(c.members) == 0 })
+	s.buffer.retain(s.serves)
+	s.notice.changed = true
+}
+
+func (s *schedule) serves(kind string) bool {
+	return slices.ContainsFunc(s.classes, func(c *class) bool {
+		_, ok := slices.BinarySearch(c.kinds, kind)
+		return ok
+	})
+}
+
+// greet admits a worker, new or returned, and settles with it what it holds.
+func (s *schedule) greet(now int64, ev greeted, fx *effects) {
+	if s.keyTaken(ev) {
+		fx.hangUp = append(fx.hangUp, hangUp{ev.session, denied()})
+		return
+	}
+	w := s.workers[s.byUUID[ev.worker]]
+	if w == nil {
+		s.lastNo++
+		w = &worker{no: s.lastNo, uuid: ev.worker}
+		s.workers[w.no], s.byUUID[w.uuid] = w, w.no
+	}
+	if w.session != 0 {
+		fx.hangUp = append(fx.hangUp, hangUp{w.session, superseded()})
+		s.disconnect(w)
+	}
+	w.session, w.key, w.name, w.sync = ev.session, ev.key, ev.name, ev.sync
+	w.kinds = map[string]time.Duration{}
+	for _, k := range ev.kinds {
+		w.kinds[k.Name] = time.Duration(k.RunMS) * time.Millisecond
+	}
+	w.heard, w.silent, w.wantN, w.draining = now, false, 0, w.endBy != 0
+	s.sessions[w.session] = w.no
+	s.join(w)
+	if w.key != "" {
+		fx.connected = append(fx.connected, w.key)
+	}
+	fx.tell(w.session, s.welcome(now, ev))
+	s.reconcile(now, w, ev.hold, fx)
+	if s.draining {
+		s.quiet(now, w, "stop", s.drainBy-now, fx)
+	}
+}
+
+func (s *schedule) keyTaken(ev greeted) bool {
+	if ev.key == "" {
+		return false
+	}
+	for _, w := range s.workers {
+		if w.key == ev.key && w.uuid != ev.worker && w.session != 0 {
+			return true
+		}
+	}
+	return false
+}
+
+func (s *schedule) welcome(now int64, ev greeted) *protocol.Welcome {
+	return &protocol.Welcome{
+		Re:       ev.re,
+		Version:  protocol.Version,
+		Broker:   s.broker.String(),
+		Session:  ev.session.String(),
+		MaxFrame: uint64(s.maxFrame),
+		MaxN:     uint64(s.maxHold),
+		MaxBatch: finalResults,
+		HeartMS:  uint64(s.heartbeat.Milliseconds()),
+		DeadMS:   uint64(s.dead.Milliseconds()),
+		LeaseMS:  uint64(s.lease.Milliseconds()),
+		BootNS:   now,
+	}
+}
+
+// reconcile compares what the worker says it holds with what we believe. What it does not know of was lost on the
+// wire and is given back at once. What we do not know of is from a former broker: the database says, by a renewal,
+// whether it is still the worker's.
+func (s *schedule) reconcile(now int64, w *worker, holds []hold, fx *effects) {
+	said := make(map[Pair]bool, len(holds))
+	lost := &protocol.Cancel{}
+	for _, h := range holds {
+		said[h.Pair] = true
+		r := s.runs[h.ID]
+		switch {
+		case r == nil:
+			s.adopt(now, w, h)
+		case r.Pair != h.Pair || r.worker != w.no:
+			lost.Cancels = append(lost.Cancels, lostStop(h.Pair))
+		}
+	}
+	if len(lost.Cancels) > 0 {
+		fx.tell(w.session, lost)
+	}
+	unsaid := s.sorted(func(r *run) bool { return r.worker == w.no && r.state == running && !said[r.Pair] })
+	for _, r := range unsaid {
+		s.giveBack(r, yieldOf(r.Pair))
+	}
+}
+
+// adopt takes over a run that a former broker handed out.
+func (s *schedule) adopt(now int64, w *worker, h hold) {
+	r := &run{Pair: h.Pair, kind: h.kind, worker: w.no, state: running}
+	r.leaseRuns(now, s.lease)
+	if !h.done {
+		r.renewAt, s.renewDue = now, true
+	}
+	s.runs[h.ID] = r
+	w.held++
+	s.buffer.discard(h.ID)
+	s.recount(w)
+}
+
+// want sets the absolute credit of a worker.
+func (s *schedule) want(now int64, ev wanted, fx *effects) {
+	w := s.hear(now, ev.session)
+	if w == nil {
+		return
+	}
+	if ev.n > s.maxHold {
+		fx.hangUp = append(fx.hangUp, hangUp{ev.session, outOfRange("want.n", ev.n, s.maxHold)})
+		return
+	}
+	if (w.wantN == 0) != (ev.n == 0) {
+		s.scanner.now = true
+	}
+	w.wantN, w.wantBytes = ev.n, s.maxBytes
+	if ev.bytes > 0 {
+		w.wantBytes = min(ev.bytes, s.maxBytes)
+	}
+	s.recount(w)
+	s.notice.changed = true
+}
+
+// hear notes a sign of life and says whose it is.
+func (s *schedule) hear(now int64, session sessionID) *worker {
+	w := s.workers[s.sessions[session]]
+	if w == nil {
+		return nil // a frame that crossed the end of its session
+	}
+	w.heard = now
+	if w.silent {
+		w.silent = false
+		s.recount(w)
+	}
+	return w
+}
+
+// part notes the end of a connection. The worker keeps what it holds: it comes back, or its process ends, or its
+// leases do.
+func (s *schedule) part(now int64, session sessionID) {
+	w := s.workers[s.sessions[session]]
+	if w == nil {
+		return
+	}
+	s.disconnect(w)
+	if w.died != nil {
+		s.bury(now, w)
+		return
+	}
+	if w.held == 0 && w.key == "" {
+		s.remove(w)
+	}
+}
+
+func (s *schedule) disconnect(w *worker) {
+	delete(s.sessions, w.session)
+	w.session = 0
+	s.leave(w)
+}
+
+// exit notes the end of one of our processes. Frames that it sent before may still be on their way, so its
+// connection is read to its end first.
+func (s *schedule) exit(now int64, e WorkerExit) {
+	for _, w := range s.workers {
+		if w.key != "" && w.key == e.Key {
+			w.died, w.buryAt = &e, now+awaitEOF
+			if w.session == 0 {
+				s.bury(now, w)
+			}
+			return
+		}
+	}
+}
+
+// bury settles what a dead worker held. Each of its strands is a suspect; only one that was alone is guilty for sure.
+func (s *schedule) bury(now int64, w *worker) {
+	left := s.sorted(func(r *run) bool { return r.worker == w.no && r.state == running })
+	for _, r := range left {
+		s.giveBack(r, w.verdictOn(r, len(left) == 1))
+	}
+	for _, r := range s.runs {
+		if r.worker == w.no {
+			r.worker = 0 // leasing: given back when granted; settling: nobody is left to answer
+		}
+	}
+	s.remove(w)
+}
+
+// verdictOn is what the death of w means for a strand it held.
+func (w *worker) verdictOn(r *run, alone bool) Report {
+	switch {
+	case r.stopWhy == protocol.StopTimeout && w.endBy != 0 && w.stuck == r.ID:
+		return Report{Pair: r.Pair, Act: Crash, Guilty: true, Failure: w.evidence("timeout", "ran past its limit and did not stop; its worker was ended")}
+	case w.died.Asked || w.endBy != 0:
+		return yieldOf(r.Pair)
+	}
+	return Report{Pair: r.Pair, Act: Crash, Guilty: alone, Failure: w.evidence("crash", "its worker died: "+w.died.How)}
+}
+
+func (w *worker) evidence(class, message string) *Failure {
+	return &Failure{Class: class, Message: message, Worker: w.name, Exit: w.died.How, Stderr: w.died.Stderr}
+}
+
+// remove forgets a worker that is not connected and holds nothing.
+func (s *schedule) remove(w *worker) {
+	if w.session != 0 {
+		s.disconnect(w)
+	}
+	delete(s.byUUID, w.uuid)
+	delete(s.workers, w.no)
+}
