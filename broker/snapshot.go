@@ -1,0 +1,77 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"time"
+)
+
+// ErrStopped says that the broker does not run, or no longer.
+var ErrStopped = errors.New("the broker has stopped")
+
+// Snapshot is what a broker knows at one moment.
+type Snapshot struct {
+	Broker     string           `json:"broker"`
+	Host       string           `json:"host"`
+	Draining   bool             `json:"draining"`
+	Busy       bool             `json:"busy"`       // inserters need not notify
+	Candidates int              `json:"candidates"` // due strands at hand, leased by nobody
+	Held       int              `json:"held"`       // strands leased for workers, or on their way
+	Unsettled  int              `json:"unsettled"`  // results that the database has not answered for
+	Workers    []WorkerSnapshot `json:"workers"`
+}
+
+// WorkerSnapshot is what a broker knows of one worker.
+type WorkerSnapshot struct {
+	Name      string   `json:"name"` // such as "pid 4711"
+	Key       string   `json:"-"`    // spawn key; "" = not one of our processes
+	Connected bool     `json:"connected"`
+	Kinds     []string `json:"kinds"`
+	Want      int      `json:"want"`
+	Held      int      `json:"held"`
+	Draining  bool     `json:"draining"`
+	SilentMS  int64    `json:"silent_ms"` // since it last sent anything
+}
+
+// Snapshot asks the loop for its state. It is consistent in itself.
+func (b *Broker) Snapshot(ctx context.Context) (Snapshot, error) {
+	answer := make(chan Snapshot, 1)
+	query := func(s *schedule) { answer <- s.snapshot(bootNS()) }
+	select {
+	case b.queries <- query:
+		snap := <-answer
+		snap.Host = b.cfg.Host
+		return snap, nil
+	case <-b.over:
+		return Snapshot{}, ErrStopped
+	case <-ctx.Done():
+		return Snapshot{}, ctx.Err()
+	}
+}
+
+func (s *schedule) snapshot(now int64) Snapshot {
+	snap := Snapshot{
+		Broker:     s.broker.String(),
+		Draining:   s.draining,
+		Busy:       s.scanner.busy,
+		Candidates: s.buffer.len() + len(s.alone),
+		Held:       len(s.runs),
+		Unsettled:  len(s.commits.waiting) + len(s.commits.locked) + len(s.commits.flying),
+		Workers:    []WorkerSnapshot{},
+	}
+	for _, w := range s.workers {
+		ws := WorkerSnapshot{
+			Name: w.name, Key: w.key, Connected: w.session != 0, Want: w.wantN, Held: w.held, Draining: w.draining,
+			SilentMS: (now - w.heard) / int64(time.Millisecond),
+		}
+		for kind := range w.kinds {
+			ws.Kinds = append(ws.Kinds, kind)
+		}
+		slices.Sort(ws.Kinds)
+		snap.Workers = append(snap.Workers, ws)
+	}
+	slices.SortFunc(snap.Workers, func(a, b WorkerSnapshot) int { return strings.Compare(a.Name, b.Name) })
+	return snap
+}
