@@ -1,0 +1,245 @@
+package brokertest
+
+import (
+	"encoding/binary"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/respirated/respirated/broker"
+)
+
+var scanCases = []testCase{
+	{"ScanFindsInOrderOfPriorityThenScheduleThenID", func(tr *trial) {
+		var want []broker.ID
+		for _, opts := range []string{
+			`"priority":1,"at":"2001-01-01T00:00:02Z"`,
+			`"priority":5,"at":"2001-01-01T00:00:00Z"`,
+			`"priority":5,"at":"2001-01-01T00:00:01Z","queue":"other"`,
+			`"priority":5,"at":"2001-01-01T00:00:02Z","tenant":"other"`,
+			`"priority":5,"at":"2001-01-01T00:00:03Z","queue":"other"`,
+			`"priority":9,"at":"2001-01-01T00:00:00Z"`,
+		} {
+			want = append(want, tr.insert(`{`+opts+`}`))
+		}
+		twins := []broker.ID{{0x10, 1}, {0x20, 2}, {0xF0, 3}}
+		for _, id := range []broker.ID{twins[1], twins[2], twins[0]} {
+			tr.insertAs(id, kind, `{"priority":9,"at":"2001-01-01T00:00:05Z"}`)
+		}
+		tr.finds(append(want, twins...)...)
+	}},
+	{"ScanFindsFirstWhatCameFirst", func(tr *trial) {
+		var want []broker.ID
+		for range 5 {
+			want = append(want, tr.insert(""))
+		}
+		tr.finds(want...)
+	}},
+	{"ScanTellsKindAndPriority", func(tr *trial) {
+		id := tr.insertAs(newID(), "other", `{"priority":3}`)
+		got := tr.scan(broker.ScanRequest{Kinds: []string{"other"}})
+		tr.equal("candidates", got.Candidates, []broker.Candidate{{ID: id, Kind: "other", Priority: 3}})
+	}},
+	{"ScanFindsOnlyTheKindsAskedFor", func(tr *trial) {
+		a := tr.insertAs(newID(), "a", "")
+		b := tr.insertAs(newID(), "b", "")
+		tr.insertAs(newID(), "c", "")
+		tr.findsOf([]string{"a", "b"}, a, b)
+		tr.findsOf([]string{"b"}, b)
+		tr.findsOf([]string{"z"})
+	}},
+	{"ScanFindsOnlyItsSlice", scanFindsOnlyItsSlice},
+	{"ScanPassesOverWhatCannotStart", func(tr *trial) {
+		tr.insert(`{"in":3600}`)
+		tr.insertLeased("")
+		asked := tr.insertLeased("")
+		tr.store.Cancel(asked.ID)
+		tr.expire(asked.ID)
+		tr.finds()
+	}},
+	{"ScanFindsAStrandWhoseLeaseRanOut", func(tr *trial) {
+		p := tr.insertLeased("")
+		tr.expire(p.ID)
+		tr.finds(p.ID)
+	}},
+	{"ScanFindsAStrandWhoseRenewedLeaseRanOut", func(tr *trial) {
+		p := tr.insertLeased("")
+		tr.renewed(p)
+		tr.finds()
+		tr.expire(p.ID)
+		tr.finds(p.ID)
+	}},
+	{"ScanPassesOverAPausedQueueOfOneTenant", func(tr *trial) {
+		paused := tr.insert(`{"queue":"q","tenant":"a"}`)
+		other := tr.insert(`{"queue":"q","tenant":"b"}`)
+		tr.store.Pause("a", "q", true)
+		late := tr.insert(`{"queue":"q","tenant":"a"}`)
+		tr.finds(other)
+		tr.store.Pause("a", "q", false)
+		tr.finds(paused, other, late)
+	}},
+	{"ScanFromTheBottomTakesNothing", func(tr *trial) {
+		id := tr.insert("")
+		tr.finds(id)
+		tr.finds(id)
+		tr.lease(id)
+		tr.finds()
+	}},
+	{"ScanGoesOnBehindEarlierScans", scanGoesOnBehindEarlierScans},
+	{"ScanWithoutBottomFindsWhatIsNew", func(tr *trial) {
+		request := broker.ScanRequest{Kinds: []string{kind}}
+		tr.insert("")
+		tr.insert("")
+		tr.finds(candidates(tr.scan(broker.ScanRequest{Kinds: []string{kind}, Bottom: true}))...)
+		fresh := tr.insert("")
+		tr.equal("found behind", candidates(tr.scan(request)), []broker.ID{fresh})
+		tr.equal("found behind that", candidates(tr.scan(request)), []broker.ID(nil))
+	}},
+	{"ScanTellsWhetherTheLimitWasReached", func(tr *trial) {
+		for range 3 {
+			tr.insert("")
+		}
+		request := broker.ScanRequest{Kinds: []string{kind}, Bottom: true, Limit: 2}
+		got := tr.scan(request)
+		tr.equal("found of 3 with limit 2", len(got.Candidates), 2)
+		tr.equal("more than 2", got.More, true)
+		request.Limit = 10
+		got = tr.scan(request)
+		tr.equal("found of 3 with limit 10", len(got.Candidates), 3)
+		tr.equal("more than 10", got.More, false)
+	}},
+	{"ScanTellsWhenTheNextStrandIsDue", func(tr *trial) {
+		tr.insertAs(newID(), "other", `{"in":60}`)
+		tr.insert(`{"in":600}`)
+		tr.insert(`{"in":3600}`)
+		got := tr.scan(broker.ScanRequest{Kinds: []string{kind}, Bottom: true})
+		tr.about("next due", got.NextDue, 10*time.Minute)
+	}},
+	{"ScanNamesStrandsThatMustRunAloneAfterTwoCrashes", func(tr *trial) {
+		id := tr.insert("")
+		for crashes := range 2 {
+			tr.alone(fmt.Sprintf("after %d crashes", crashes), id, false)
+			s := tr.lease(id)
+			tr.applied(broker.Report{Pair: pairOf(s), Act: broker.Crash, Failure: &broker.Failure{Exit: "signal: killed"}})
+			tr.arrive(id)
+		}
+		tr.alone("after 2 crashes", id, true)
+	}},
+	{"ScanNamesStrandsThatMustRunAloneAfterFiveLosses", func(tr *trial) {
+		id := tr.insert("")
+		for losses := range 5 {
+			tr.alone(fmt.Sprintf("after %d losses", losses), id, false)
+			tr.lease(id)
+			tr.expire(id)
+		}
+		tr.alone("after 5 losses", id, true)
+	}},
+	{"ScanIsSettledSomeTimeAfterAnAnnouncement", func(tr *trial) {
+		tr.announce(broker.Announcement{Broker: newID(), Kinds: []string{kind}, Busy: true})
+		tr.until("settled", func() bool {
+			return tr.scan(broker.ScanRequest{Kinds: []string{kind}, Bottom: true}).Settled
+		})
+	}},
+}
+
+func scanFindsOnlyItsSlice(tr *trial) {
+	at := func(place uint32) (id broker.ID) {
+		id = newID()
+		binary.BigEndian.PutUint32(id[:], place)
+		return tr.insertAs(id, kind, "")
+	}
+	first, below, middle, last := at(0), at(0x7FFFFFFF), at(0x80000000), at(0xFFFFFFFF)
+	inBucket := at(0x80010000)
+	for _, c := range []struct {
+		slice broker.Slice
+		want  []broker.ID
+	}{
+		{broker.Slice{}, []broker.ID{first, below, middle, last, inBucket}},
+		{broker.Slice{Hi: 1 << 32}, []broker.ID{first, below, middle, last, inBucket}},
+		{broker.Slice{Hi: 0x80000000}, []broker.ID{first, below}},
+		{broker.Slice{Lo: 0x80000000}, []broker.ID{middle, last, inBucket}},
+		{broker.Slice{Lo: 0x80000000, Hi: 0xFFFFFFFF}, []broker.ID{middle, inBucket}},
+		{broker.Slice{Lo: 0x80000001, Hi: 0x80010001}, []broker.ID{inBucket}},
+		{broker.Slice{Lo: 0x80000001, Hi: 0x80010000}, nil},
+	} {
+		got := candidates(tr.scan(broker.ScanRequest{Kinds: []string{kind}, Bottom: true, Slice: c.slice}))
+		tr.equal(fmt.Sprintf("found in %#x", c.slice), got, c.want)
+	}
+}
+
+func scanGoesOnBehindEarlierScans(tr *trial) {
+	var want []broker.ID
+	for i := range 10 {
+		want = append(want, tr.insert(fmt.Sprintf(`{"at":"2001-01-01T00:00:%02dZ"}`, i)))
+	}
+	request := broker.ScanRequest{Kinds: []string{kind}, Bottom: true, Limit: 4}
+	tr.equal("first", candidates(tr.scan(request)), want[:4])
+	request.Bottom = false
+	tr.equal("second", candidates(tr.scan(request)), want[4:8])
+	tr.equal("third", candidates(tr.scan(request)), want[8:])
+	tr.equal("fourth", candidates(tr.scan(request)), []broker.ID(nil))
+	request.Bottom = true
+	tr.equal("from the bottom again", candidates(tr.scan(request)), want[:4])
+}
+
+// plenty is more strands than any case inserts.
+const plenty = 1000
+
+// scan looks for strands, with a limit of plenty unless the request has one.
+func (tr *trial) scan(req broker.ScanRequest) broker.ScanResult {
+	tr.t.Helper()
+	if req.Limit == 0 {
+		req.Limit = plenty
+	}
+	got, err := tr.store.Scan(tr.ctx, req)
+	if err != nil {
+		tr.t.Fatalf("scan: %v", err)
+	}
+	return got
+}
+
+// finds checks what a scan from the bottom finds of the usual kind.
+func (tr *trial) finds(want ...broker.ID) {
+	tr.t.Helper()
+	tr.findsOf([]string{kind}, want...)
+}
+
+func (tr *trial) findsOf(kinds []string, want ...broker.ID) {
+	tr.t.Helper()
+	got := candidates(tr.scan(broker.ScanRequest{Kinds: kinds, Bottom: true}))
+	if !slices.Equal(got, want) {
+		tr.t.Errorf("scan for %v: got %v, want %v", kinds, got, want)
+	}
+}
+
+func candidates(r broker.ScanResult) (ids []broker.ID) {
+	for _, c := range r.Candidates {
+		ids = append(ids, c.ID)
+	}
+	return ids
+}
+
+// alone checks whether a strand that is due is to run alone.
+func (tr *trial) alone(when string, id broker.ID, want bool) {
+	tr.t.Helper()
+	got := tr.scan(broker.ScanRequest{Kinds: []string{kind}, Bottom: true}).Candidates
+	tr.equal("alone "+when, got, []broker.Candidate{{ID: id, Kind: kind, Priority: 5, Alone: want}})
+}
+
+// announce makes a broker known for the rest of the test.
+func (tr *trial) announce(a broker.Announcement) {
+	tr.t.Helper()
+	if err := tr.store.Announce(tr.ctx, a, time.Hour); err != nil {
+		tr.t.Fatalf("announce: %v", err)
+	}
+}
+
+// until asks again and again until the answer is yes.
+func (tr *trial) until(what string, yes func() bool) {
+	tr.t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); !yes(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			tr.t.Fatalf("not %s after 30 s", what)
+		}
+	}
+}

@@ -1,0 +1,7 @@
+package brokertest
+
+import (
+	"testing"
+)
+
+func walkRandomly(t *testing.T, s Subject) {}
