@@ -64,10 +64,15 @@ func (sc *scanner) found(s *schedule, now int64, ev scanned) {
 	}
 	added := 0
 	for _, c := range ev.Candidates {
-		if s.isNew(c.ID) {
+		switch {
+		case !s.isNew(c.ID):
+			continue
+		case !c.Alone:
 			s.buffer.add(c)
-			added++
+		case len(s.alone) < leastAhead:
+			s.alone = append(s.alone, c)
 		}
+		added++
 	}
 	sc.seen += added
 	sc.more = ev.More && added > 0

@@ -25,7 +25,7 @@ type schedule struct {
 	classes  []*class
 
 	buffer buffer
-	alone  []Candidate // waiting for a worker of their own
+	alone  []Candidate // waiting for a worker of their own; at most leastAhead
 	runs   map[ID]*run // everything leased, being leased, or being settled; at most the sum of all want and what dies
 
 	commits commits
@@ -179,10 +179,6 @@ func (s *schedule) match(now int64, fx *effects) {
 				break
 			}
 			s.buffer.remove(candidate)
-			if candidate.Alone {
-				s.alone = append(s.alone, candidate)
-				continue
-			}
 			pairs = append(pairs, s.assign(now, candidate, c.pick(s)))
 		}
 	}
