@@ -5,11 +5,19 @@ import (
 	"time"
 )
 
+// Defaults of [InsertOpts].
+const (
+	DefaultQueue    = "default"
+	DefaultPriority = 5
+	DefaultMaxTries = 25
+	DefaultLabel    = "start"
+)
+
 // InsertOpts says how a new strand is to be run. The zero value means the defaults. It is written as JSON in the form
 // that respirate.insert takes, that [Insert].Opts carries, and that the command line reads.
 type InsertOpts struct {
 	ID          string          // a UUID; inserting one that exists already changes nothing; "" = a random one
-	Queue       string          // "" = "default"
+	Queue       string          // "" = DefaultQueue
 	Tenant      string          // "" = the default tenant
 	Priority    int             // 1 (first) to 9 (last); 0 = 5
 	ScheduledAt time.Time       // not before; zero = at once
