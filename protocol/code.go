@@ -35,7 +35,7 @@ func (c Code) Fatal() bool {
 
 // Errorf makes an Err that is fatal if its code is.
 func Errorf(code Code, format string, args ...any) *Err {
-	return &Err{Code: code, Message: fmt.Sprintf(format, args...), Fatal: code.Fatal()}
+	return &Err{Code: code, Message: Clip(fmt.Sprintf(format, args...), MaxMessage), Fatal: code.Fatal()}
 }
 
 // Error makes an Err usable as a Go error.

@@ -15,11 +15,15 @@ type cursor struct {
 	src   bytes.Reader
 	dec   *msgpack.Decoder
 	names [16]string // recent short texts, by hash: a frame repeats its kinds, labels and queues
+	room  int        // entries of lists that may still be allocated before they are seen
 }
+
+// minEntry is less than what an entry of a list takes on the wire, if it passes.
+const minEntry = 24
 
 // newCursor returns a cursor at the start of the frame; close it.
 func newCursor(frame []byte) *cursor {
-	c := &cursor{frame: frame, dec: msgpack.GetDecoder()}
+	c := &cursor{frame: frame, dec: msgpack.GetDecoder(), room: len(frame) / minEntry}
 	c.src.Reset(frame)
 	c.dec.Reset(&c.src)
 	return c
@@ -28,9 +32,6 @@ func newCursor(frame []byte) *cursor {
 func (c *cursor) close() { msgpack.PutDecoder(c.dec) }
 
 func (c *cursor) pos() int { return len(c.frame) - c.src.Len() }
-
-// left is the number of bytes behind the cursor's position.
-func (c *cursor) left() int { return c.src.Len() }
 
 // back returns to a position.
 func (c *cursor) back(pos int) { _, _ = c.src.Seek(int64(pos), io.SeekStart) }
@@ -194,6 +195,14 @@ func (c *cursor) count() (int, error) {
 		return 0, err
 	}
 	return c.dec.DecodeArrayLen()
+}
+
+// reserve tells for how many of n announced entries memory may be taken at once. All lists of a frame draw on one account, or a list
+// of lists of nothing would cost a hundred times its frame.
+func (c *cursor) reserve(n int) int {
+	n = min(n, c.room)
+	c.room -= n
+	return n
 }
 
 // strs reads an array of strs of at most limit bytes each.

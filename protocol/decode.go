@@ -100,19 +100,17 @@ func decode[T any](frame []byte, env envelope, fields []field[T]) (m *T, err err
 	return m, nil
 }
 
-// refuse turns what is wrong with a message into the answer. Without its hello there is no session, and results that cannot be told
-// apart cannot be acked, so that their sender would keep them forever: both end the connection.
+// refuse turns what is wrong with a message into the answer. Only a request that can fail alone leaves the session intact. After any
+// other message the two ends would think differently of what is held, granted or agreed.
 func (e envelope) refuse(err error) error {
+	answer := &Err{Re: e.id, Code: CodeBadFrame, Message: fmt.Sprintf("%s: %v", e.op, err), Fatal: true}
 	var f *fault
 	if !errors.As(err, &f) {
-		return Errorf(CodeBadFrame, "%s: %v", e.op, err)
+		return answer
 	}
-	answer := &Err{Re: e.id, Code: f.code, Message: fmt.Sprintf("%s: %v", e.op, f)}
 	switch string(e.op) {
-	case "hello":
-		answer.Fatal = true
-	case "result":
-		answer.Code, answer.Fatal = CodeBadFrame, true
+	case "want", "touch", "save", "call":
+		answer.Code, answer.Fatal = f.code, false
 	}
 	return answer
 }

@@ -14,9 +14,6 @@ const (
 	optional = false
 )
 
-// minEntry is less than any map that passes as an entry of a list takes on the wire. A list's memory is measured by it.
-const minEntry = 24
-
 // readMap reads a map. It goes on after a fault, so that a message whose field is bad still has its id and its neighbours, and
 // returns the first. Keys that are not in fields are skipped.
 func readMap[T any](c *cursor, fields []field[T], to *T) error {
@@ -96,7 +93,7 @@ func readList[T any](c *cursor, fields []field[T], to *[]T) error {
 	if err != nil {
 		return err
 	}
-	list := make([]T, 0, min(n, c.left()/minEntry))
+	list := make([]T, 0, c.reserve(n))
 	for i := range n {
 		list = append(list, *new(T))
 		if err := readMap(c, fields, &list[i]); err != nil {
@@ -124,7 +121,7 @@ func readID(c *cursor, to *uint64) error { return c.uint(to, 1, MaxID) }
 
 func readCount(c *cursor, to *uint64) error { return c.uint(to, 0, MaxID) }
 
-func readMS(c *cursor, to *uint64) error { return c.uint(to, 0, uint64(MaxDuration.Milliseconds())) }
+func readMS(c *cursor, to *uint64) error { return c.uint(to, 0, maxMS) }
 
 func readMessage(c *cursor, to *string) error { return c.str(to, MaxMessage) }
 

@@ -92,8 +92,11 @@ func (r *Reader) fill(n int) error {
 
 // makeRoom leaves space behind what is buffered of a frame of n bytes. The buffer doubles only when that frame has filled it.
 func (r *Reader) makeRoom(n int) {
-	if r.from == r.to && len(r.buf) > keepBuf {
-		r.buf = nil
+	if r.from == r.to {
+		r.from, r.to = 0, 0
+		if len(r.buf) > keepBuf {
+			r.buf = nil
+		}
 	}
 	buf := r.buf
 	switch {

@@ -30,11 +30,13 @@ const (
 
 // Limits of fields.
 const (
-	MaxID       = 1<<53 - 1 // ids, sequence numbers and counts: what a double holds exactly
-	MaxName     = 255       // bytes of a kind, label, queue, tenant or failure class
-	MaxToken    = 64        // bytes of a token
-	MaxLib      = 64        // bytes of Hello.Lib, of a capability and of a method
-	MaxMessage  = 4 << 10   // bytes of a failure's message and of any text not named here
-	MaxTrace    = 64 << 10  // bytes of a failure's trace
-	MaxDuration = 100 * 365 * 24 * time.Hour
+	MaxID       = 1<<53 - 1                  // ids, sequence numbers and counts: what a double holds exactly
+	MaxName     = 255                        // bytes of a kind, label, queue, tenant or failure class
+	MaxToken    = 64                         // bytes of a token
+	MaxLib      = 64                         // bytes of Hello.Lib, of a capability and of a method
+	MaxMessage  = 4 << 10                    // bytes of a failure's message and of any text not named here
+	MaxTrace    = 64 << 10                   // bytes of a failure's trace
+	MaxDuration = 100 * 365 * 24 * time.Hour // of any delay or period
+
+	maxMS = uint64(MaxDuration / time.Millisecond)
 )

@@ -22,18 +22,18 @@ const DefaultOutbox = 256 << 10
 // An Outbox sends messages over a connection without making the sender wait. Whatever has been queued while one write was on its
 // way goes out in the next one, so that a busy connection makes fewer system calls, not more.
 //
-// One goroutine calls Run; any may call Send and Close.
+// One goroutine calls Run, once; any may call Send and Close.
 type Outbox struct {
 	conn  net.Conn
 	limit int
 	wake  chan struct{} // has one element while Run may have something to do
-	done  chan struct{} // closed when Run has returned
+	done  chan struct{} // closed when nothing will be written any more
 
 	mu      sync.Mutex // guards what follows
 	queued  []byte     // encoded, not yet handed to conn
 	writing int        // bytes that conn is writing now
-	running bool
-	closed  bool
+	begun   bool       // Run or Close writes
+	closed  bool       // Send takes nothing more
 }
 
 // NewOutbox returns an Outbox for conn that holds at most limit bytes, or one message if that is larger.
@@ -64,10 +64,39 @@ func (o *Outbox) Send(m Message) error {
 
 // Run writes what is sent until ctx ends, the connection fails, or Close has been called and all is written, which gives nil.
 func (o *Outbox) Run(ctx context.Context) error {
-	defer close(o.done)
-	if !o.start() {
+	if !o.begin() {
+		<-o.done // Close came first and writes the rest; whoever waits for Run may close conn after
 		return nil
 	}
+	return o.flush(ctx)
+}
+
+// Close makes later Sends fail and returns when what is queued is written, or cannot be: a matter of [WriteTimeout] at most. Run
+// writes it, or Close itself if Run has not begun.
+func (o *Outbox) Close() {
+	o.mu.Lock()
+	o.closed = true
+	o.signal()
+	o.mu.Unlock()
+	if !o.begin() {
+		<-o.done
+		return
+	}
+	_ = o.flush(context.Background()) // the peer is left in any case
+}
+
+// begin reports whether the caller is the one who writes.
+func (o *Outbox) begin() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	first := !o.begun
+	o.begun = true
+	return first
+}
+
+// flush writes until there is no more to come.
+func (o *Outbox) flush(ctx context.Context) error {
+	defer close(o.done)
 	defer o.shut()
 	stop := context.AfterFunc(ctx, func() { _ = o.conn.SetWriteDeadline(time.Unix(1, 0)) }) // a write in flight ends too
 	defer stop()
@@ -75,43 +104,22 @@ func (o *Outbox) Run(ctx context.Context) error {
 	var spare []byte
 	for {
 		batch, closed := o.take(spare)
-		if len(batch) == 0 {
-			if closed {
-				return nil
-			}
-			select {
-			case <-o.wake:
-			case <-ctx.Done():
-				return ctx.Err()
+		spare = batch[:0] // from the next take on, when its write is over
+		if len(batch) == 0 && closed {
+			return nil
+		}
+		if len(batch) > 0 {
+			if err := o.write(ctx, batch); err != nil {
+				return err
 			}
 			continue
 		}
-		if err := o.write(ctx, batch); err != nil {
-			return err
+		select {
+		case <-o.wake:
+		case <-ctx.Done():
+			return ctx.Err()
 		}
-		spare = batch[:0]
 	}
-}
-
-// Close makes later Sends fail, lets Run write what is queued, and waits for it, which the write deadline bounds. What is queued
-// is dropped if Run has not been called.
-func (o *Outbox) Close() {
-	o.mu.Lock()
-	o.closed = true
-	running := o.running
-	o.signal()
-	o.mu.Unlock()
-	if running {
-		<-o.done
-	}
-}
-
-// start marks Run as begun, unless the outbox is closed already.
-func (o *Outbox) start() bool {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.running = true
-	return !o.closed
 }
 
 // shut lets later Sends fail.

@@ -15,7 +15,7 @@ func readResults(c *cursor, m *Results) error {
 	if n == 0 {
 		return misfit("empty, want one entry at least")
 	}
-	m.Results = make([]Result, 0, min(n, c.left()/minEntry))
+	m.Results = make([]Result, 0, c.reserve(n))
 	for i := range n {
 		m.Results = append(m.Results, Result{})
 		r := &m.Results[len(m.Results)-1]

@@ -112,6 +112,4 @@ var errFields = []field[Err]{
 }
 
 // readPeriod reads a duration that some timer runs by.
-func readPeriod(c *cursor, to *uint64) error {
-	return c.uint(to, 1, uint64(MaxDuration.Milliseconds()))
-}
+func readPeriod(c *cursor, to *uint64) error { return c.uint(to, 1, maxMS) }
