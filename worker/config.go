@@ -1,0 +1,131 @@
+package worker
+
+import (
+	"fmt"
+	"log/slog"
+	"os"
+	"runtime/debug"
+	"strconv"
+	"time"
+
+	"github.com/respirated/respirated/protocol"
+)
+
+// Defaults of a [Config].
+const (
+	DefaultSocket       = "tmp/respirate/respirate.sock"
+	DefaultSlots        = 10
+	DefaultOrphanAfter  = 10 * time.Minute
+	DefaultDrainTimeout = 30 * time.Second
+)
+
+// Config says how [Run] runs. The zero value is what a process wants that a broker has started.
+type Config struct {
+	// Socket is the path of the broker's socket; "" = RESPIRATE_SOCKET from the environment, or [DefaultSocket].
+	Socket string
+	// Key proves to the broker that it has started this process; "" = RESPIRATE_WORKER_KEY from the environment, or none.
+	Key string
+	// Slots is how many strands run at the same time; 0 = RESPIRATE_SLOTS from the environment, or [DefaultSlots]. At
+	// most 1024.
+	Slots int
+	// MaxHold is how many strands the worker may hold, running or waiting for a slot. It asks for more than Slots only
+	// while runs are so short that slots would wait for the broker; strands that wait for a second are given back.
+	// 0 = 16 for each slot; the same as Slots = never more than can run.
+	MaxHold int
+	// Timeout is the limit of a run whose worker names none; 0 = no limit.
+	Timeout time.Duration
+	// OrphanAfter is how long to try to reach a broker before giving up; 0 = [DefaultOrphanAfter].
+	OrphanAfter time.Duration
+	// DrainTimeout is how long handlers may take to finish when the worker is asked to stop; 0 = [DefaultDrainTimeout].
+	// For the last fifth of it, but no more than five seconds, their contexts are ended.
+	DrainTimeout time.Duration
+	// Logger gets what the worker has to say; nil = slog.Default().
+	Logger *slog.Logger
+	// Build names the build of this program, for people; "" = the commit that Go's build information knows.
+	Build string
+}
+
+// withDefaults fills in what is not set, and refuses what cannot be.
+func (c Config) withDefaults(getenv func(string) string) (Config, error) {
+	c.Socket = firstOf(c.Socket, getenv("RESPIRATE_SOCKET"), DefaultSocket)
+	c.Key = firstOf(c.Key, getenv("RESPIRATE_WORKER_KEY"))
+	c.Build = clip(firstOf(c.Build, buildName()), protocol.MaxName)
+	c.OrphanAfter = firstOf(c.OrphanAfter, DefaultOrphanAfter)
+	c.DrainTimeout = firstOf(c.DrainTimeout, DefaultDrainTimeout)
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	if c.Slots == 0 {
+		var err error
+		if c.Slots, err = slotsFrom(getenv("RESPIRATE_SLOTS")); err != nil {
+			return c, err
+		}
+	}
+	c.MaxHold = firstOf(c.MaxHold, min(16*c.Slots, protocol.DefaultMaxN))
+	return c, c.validate()
+}
+
+func (c Config) validate() error {
+	const longest = 107 // bytes of a socket's path on Linux
+	switch {
+	case len(c.Socket) > longest:
+		return fmt.Errorf("%w: the socket path is %d bytes long, at most %d are possible; set RESPIRATE_SOCKET to the path that the broker printed: %s",
+			ErrConfig, len(c.Socket), longest, c.Socket)
+	case c.Slots < 1 || c.Slots > protocol.DefaultMaxN:
+		return fmt.Errorf("%w: Slots is %d, want 1 to %d", ErrConfig, c.Slots, protocol.DefaultMaxN)
+	case c.MaxHold < c.Slots:
+		return fmt.Errorf("%w: MaxHold is %d, want at least Slots, which is %d", ErrConfig, c.MaxHold, c.Slots)
+	case c.OrphanAfter < 0, c.DrainTimeout < 0, c.Timeout < 0:
+		return fmt.Errorf("%w: a duration is negative: OrphanAfter %v, DrainTimeout %v, Timeout %v", ErrConfig, c.OrphanAfter, c.DrainTimeout, c.Timeout)
+	}
+	return nil
+}
+
+func slotsFrom(env string) (int, error) {
+	if env == "" {
+		return DefaultSlots, nil
+	}
+	n, err := strconv.Atoi(env)
+	if err != nil {
+		return 0, fmt.Errorf("%w: RESPIRATE_SLOTS is %q, want a number such as %d", ErrConfig, env, DefaultSlots)
+	}
+	return n, nil
+}
+
+// firstOf is the first that is not zero.
+func firstOf[T comparable](values ...T) T {
+	var zero T
+	for _, v := range values {
+		if v != zero {
+			return v
+		}
+	}
+	return zero
+}
+
+// buildName is the commit this program was built from, or its version.
+func buildName() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return ""
+	}
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" {
+			return s.Value
+		}
+	}
+	return info.Main.Version
+}
+
+// hello is what the worker says first on each connection.
+func (c Config) hello(kinds []protocol.Kind) protocol.Hello {
+	return protocol.Hello{
+		Versions: []uint64{protocol.Version, protocol.Version},
+		Lib:      "respirated-go/1",
+		Worker:   newUUID(),
+		Build:    c.Build,
+		PID:      int64(os.Getpid()),
+		Key:      c.Key,
+		Kinds:    kinds,
+	}
+}

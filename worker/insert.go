@@ -1,0 +1,141 @@
+package worker
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+
+	"github.com/respirated/respirated/protocol"
+)
+
+// InsertOpts says how a new strand is to be run; nil means the defaults.
+type InsertOpts = protocol.InsertOpts
+
+// Insert adds a new strand as part of what the running handler does, and returns its id. The strand comes into being
+// when the broker stores the outcome of this run, in the same transaction: it does not exist if the handler fails, and
+// not twice if the result has to be sent again. ctx is the handler's.
+func Insert(ctx context.Context, args Args, opts *InsertOpts) (id string, err error) {
+	env, ok := ctx.Value(envKey{}).(*env)
+	if !ok {
+		return "", errors.New("insert: the context is not that of a running handler; outside of one, use package client")
+	}
+	in, err := newInsert(args, opts)
+	if err != nil {
+		return "", fmt.Errorf("insert: %w", err)
+	}
+	if err := env.insert(in); err != nil {
+		return "", fmt.Errorf("insert %q: %w", in.Kind, err)
+	}
+	return in.Key, nil
+}
+
+// Logger is the worker's logger with the strand, kind and label of the running handler. Outside of one it is
+// slog.Default().
+func Logger(ctx context.Context) *slog.Logger {
+	env, ok := ctx.Value(envKey{}).(*env)
+	if !ok {
+		return slog.Default()
+	}
+	return env.logger()
+}
+
+// env is what a handler finds in its context.
+type env struct {
+	logger func() *slog.Logger
+
+	mu      sync.Mutex // guards all below, as a handler may use goroutines of its own
+	inserts []protocol.Insert
+	closed  bool // the handler has returned
+}
+
+type envKey struct{}
+
+func (e *env) insert(in protocol.Insert) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.closed {
+		return errors.New("the handler has returned already")
+	}
+	if len(e.inserts) == maxInserts {
+		return fmt.Errorf("this run has inserted %d strands, the most that fit into one result; nap or hop and go on", maxInserts)
+	}
+	e.inserts = append(e.inserts, in)
+	return nil
+}
+
+// take ends the collection.
+func (e *env) take() []protocol.Insert {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.closed = true
+	return e.inserts
+}
+
+func newInsert(args Args, opts *InsertOpts) (protocol.Insert, error) {
+	var in protocol.Insert
+	if args == nil {
+		return in, errors.New("args is nil")
+	}
+	in.Kind = args.Kind()
+	if err := checkName("kind", in.Kind); err != nil {
+		return in, err
+	}
+	var err error
+	if in.Args, err = json.Marshal(args); err != nil {
+		return in, fmt.Errorf("encode args %T: %w", args, err)
+	}
+	if opts == nil {
+		in.Key = newUUID()
+		return in, nil
+	}
+	if in.Key, err = insertKey(opts.ID); err != nil {
+		return in, err
+	}
+	rest := *opts
+	rest.ID = "" // it travels as the key
+	if in.Opts, err = json.Marshal(rest); err != nil {
+		return in, fmt.Errorf("encode the options for kind %q: %w", in.Kind, err)
+	}
+	return in, nil
+}
+
+func insertKey(id string) (string, error) {
+	if id == "" {
+		return newUUID(), nil
+	}
+	id = strings.ToLower(id)
+	if !isUUID(id) {
+		return "", fmt.Errorf("option ID: %.40q is not a UUID such as 6ba7b810-9dad-41d1-80b4-00c04fd430c8", id)
+	}
+	return id, nil
+}
+
+// isUUID tells whether id is the text form of a UUID in lower case.
+func isUUID(id string) bool {
+	groups := strings.Split(id, "-")
+	if len(groups) != 5 {
+		return false
+	}
+	for i, n := range []int{8, 4, 4, 4, 12} {
+		if len(groups[i]) != n || strings.ContainsFunc(groups[i], notHex) {
+			return false
+		}
+	}
+	return true
+}
+
+func notHex(r rune) bool { return !strings.ContainsRune("0123456789abcdef", r) }
+
+// newUUID draws a random UUID, version 4.
+func newUUID() string {
+	var b [16]byte
+	rand.Read(b[:])
+	b[6] = b[6]&0x0f | 0x40
+	b[8] = b[8]&0x3f | 0x80
+	return fmt.Sprintf("%x-%x-%x-%x-%x", b[0:4], b[4:6], b[6:8], b[8:10], b[10:16])
+}

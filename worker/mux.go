@@ -1,0 +1,225 @@
+package worker
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/respirated/respirated/protocol"
+)
+
+// Mux knows the program of each kind that a worker process serves. The zero value is empty and ready. Fill it before
+// [Run]; it must not change afterwards.
+type Mux struct {
+	programs map[string]*program // by kind
+}
+
+// NewMux makes an empty Mux.
+func NewMux() *Mux { return &Mux{} }
+
+// Add registers w for the kind of T. It panics if that kind is taken or its name is invalid, as these are mistakes in
+// the program; see [AddSafely].
+func Add[T Args](mux *Mux, w Worker[T]) { must(AddSafely(mux, w)) }
+
+// AddSafely is [Add] with an error instead of a panic.
+func AddSafely[T Args](mux *Mux, w Worker[T]) error {
+	work := func(ctx context.Context, s *Strand[T]) (Outcome, error) {
+		if err := w.Work(ctx, s); err != nil {
+			return Outcome{}, err
+		}
+		return Exit(nil), nil
+	}
+	h := hooks[T]{labels: map[string]Label[T]{StartLabel: work}, start: StartLabel}
+	value := reflect.ValueOf(w)
+	var err error
+	if h.timeout, err = method[func(*Strand[T]) time.Duration](value.MethodByName("Timeout"), "Timeout"); err != nil {
+		return fmt.Errorf("add %T: %w", w, err)
+	}
+	if h.retry, err = method[func(*Strand[T], error) time.Duration](value.MethodByName("NextRetry"), "NextRetry"); err != nil {
+		return fmt.Errorf("add %T: %w", w, err)
+	}
+	return mux.add(newProgram(h))
+}
+
+// AddFunc registers a function for the kind of T, as [Add] does for a [Worker].
+func AddFunc[T Args](mux *Mux, work func(ctx context.Context, s *Strand[T]) error) {
+	Add(mux, Worker[T](workFunc[T](work)))
+}
+
+// AddProg registers a program of several labels for the kind of T. It panics where [Add] does, and if the program has
+// no label to start at; see [AddProgSafely].
+func AddProg[T Args](mux *Mux, prog Prog[T]) { must(AddProgSafely(mux, prog)) }
+
+// AddProgSafely is [AddProg] with an error instead of a panic.
+func AddProgSafely[T Args](mux *Mux, prog Prog[T]) error {
+	h := hooks[T]{labels: maps.Clone(prog.Labels), start: prog.Start}
+	if h.start == "" {
+		h.start = StartLabel
+	}
+	if prog.Timeout != 0 {
+		h.timeout = func(*Strand[T]) time.Duration { return prog.Timeout }
+	}
+	return mux.add(newProgram(h))
+}
+
+// Kinds lists the registered kinds in alphabetical order.
+func (m *Mux) Kinds() []string { return slices.Sorted(maps.Keys(m.programs)) }
+
+func (m *Mux) add(p *program, err error) error {
+	if err != nil {
+		return err
+	}
+	if m.programs[p.kind] != nil {
+		return fmt.Errorf("add kind %q: it is registered already", p.kind)
+	}
+	if m.programs == nil {
+		m.programs = make(map[string]*program)
+	}
+	m.programs[p.kind] = p
+	return nil
+}
+
+// program is what a Mux keeps of a kind, its args type forgotten.
+type program struct {
+	kind   string
+	labels []string      // sorted
+	limit  time.Duration // of any run: 0 = Config.Timeout, negative = none
+	// prepare decodes a strand and picks its label.
+	prepare func(p *protocol.Strand) (*job, error)
+}
+
+// job is one run, ready to go.
+type job struct {
+	row     *Row
+	run     func(ctx context.Context) (Outcome, error)
+	timeout func() time.Duration          // as Defaults.Timeout
+	retry   func(err error) time.Duration // as Defaults.NextRetry
+}
+
+// hooks is what a program is made from.
+type hooks[T Args] struct {
+	labels  map[string]Label[T]
+	start   string // where a strand at StartLabel begins, unless there is a label of that name
+	timeout func(*Strand[T]) time.Duration
+	retry   func(*Strand[T], error) time.Duration
+}
+
+func newProgram[T Args](h hooks[T]) (*program, error) {
+	args, err := newArgs[T]()
+	if err != nil {
+		return nil, fmt.Errorf("add %v: %w", reflect.TypeFor[T](), err)
+	}
+	p := &program{kind: args.Kind(), labels: slices.Sorted(maps.Keys(h.labels))}
+	if err := checkName("kind", p.kind); err != nil {
+		return nil, fmt.Errorf("add %T: %w", args, err)
+	}
+	if err := h.checkLabels(); err != nil {
+		return nil, fmt.Errorf("add kind %q: %w", p.kind, err)
+	}
+	if h.timeout == nil {
+		h.timeout = Defaults[T]{}.Timeout
+	}
+	if h.retry == nil {
+		h.retry = Defaults[T]{}.NextRetry
+	}
+	if p.limit, err = limitOf(h.timeout, args); err != nil {
+		return nil, fmt.Errorf("add kind %q: %w", p.kind, err)
+	}
+	p.prepare = func(strand *protocol.Strand) (*job, error) { return prepare(p, h, strand) }
+	return p, nil
+}
+
+func (h hooks[T]) checkLabels() error {
+	for name, label := range h.labels {
+		if err := checkName("label", name); err != nil {
+			return err
+		}
+		if label == nil {
+			return fmt.Errorf("label %q has no function", name)
+		}
+	}
+	if h.labels[h.start] == nil {
+		return fmt.Errorf("there is no label %q to start at", h.start)
+	}
+	return nil
+}
+
+// limitOf asks a worker for the limit of its kind.
+func limitOf[T Args](timeout func(*Strand[T]) time.Duration, args T) (d time.Duration, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = fmt.Errorf("method Timeout panics when asked for the limit of the kind, with a zero Strand: %v", v)
+		}
+	}()
+	return timeout(&Strand[T]{Args: args}), nil
+}
+
+func prepare[T Args](p *program, h hooks[T], strand *protocol.Strand) (*job, error) {
+	label := h.labels[strand.Label]
+	if label == nil && strand.Label == StartLabel {
+		label = h.labels[h.start]
+	}
+	if label == nil {
+		return nil, p.noLabel(strand.Label)
+	}
+	s, err := newStrand[T](strand)
+	if err != nil {
+		return nil, err
+	}
+	return &job{
+		row:     &s.Row,
+		run:     func(ctx context.Context) (Outcome, error) { return label(ctx, s) },
+		timeout: func() time.Duration { return h.timeout(s) },
+		retry:   func(err error) time.Duration { return h.retry(s, err) },
+	}, nil
+}
+
+// has tells whether a strand can be at that label.
+func (p *program) has(label string) bool {
+	return label == StartLabel || slices.Contains(p.labels, label)
+}
+
+func (p *program) noLabel(label string) error {
+	return fmt.Errorf("kind %q has no label %q in this worker; it has %s", p.kind, label, strings.Join(p.labels, ", "))
+}
+
+// method is a worker's optional method m as a function, or nil where there is none. One of that name and another
+// signature would be ignored in silence, so it is refused.
+func method[F any](m reflect.Value, name string) (F, error) {
+	var f F
+	if !m.IsValid() {
+		return f, nil
+	}
+	f, ok := m.Interface().(F)
+	if !ok {
+		return f, fmt.Errorf("method %s is a %v, but has to be a %v", name, m.Type(), reflect.TypeFor[F]())
+	}
+	return f, nil
+}
+
+// checkName tells what is wrong with the name of a kind or a label.
+func checkName(what, name string) error {
+	switch {
+	case name == "":
+		return fmt.Errorf("the name of a %s is empty", what)
+	case len(name) > 255:
+		return fmt.Errorf("the name of a %s is %d bytes long, 255 at most: %.40q...", what, len(name), name)
+	case !utf8.ValidString(name):
+		return fmt.Errorf("the name of a %s is not UTF-8: %q", what, name)
+	case strings.ContainsFunc(name, unicode.IsControl):
+		return fmt.Errorf("the name of a %s has a control character: %q", what, name)
+	}
+	return nil
+}
+
+func must(err error) {
+	if err != nil {
+		panic("worker: " + err.Error())
+	}
+}

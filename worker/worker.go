@@ -1,0 +1,136 @@
+package worker
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"reflect"
+	"time"
+
+	"github.com/respirated/respirated/protocol"
+)
+
+// Args is what a strand is inserted with: a value that encodes to JSON and knows the kind of strand it is for.
+type Args interface {
+	// Kind names the program that runs these args. It must not depend on the value.
+	Kind() string
+}
+
+// Row is what is known of a strand whatever its kind.
+type Row struct {
+	ID        string // UUID
+	Kind      string
+	Label     string // the step it is at
+	Try       int    // 1 on the first run; rises with each failure, starts anew after a nap or a hop
+	MaxTries  int    // at this many failures it is dead
+	Tenant    string
+	Queue     string
+	Priority  int // 1 (first) to 9 (last)
+	Tags      []string
+	Metadata  json.RawMessage // JSON object; nil = none
+	CreatedAt time.Time       // by the database's clock
+	Deadline  time.Time       // when the context of this run ends; zero = no limit
+}
+
+// Strand is one run's view of a strand: its row and its decoded args.
+type Strand[T Args] struct {
+	Row
+	Args T // of the newest frame that a label stored [Outcome.With], else as inserted
+}
+
+// Worker runs the strands of one kind. One value serves all slots, so Work is called concurrently.
+//
+// A worker may also have these methods, which [Defaults] shows:
+//
+//	Timeout(*Strand[T]) time.Duration
+//	NextRetry(*Strand[T], error) time.Duration
+type Worker[T Args] interface {
+	// Work does the job. Nil means done. An error means try again later, until tries run out; [Cancel], [Dead],
+	// [RetryIn] and [Snooze] make errors that say something else. ctx ends at the run's limit, when the strand is
+	// cancelled, and when the right to run it is lost; context.Cause tells which.
+	Work(ctx context.Context, s *Strand[T]) error
+}
+
+// Defaults has the optional methods of a [Worker] as they are when a worker has none. Embed it to have them listed.
+type Defaults[T Args] struct{}
+
+// Timeout is how long one run may take: 0 = [Config.Timeout], negative = no limit. It is also asked once with a zero
+// Strand, when the worker is added: what it returns then is the kind's limit, which the broker enforces with signals.
+// A run never gets more than that.
+func (Defaults[T]) Timeout(*Strand[T]) time.Duration { return 0 }
+
+// NextRetry is how long a failed run waits for its next try: 0 = the default, which doubles from a second to a day.
+// It is not asked where the handler's error says so itself, see [RetryIn].
+func (Defaults[T]) NextRetry(*Strand[T], error) time.Duration { return 0 }
+
+// workFunc makes a function a Worker.
+type workFunc[T Args] func(ctx context.Context, s *Strand[T]) error
+
+func (f workFunc[T]) Work(ctx context.Context, s *Strand[T]) error { return f(ctx, s) }
+
+// newStrand decodes what the broker sent.
+func newStrand[T Args](p *protocol.Strand) (*Strand[T], error) {
+	s := &Strand[T]{Row: Row{
+		ID:        p.ID,
+		Kind:      p.Kind,
+		Label:     p.Label,
+		Try:       int(p.Try),
+		MaxTries:  int(p.MaxTries),
+		Tenant:    p.Tenant,
+		Queue:     p.Queue,
+		Priority:  int(p.Priority),
+		Tags:      p.Tags,
+		Metadata:  p.Metadata,
+		CreatedAt: time.UnixMilli(p.CreatedMS),
+	}}
+	args, err := topFrame(p)
+	if err != nil {
+		return nil, err
+	}
+	if err := json.Unmarshal(args, &s.Args); err != nil {
+		return nil, fmt.Errorf("decode the args of strand %s into %T: %w", p.ID, s.Args, err)
+	}
+	return s, nil
+}
+
+// topFrame is the JSON of a strand's current args: frame 0 of its stack, or what it was inserted with.
+func topFrame(p *protocol.Strand) (json.RawMessage, error) {
+	frames, err := stackFrames(p)
+	if err != nil {
+		return nil, err
+	}
+	if len(frames) > 0 {
+		return frames[0], nil
+	}
+	if len(bytes.TrimSpace(p.Args)) == 0 {
+		return json.RawMessage("{}"), nil
+	}
+	return p.Args, nil
+}
+
+// stackFrames splits a strand's stack; a strand that has none yet has no frames.
+func stackFrames(p *protocol.Strand) ([]json.RawMessage, error) {
+	if len(p.Stack) == 0 {
+		return nil, nil
+	}
+	var frames []json.RawMessage
+	if err := json.Unmarshal(p.Stack, &frames); err != nil {
+		return nil, fmt.Errorf("decode the stack of strand %s, which should be a JSON array: %w", p.ID, err)
+	}
+	return frames, nil
+}
+
+// newArgs is an empty value of an args type; of a pointer type, a pointer to an empty value, so that Kind can be asked.
+func newArgs[T Args]() (T, error) {
+	var zero T
+	t := reflect.TypeFor[T]()
+	switch t.Kind() {
+	case reflect.Interface:
+		return zero, errors.New("args must be a concrete type such as a struct, not an interface")
+	case reflect.Pointer:
+		return reflect.New(t.Elem()).Interface().(T), nil
+	}
+	return zero, nil
+}
