@@ -18,11 +18,7 @@ import (
 func (h *host) formerDaemon() []Info {
 	t := h.t
 	t.Helper()
-	pools, err := json.Marshal(h.cfg.Pools)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command(os.Args[0], "as", "daemon", h.dir, string(pools))
+	cmd := h.daemonCommand()
 	cmd.Stderr = t.Output()
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -35,6 +31,15 @@ func (h *host) formerDaemon() []Info {
 	_ = cmd.Process.Kill()
 	_ = cmd.Wait()
 	return withKeys(t, h.cfg, infos)
+}
+
+func (h *host) daemonCommand() *exec.Cmd {
+	h.t.Helper()
+	pools, err := json.Marshal(h.cfg.Pools)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return exec.Command(os.Args[0], "as", "daemon", h.dir, string(pools))
 }
 
 func untilConnected(t *testing.T, out io.Reader) []Info {
@@ -113,6 +118,11 @@ func TestWorkersOfAKilledDaemonAreAdoptedWithoutARestart(t *testing.T) {
 
 func TestDeathOfAnAdoptedWorkerIsSeenAndItIsReplaced(t *testing.T) {
 	h := newHost(t, "", poolAs("a", 1, "dying", "adopted", "9"))
+	log := logsOf(h.cfg.LogDir, "a", 0).err
+	if err := os.Mkdir(h.cfg.LogDir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	writeAs(t, log, "words of another process\n", 0o600)
 	before := h.formerDaemon()[0] // it hangs up as it dies, whereupon the worker dies as well, or just before
 	h.run()
 	e := h.exit()
@@ -385,4 +395,52 @@ func TestPollingSeesADeathToo(t *testing.T) {
 	go func() { pollUntilGone(pid, start); gone <- true }()
 	_ = other.Process.Kill()
 	receive(t, "end of polling", gone)
+}
+
+func TestGroupIsSignalledWithoutAHandleToo(t *testing.T) {
+	other := bystander(t)
+	pid := other.Process.Pid
+	start, _ := look(pid)
+	p := &process{pid: pid, start: start, watch: watch{pid: pid, start: start}}
+	if err := p.signal(syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	if got := p.wait(); got != adoptedEnd {
+		t.Errorf("got %+v, want %+v", got, adoptedEnd)
+	}
+	if err := p.signal(syscall.SIGKILL); err != nil {
+		t.Errorf("got %v for a signal to nobody, want nil", err)
+	}
+}
+
+func TestStrangerWithAWorkersPidIsNotSignalled(t *testing.T) {
+	other := bystander(t)
+	pid := other.Process.Pid
+	start, _ := look(pid)
+	p := &process{pid: pid, start: start + "0", watch: watch{pid: pid, start: start + "0"}}
+	if err := p.signal(syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	// Whichever signal was first ended it.
+	_ = other.Process.Signal(syscall.SIGHUP)
+	_ = other.Wait()
+	if got := other.ProcessState.String(); got != "signal: hangup" {
+		t.Errorf("the stranger ended by %q, want the test's own signal: hangup", got)
+	}
+}
+
+func TestSecondProcessOfOneSeatIsEnded(t *testing.T) {
+	h := newHost(t, "", poolAs("a", 2, "steady"))
+	before := h.formerDaemon()
+	records := written(t, h.cfg)
+	records[1].Index = 0
+	write(t, h.cfg, records...)
+	h.run()
+	if e := h.exit(); e.PID != before[1].PID || !e.Asked {
+		t.Errorf("got %+v, want the asked death of %+v", e, before[1])
+	}
+	after := h.until("two", func(infos []Info) bool { return len(infos) == 2 && all("connected")(infos) })
+	if after[0].PID != before[0].PID || after[1].PID == before[1].PID {
+		t.Errorf("got %+v, want the first one kept and the second one new", after)
+	}
 }
