@@ -49,6 +49,8 @@
 // # Admitted weaknesses
 //
 // A worker of our own that never says hello is shown as starting and otherwise left alone: some programs need minutes
-// to boot. Log files are rotated only when a process starts. Where there is no pidfd, deaths of adopted processes are
-// polled, and a signal to one could in theory reach a process that got its pid since the last look.
+// to boot. Log files are rotated only when a process starts. The children of a worker that died while no daemon ran
+// live on. The loop itself writes workers.json and syncs it, so a disk that hangs holds up supervision. Where there is
+// no pidfd, deaths of adopted processes are polled, and a signal to a group could in theory reach one that got its
+// number a moment ago.
 package supervisor

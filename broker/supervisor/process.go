@@ -114,17 +114,17 @@ func (p *process) holdsPID() bool {
 
 // wait returns after the process has ended, nothing of its group is left, and it is reaped.
 func (p *process) wait() closing {
-	p.watch.wait()
+	p.awaitEnd()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	// Not reaped yet, our child still owns its pid, and with it the name of the group.
+	// Where there are pidfds our child is not reaped yet: it still owns its pid, and with it the name of its group.
 	_ = p.signalGroup(syscall.SIGKILL)
 	p.gone = true
 	p.watch.close()
 	if p.cmd == nil {
 		return adoptedEnd
 	}
-	_ = p.cmd.Wait() // a bad exit status is news, not an error
+	_ = p.cmd.Wait() // a bad exit status is news, not an error; nor is it one to have waited before
 	return closing{code: p.cmd.ProcessState.ExitCode(), how: p.cmd.ProcessState.String()}
 }
 
@@ -142,16 +142,20 @@ func (p *process) signalGroup(sig syscall.Signal) error {
 	return err
 }
 
-// pollEvery is how often a process is looked at where the kernel does not tell of its death.
-const pollEvery = 50 * time.Millisecond
+const (
+	pollEvery = 50 * time.Millisecond // how often a process is polled where the kernel does not tell of its death
+	lookEvery = 20                    // every so many polls it is looked at closely, which costs more
+)
 
 // pollUntilGone returns after the process with this pid and start time has ended.
 func pollUntilGone(pid int, start string) {
 	ticker := time.NewTicker(pollEvery)
 	defer ticker.Stop()
-	for {
-		if now, alive := look(pid); !alive || now != start {
-			return
+	for i := 0; syscall.Kill(pid, 0) != syscall.ESRCH; i++ {
+		if i%lookEvery == 0 {
+			if now, alive := look(pid); !alive || now != start {
+				return
+			}
 		}
 		<-ticker.C
 	}

@@ -58,6 +58,9 @@ func findKey(key string) (pid int, start string) {
 	return 0, ""
 }
 
+// awaitEnd returns after the process has ended, before it is reaped.
+func (p *process) awaitEnd() { p.watch.wait() }
+
 // watch holds on to one process, whoever gets its pid later.
 type watch struct {
 	pid   int

@@ -34,6 +34,15 @@ func look(pid int) (start string, alive bool) {
 // findKey finds nothing: environments of other processes cannot be read here.
 func findKey(string) (pid int, start string) { return 0, "" }
 
+// awaitEnd returns after the process has ended. Our own child is reaped by then: nothing else tells of its end.
+func (p *process) awaitEnd() {
+	if p.cmd != nil {
+		_ = p.cmd.Wait()
+		return
+	}
+	p.watch.wait()
+}
+
 // watch polls: there is no handle to hold on to a process that is not our child.
 type watch struct {
 	pid   int
@@ -42,7 +51,6 @@ type watch struct {
 
 func openWatch(pid int, start string) watch { return watch{pid: pid, start: start} }
 
-// wait returns after the process has ended. It need not be reaped.
 func (w watch) wait() { pollUntilGone(w.pid, w.start) }
 
 func (w watch) signalGroup(syscall.Signal) error { return groupSignalUnsupported }
