@@ -36,7 +36,7 @@ const (
 	MaxLib      = 64                         // bytes of Hello.Lib, of a capability and of a method
 	MaxMessage  = 4 << 10                    // bytes of a failure's message and of any text not named here
 	MaxTrace    = 64 << 10                   // bytes of a failure's trace
-	MaxDuration = 100 * 365 * 24 * time.Hour // of any delay or period
+	MaxDuration = 100 * 365 * 24 * time.Hour // of any limit or period; a delay may be longer
 
 	maxMS = uint64(MaxDuration / time.Millisecond)
 )

@@ -33,7 +33,7 @@ type Hello struct {
 	Kinds    []Kind   `msgpack:"kinds"`          // what it can run
 	Caps     []string `msgpack:"caps,omitempty"` // capabilities, see PROTOCOL.md
 	BootNS   int64    `msgpack:"boot_bns"`       // the worker's own CLOCK_BOOTTIME, to notice a time namespace
-	Hold     []Hold   `msgpack:"hold,omitempty"` // everything held from an earlier session; a Lease or a Cancel follows for each
+	Hold     []Hold   `msgpack:"hold,omitempty"` // everything held from an earlier session; a Cancel follows for what is lost
 }
 
 // Kind announces one kind that a worker serves.

@@ -61,7 +61,7 @@ var resultFields = []field[Result]{
 	{"tok", need, func(c *cursor, r *Result) error { return readToken(c, &r.Token) }},
 	{"seq", need, func(c *cursor, r *Result) error { return readID(c, &r.Seq) }},
 	{"act", need, func(c *cursor, r *Result) error { return readWord(c, &r.Act) }},
-	{"ms", optional, func(c *cursor, r *Result) error { r.DelayMS = new(uint64); return readMS(c, r.DelayMS) }},
+	{"ms", optional, func(c *cursor, r *Result) error { r.DelayMS = new(uint64); return readCount(c, r.DelayMS) }},
 	{"label", optional, func(c *cursor, r *Result) error { return readName(c, &r.Label) }},
 	{"kind", optional, func(c *cursor, r *Result) error { return readName(c, &r.NewKind) }},
 	{"val", optional, func(c *cursor, r *Result) error { return readJSON(c, &r.Value, 0) }},
