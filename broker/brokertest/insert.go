@@ -93,6 +93,9 @@ func newDraft(in broker.Insert, now time.Time) (*draft, *broker.InsertError) {
 	if bad := d.read(in.Opts); bad != nil {
 		return nil, bad
 	}
+	if d.schedule.Before(now) { // nothing may appear behind a scan's cursor
+		d.schedule = now
+	}
 	if in.ID != (broker.ID{}) {
 		d.id = in.ID
 	}

@@ -74,10 +74,10 @@ func (r *strand) disown() { r.token = broker.Token{} }
 // progress starts the counts of what went wrong anew.
 func (r *strand) progress() { r.try, r.crashes, r.rescues = 0, 0, 0 }
 
-// wake makes the strand due now, and once more if it is running.
+// wake makes the strand due now, or once more after the run that it is in.
 func (r *strand) wake(now time.Time) {
 	r.woken = true
-	if r.schedule.After(now) {
+	if r.free() && r.schedule.After(now) {
 		r.schedule = now
 	}
 }

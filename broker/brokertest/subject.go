@@ -21,8 +21,8 @@ type Subject interface {
 	// Cancel asks for the end of a strand, as an operator does: a free one ends as cancelled at once, a leased one
 	// carries the wish until its next report.
 	Cancel(id broker.ID)
-	// Wake does to a strand what the end of its last child does to a parent: woken is set, and its schedule is now
-	// unless it was earlier.
+	// Wake does to a strand what the end of its last child does to a parent: it is due now, and if it is leased, once
+	// more after that run.
 	Wake(id broker.ID)
 	// Pause stops the strands of a queue from being found, or lets them be found again.
 	Pause(tenant, queue string, paused bool)

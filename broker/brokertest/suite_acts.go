@@ -153,10 +153,15 @@ var actCases = []testCase{
 		tr.sameJSON("stack", row.Stack, `[1]`)
 		tr.about("due", row.Due, time.Hour)
 	}},
-	{"SeqMayBeAnything", func(tr *trial) {
-		p := tr.insertLeased("")
-		tr.applied(broker.Report{Pair: p, Seq: math.MaxInt64, Act: broker.Save, Stack: []byte(`[1]`)})
-		tr.report(broker.Dup, broker.Report{Pair: p, Seq: math.MaxInt64 - 1, Act: broker.Exit})
+	{"SeqBeyondMeasureHarmsNobody", func(tr *trial) {
+		p, neighbour := tr.insertLeased(""), tr.insertLeased("")
+		got, err := tr.store.Commit(tr.ctx, []broker.Report{
+			{Pair: p, Seq: math.MaxUint64, Act: broker.Save, Stack: []byte(`[1]`)},
+			exitOf(neighbour),
+		})
+		if err != nil || got[0].State != broker.Applied && got[0].State != broker.Invalid || got[1].State != broker.Applied {
+			tr.t.Errorf("commit: got %s and error %v, want the first applied or invalid, the second applied", verdictText(got), err)
+		}
 	}},
 	{"CrashBacksOffAndKeepsTheEvidence", func(tr *trial) {
 		p := tr.insertLeased("")

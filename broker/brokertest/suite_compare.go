@@ -85,3 +85,13 @@ func verdictText(verdicts []broker.Verdict) string {
 	}
 	return "[" + strings.Join(texts, ", ") + "]"
 }
+
+// canonical is the one spelling of a document.
+func canonical(doc []byte) []byte {
+	v, err := jsonValue(doc)
+	if err != nil || v == nil {
+		return nil
+	}
+	doc, _ = json.Marshal(v)
+	return doc
+}

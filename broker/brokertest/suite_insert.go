@@ -113,6 +113,12 @@ func insertCases() []testCase {
 			}
 			tr.finds()
 		}},
+		{"InsertForATimeThatHasPassedIsDueBehindThoseWhoCameFirst", func(tr *trial) {
+			first := tr.insert("")
+			second := tr.insert(`{"at":"2001-01-01T00:00:00Z"}`)
+			third := tr.insert(`{"in":-3600}`)
+			tr.finds(first, second, third)
+		}},
 		{"InsertOfAServedKindMayRequireThat", func(tr *trial) {
 			b := newID()
 			tr.announce(broker.Announcement{Broker: b, Host: "h", Kinds: []string{"a", kind}, Workers: 1, Slots: 1})

@@ -10,23 +10,33 @@ import (
 )
 
 var scanCases = []testCase{
-	{"ScanFindsInOrderOfPriorityThenScheduleThenID", func(tr *trial) {
+	{"ScanFindsInOrderOfPriorityThenSchedule", func(tr *trial) {
 		var want []broker.ID
-		for _, opts := range []string{
-			`"priority":1,"at":"2001-01-01T00:00:02Z"`,
-			`"priority":5,"at":"2001-01-01T00:00:00Z"`,
-			`"priority":5,"at":"2001-01-01T00:00:01Z","queue":"other"`,
-			`"priority":5,"at":"2001-01-01T00:00:02Z","tenant":"other"`,
-			`"priority":5,"at":"2001-01-01T00:00:03Z","queue":"other"`,
-			`"priority":9,"at":"2001-01-01T00:00:00Z"`,
+		for _, c := range []struct {
+			opts string
+			age  time.Duration
+		}{
+			{`{"priority":1}`, time.Minute},
+			{`{"priority":5}`, 5 * time.Minute},
+			{`{"priority":5,"queue":"other"}`, 4 * time.Minute},
+			{`{"priority":5,"tenant":"other"}`, 3 * time.Minute},
+			{`{"priority":5,"queue":"other"}`, 2 * time.Minute},
+			{`{"priority":9}`, time.Hour},
 		} {
-			want = append(want, tr.insert(`{`+opts+`}`))
+			id := tr.insert(c.opts)
+			tr.store.Age(id, c.age)
+			want = append(want, id)
 		}
-		twins := []broker.ID{{0x10, 1}, {0x20, 2}, {0xF0, 3}}
-		for _, id := range []broker.ID{twins[1], twins[2], twins[0]} {
-			tr.insertAs(id, kind, `{"priority":9,"at":"2001-01-01T00:00:05Z"}`)
+		tr.finds(want...)
+	}},
+	{"ScanFindsInOrderOfIDWhereSchedulesAreEqual", func(tr *trial) {
+		ids := []broker.ID{{0x20, 2}, {0xF0, 3}, {0x10, 1}}
+		at := time.Now().Add(time.Hour).Format(time.RFC3339)
+		for _, id := range ids {
+			tr.insertAs(id, kind, fmt.Sprintf(`{"at":%q}`, at))
+			tr.store.Age(id, 2*time.Hour)
 		}
-		tr.finds(append(want, twins...)...)
+		tr.finds(ids[2], ids[0], ids[1])
 	}},
 	{"ScanFindsFirstWhatCameFirst", func(tr *trial) {
 		var want []broker.ID
@@ -169,8 +179,8 @@ func scanFindsOnlyItsSlice(tr *trial) {
 
 func scanGoesOnBehindEarlierScans(tr *trial) {
 	var want []broker.ID
-	for i := range 10 {
-		want = append(want, tr.insert(fmt.Sprintf(`{"at":"2001-01-01T00:00:%02dZ"}`, i)))
+	for range 10 {
+		want = append(want, tr.insert(""))
 	}
 	request := broker.ScanRequest{Kinds: []string{kind}, Bottom: true, Limit: 4}
 	tr.equal("first", candidates(tr.scan(request)), want[:4])

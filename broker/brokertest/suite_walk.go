@@ -1,7 +1,373 @@
 package brokertest
 
 import (
+	"encoding/hex"
+	"fmt"
+	"reflect"
+	"slices"
 	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/respirated/respirated/broker"
 )
 
-func walkRandomly(t *testing.T, s Subject) {}
+// tick is the unit of all times of a walk: so long that whatever really passes is nothing against it.
+const tick = 1000 * time.Second
+
+// walkRandomly does the same random things to a subject and to a [Store], and compares what they answer and hold.
+func walkRandomly(t *testing.T, subject Subject) {
+	rapid.Check(t, func(t *rapid.T) {
+		w := newWalk(subject)
+		t.Repeat(map[string]func(*rapid.T){
+			"insert": w.insert,
+			"lease":  w.lease,
+			"commit": w.commit,
+			"again":  w.again,
+			"renew":  w.renew,
+			"cancel": w.cancel,
+			"wake":   w.wake,
+			"age":    w.age,
+			"pause":  w.pause,
+			"scan":   w.scan,
+			"":       w.compare,
+		})
+	})
+}
+
+// walk is a model and a subject in step. Strands of other walks may be in the subject: this one has names of its own.
+type walk struct {
+	model   *Store
+	subject Subject
+	name    string
+	ids     []broker.ID        // every strand ever made
+	over    map[broker.ID]bool // those that have ended and were compared
+	pairs   []broker.Pair      // every lease ever asked for
+	last    []broker.Report
+}
+
+func newWalk(subject Subject) *walk {
+	id := newID()
+	return &walk{
+		model:   NewStore(time.Now),
+		subject: subject,
+		name:    hex.EncodeToString(id[:4]),
+		over:    map[broker.ID]bool{},
+	}
+}
+
+// kinds are those of this walk.
+func (w *walk) kinds() []string { return []string{w.name + "-a", w.name + "-b"} }
+
+func (w *walk) queues() []string { return []string{w.name + "-q", w.name + "-r"} }
+
+// drawInsert makes a strand up, mostly a new one.
+func (w *walk) drawInsert(t *rapid.T) broker.Insert {
+	in := broker.Insert{
+		ID:   newID(),
+		Kind: rapid.SampledFrom(w.kinds()).Draw(t, "kind"),
+		Args: []byte(`{}`),
+		Opts: fmt.Appendf(nil, `{"queue":%q,"priority":%d,"max_tries":%d,"in":%d}`,
+			rapid.SampledFrom(w.queues()).Draw(t, "queue"),
+			rapid.IntRange(1, 2).Draw(t, "priority"),
+			rapid.IntRange(1, 4).Draw(t, "max tries"),
+			rapid.IntRange(0, 1).Draw(t, "in")*int(tick/time.Second)),
+	}
+	if len(w.ids) > 0 && rapid.IntRange(0, 9).Draw(t, "old") == 0 {
+		in.ID = rapid.SampledFrom(w.ids).Draw(t, "id")
+	}
+	w.know(in.ID)
+	return in
+}
+
+// know notes an id that may be a strand from now on.
+func (w *walk) know(id broker.ID) {
+	if !slices.Contains(w.ids, id) {
+		w.ids = append(w.ids, id)
+	}
+	delete(w.over, id)
+}
+
+func (w *walk) insert(t *rapid.T) {
+	var inserts []broker.Insert
+	for range rapid.IntRange(1, 3).Draw(t, "inserts") {
+		inserts = append(inserts, w.drawInsert(t))
+	}
+	got, err := w.subject.Insert(t.Context(), inserts)
+	want, _ := w.model.Insert(t.Context(), inserts)
+	agree(t, "insert", got, err, want)
+}
+
+// lease asks for strands, and perhaps once more, as a broker does that has not learned what it got.
+func (w *walk) lease(t *rapid.T) {
+	var pairs []broker.Pair
+	for _, id := range w.drawLive(t, 3) {
+		pairs = append(pairs, broker.Pair{ID: id, Token: newToken()})
+	}
+	w.pairs = append(w.pairs, pairs...)
+	ttl := tick * time.Duration(rapid.IntRange(1, 3).Draw(t, "ttl"))
+	for range rapid.IntRange(1, 2).Draw(t, "times") {
+		got, err := w.subject.Lease(t.Context(), pairs, ttl)
+		want, _ := w.model.Lease(t.Context(), pairs, ttl)
+		agree(t, "lease", leasedByID(got), err, leasedByID(want))
+	}
+}
+
+// tokensOf lists what a strand was asked for under, the latest last.
+func (w *walk) tokensOf(id broker.ID) (pairs []broker.Pair) {
+	for _, p := range w.pairs {
+		if p.ID == id {
+			pairs = append(pairs, p)
+		}
+	}
+	return pairs
+}
+
+// drawLive picks up to n live strands, each once.
+func (w *walk) drawLive(t *rapid.T, n int) []broker.ID {
+	var live []broker.ID
+	for _, id := range w.ids {
+		if _, ok := w.model.Row(id); ok {
+			live = append(live, id)
+		}
+	}
+	if len(live) == 0 {
+		t.Skip("no live strand")
+	}
+	return rapid.SliceOfNDistinct(rapid.SampledFrom(live), 1, min(n, len(live)), rapid.ID).Draw(t, "strands")
+}
+
+// commit sends a batch of reports, fit or unfit.
+func (w *walk) commit(t *rapid.T) {
+	if len(w.pairs) == 0 {
+		t.Skip("nothing was leased yet")
+	}
+	w.last = nil
+	for range rapid.IntRange(1, 4).Draw(t, "reports") {
+		w.last = append(w.last, w.drawReport(t))
+	}
+	w.send(t)
+}
+
+// again sends the last batch again.
+func (w *walk) again(t *rapid.T) {
+	if len(w.last) == 0 {
+		t.Skip("nothing was sent yet")
+	}
+	w.send(t)
+}
+
+func (w *walk) send(t *rapid.T) {
+	got, err := w.subject.Commit(t.Context(), w.last)
+	want, _ := w.model.Commit(t.Context(), w.last)
+	for i := range got {
+		got[i].Why = "" // for people
+	}
+	for i := range want {
+		want[i].Why = ""
+	}
+	agree(t, "verdicts", got, err, want)
+	for i, v := range want {
+		if v.State == broker.Applied && hasDice(w.last[i]) {
+			w.settleBackoff(t, w.last[i].ID)
+		}
+	}
+}
+
+// drawReport makes a report up, mostly for the latest lease of a strand.
+func (w *walk) drawReport(t *rapid.T) broker.Report {
+	pair := rapid.SampledFrom(w.pairs).Draw(t, "pair")
+	if all := w.tokensOf(pair.ID); rapid.IntRange(0, 3).Draw(t, "latest") > 0 {
+		pair = all[len(all)-1]
+	}
+	r := broker.Report{
+		Pair:  pair,
+		Seq:   rapid.Uint64Range(1, 5).Draw(t, "seq"),
+		Act:   acts[rapid.IntRange(0, len(acts)-1).Draw(t, "act")].act,
+		Delay: tick * time.Duration(rapid.IntRange(0, 2).Draw(t, "delay")),
+		Label: rapid.SampledFrom([]string{"x", "y", "y\x00"}).Draw(t, "label"),
+		Value: []byte(rapid.SampledFrom([]string{`1`, `{"a":1}`, `{`}).Draw(t, "value")),
+	}
+	if ofBroker(r.Act) {
+		r.Seq = 0
+	}
+	if rapid.Bool().Draw(t, "with stack") {
+		r.Stack = []byte(rapid.SampledFrom([]string{`[1]`, `[2]`}).Draw(t, "stack"))
+	}
+	switch r.Act {
+	case broker.Hop:
+		r.Kind = rapid.SampledFrom(append(w.kinds(), "")).Draw(t, "new kind")
+	case broker.Fail:
+		r.Final = rapid.IntRange(0, 4).Draw(t, "final") == 0
+		if rapid.Bool().Draw(t, "default back-off") {
+			r.Delay = -1
+		}
+		r.Failure = &broker.Failure{Class: "E", Message: rapid.SampledFrom([]string{"a", "b"}).Draw(t, "message")}
+	case broker.Crash:
+		r.Guilty = rapid.Bool().Draw(t, "guilty")
+		r.Failure = &broker.Failure{Exit: "exit status 1"}
+	}
+	for range rapid.IntRange(0, 2).Draw(t, "inserts") {
+		in := w.drawInsert(t)
+		in.Child = rapid.IntRange(0, 3).Draw(t, "child") > 0
+		r.Inserts = append(r.Inserts, in)
+	}
+	return r
+}
+
+// hasDice says whether the store chooses the delay.
+func hasDice(r broker.Report) bool {
+	return r.Act == broker.Crash || r.Act == broker.Fail && r.Delay < 0
+}
+
+// settleBackoff moves a strand whose back-off was drawn to the same time in both stores. What may be drawn is the
+// matter of other cases.
+func (w *walk) settleBackoff(t *rapid.T, id broker.ID) {
+	got, live := w.subject.Row(id)
+	want, wantLive := w.model.Row(id)
+	if live != wantLive {
+		t.Fatalf("%s after a failure: got live %t, want %t", id, live, wantLive)
+	}
+	if !live || want.Leased {
+		return
+	}
+	if got.Due > tick {
+		t.Fatalf("%s after a failure: got due in %v, want a short back-off", id, got.Due)
+	}
+	w.subject.Age(id, got.Due-tick/2)
+	w.model.Age(id, want.Due-tick/2)
+}
+
+func (w *walk) renew(t *rapid.T) {
+	if len(w.pairs) == 0 {
+		t.Skip("nothing was leased yet")
+	}
+	pairs := rapid.SliceOfNDistinct(rapid.SampledFrom(w.pairs), 1, 3, func(p broker.Pair) broker.ID { return p.ID }).Draw(t, "pairs")
+	ttl := tick * time.Duration(rapid.IntRange(1, 3).Draw(t, "ttl"))
+	got, err := w.subject.Renew(t.Context(), pairs, ttl)
+	want, _ := w.model.Renew(t.Context(), pairs, ttl)
+	agree(t, "renewed", keptByID(got), err, keptByID(want))
+}
+
+func (w *walk) cancel(t *rapid.T) {
+	id := w.drawLive(t, 1)[0]
+	w.subject.Cancel(id)
+	w.model.Cancel(id)
+}
+
+func (w *walk) wake(t *rapid.T) {
+	id := w.drawLive(t, 1)[0]
+	w.subject.Wake(id)
+	w.model.Wake(id)
+}
+
+func (w *walk) age(t *rapid.T) {
+	d := tick * time.Duration(rapid.IntRange(1, 3).Draw(t, "ticks"))
+	for _, id := range w.drawLive(t, 3) {
+		w.subject.Age(id, d)
+		w.model.Age(id, d)
+	}
+}
+
+func (w *walk) pause(t *rapid.T) {
+	queue := rapid.SampledFrom(w.queues()).Draw(t, "queue")
+	paused := rapid.Bool().Draw(t, "paused")
+	w.subject.Pause("", queue, paused)
+	w.model.Pause("", queue, paused)
+}
+
+// scan compares what is found, and that the subject's order is one of priority. Schedules of the two stores differ by
+// what really passed between them, so order within a priority is the matter of other cases.
+func (w *walk) scan(t *rapid.T) {
+	kinds := w.kinds()[:rapid.IntRange(1, 2).Draw(t, "kinds")]
+	req := broker.ScanRequest{Kinds: kinds, Bottom: true, Limit: plenty}
+	got, err := w.subject.Scan(t.Context(), req)
+	want, _ := w.model.Scan(t.Context(), req)
+	agree(t, "found", foundByID(got), err, foundByID(want))
+	if !slices.IsSortedFunc(got.Candidates, func(a, b broker.Candidate) int { return a.Priority - b.Priority }) {
+		t.Fatalf("scan: got %+v, want it in order of priority", got.Candidates)
+	}
+}
+
+// agree compares two answers.
+func agree(t *rapid.T, what string, got any, err error, want any) {
+	if err != nil || !reflect.DeepEqual(got, want) {
+		t.Fatalf("%s: got %+v and error %v, want %+v", what, got, err, want)
+	}
+}
+
+// compare looks at every strand in both stores.
+func (w *walk) compare(t *rapid.T) {
+	for _, id := range w.ids {
+		if w.over[id] {
+			continue
+		}
+		got, live := w.subject.Row(id)
+		want, wantLive := w.model.Row(id)
+		if got.Leased && want.Leased {
+			got.Due = want.Due // means nothing until it is free
+		}
+		if live != wantLive || !sameRow(got, want) {
+			t.Fatalf("%s: got live %t %+v, want live %t %+v", id, live, got, wantLive, want)
+		}
+		if !live {
+			w.compareFinished(t, id)
+		}
+	}
+	w.countChildren(t)
+}
+
+// compareFinished looks at a strand that has ended since the last time, or was never made.
+func (w *walk) compareFinished(t *rapid.T, id broker.ID) {
+	got, found := w.subject.Finished(id)
+	want, wantFound := w.model.Finished(id)
+	if found != wantFound || got.State != want.State || !jsonEqual(got.Value, want.Value) {
+		t.Fatalf("%s in history: got %t %+v, want %t %+v", id, found, got, wantFound, want)
+	}
+	if got, want := w.subject.Attempts(id), w.model.Attempts(id); len(got)+len(want) > 0 && !reflect.DeepEqual(got, want) {
+		t.Fatalf("attempts of %s: got %+v, want %+v", id, got, want)
+	}
+	w.over[id] = true
+}
+
+// countChildren checks the one number that could drift away from what it counts.
+func (w *walk) countChildren(t *rapid.T) {
+	children := map[broker.ID]int{}
+	for _, id := range w.ids {
+		if row, live := w.model.Row(id); live {
+			children[row.Parent]++
+		}
+	}
+	for _, id := range w.ids {
+		if row, live := w.model.Row(id); live && row.ChildrenLeft != children[id] {
+			t.Fatalf("%s: got %d children left, want %d, which are live", id, row.ChildrenLeft, children[id])
+		}
+	}
+}
+
+func leasedByID(strands []broker.Strand) map[broker.ID]broker.Strand {
+	m := map[broker.ID]broker.Strand{}
+	for _, s := range strands {
+		s.Created = time.Time{} // by each store's own clock
+		s.Stack, s.Args = canonical(s.Stack), canonical(s.Args)
+		m[s.ID] = s
+	}
+	return m
+}
+
+func keptByID(kept []broker.Kept) map[broker.ID]broker.Kept {
+	m := map[broker.ID]broker.Kept{}
+	for _, k := range kept {
+		m[k.ID] = k
+	}
+	return m
+}
+
+func foundByID(r broker.ScanResult) map[broker.ID]broker.Candidate {
+	m := map[broker.ID]broker.Candidate{}
+	for _, c := range r.Candidates {
+		m[c.ID] = c
+	}
+	return m
+}
