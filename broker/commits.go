@@ -24,23 +24,22 @@ type pending struct {
 	due   int64 // locked: when to try again
 }
 
-// address is where the answer to a report goes: an entry of the ack to one frame. The zero value is nowhere.
+// address is where the answer to a report goes: to the worker, on whichever connection it then has. The zero value is
+// nowhere.
 type address struct {
-	worker  workerNo
-	session sessionID
-	re      uint64
+	worker workerNo
+	re     uint64 // the frame that carried the report
 }
 
 func (c *commits) add(p pending) { c.waiting = append(c.waiting, p) }
 
 func (c *commits) empty() bool { return len(c.waiting)+len(c.locked)+len(c.flying) == 0 }
 
-// readdress finds an earlier copy of the report and has it answered to the newer frame.
-func (c *commits) readdress(r Report, to address) bool {
+// underway says whether an earlier copy of the report is on its way already.
+func (c *commits) underway(r Report, from workerNo) bool {
 	for _, line := range [][]pending{c.waiting, c.locked, c.flying} {
 		for i := range line {
-			if p := &line[i]; p.Pair == r.Pair && p.Seq == r.Seq && p.from.worker == to.worker {
-				p.from = to
+			if p := &line[i]; p.Pair == r.Pair && p.Seq == r.Seq && p.from.worker == from {
 				return true
 			}
 		}
@@ -124,7 +123,7 @@ func (s *schedule) report(now int64, ev reported, fx *effects) {
 	if w == nil {
 		return
 	}
-	from := address{w.no, ev.session, ev.re}
+	from := address{w.no, ev.re}
 	ack := &protocol.Ack{Re: ev.re}
 	for _, rep := range ev.reports {
 		if !s.enlist(w, rep, from) {
@@ -150,12 +149,12 @@ func (s *schedule) report(now int64, ev reported, fx *effects) {
 func (s *schedule) enlist(w *worker, rep Report, from address) bool {
 	r := s.running(rep.Pair)
 	switch {
-	case s.commits.readdress(rep, from):
-		return true
 	case r != nil && r.worker == w.no && rep.Act != Save:
 		r.state = settling
 		s.commits.add(pending{Report: rep, from: from})
 		return true
+	case s.commits.underway(rep, w.no):
+		return true // sent again after a reconnect
 	case w.waiting >= s.maxHold:
 		return false
 	}
@@ -254,7 +253,7 @@ type acks struct {
 func newAcks(s *schedule) *acks { return &acks{s: s, frames: map[address]*protocol.Ack{}} }
 
 func (a *acks) add(p pending, state, why string) {
-	if p.from.worker == 0 || a.s.sessions[p.from.session] != p.from.worker {
+	if w := a.s.workers[p.from.worker]; w == nil || w.session == 0 {
 		return // nobody there to hear it; a worker that comes back sends it again
 	}
 	frame := a.frames[p.from]
@@ -270,7 +269,7 @@ func (a *acks) add(p pending, state, why string) {
 
 func (a *acks) flush(fx *effects) {
 	for _, to := range a.order {
-		fx.tell(to.session, a.frames[to])
+		fx.tell(a.s.workers[to.worker].session, a.frames[to])
 	}
 }
 

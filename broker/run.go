@@ -2,6 +2,7 @@ package broker
 
 import (
 	"bytes"
+	"maps"
 	"slices"
 	"strconv"
 	"time"
@@ -77,6 +78,7 @@ func (s *schedule) sweep(now int64, fx *effects) {
 	for _, w := range s.workers {
 		s.sweepWorker(now, w, fx)
 	}
+	maps.DeleteFunc(s.exits, func(_ string, e pastExit) bool { return now >= e.at+forgetAfter })
 	stops := perSession[protocol.Cancel]{}
 	for _, r := range s.sorted(func(r *run) bool { return r.state == running }) {
 		s.sweepRun(now, r, &stops, fx)

@@ -71,6 +71,8 @@ func (sc *scanner) found(s *schedule, now int64, ev scanned) {
 			s.buffer.add(c)
 		case len(s.alone) < leastAhead:
 			s.alone = append(s.alone, c)
+		default:
+			continue
 		}
 		added++
 	}

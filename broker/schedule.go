@@ -21,6 +21,7 @@ type schedule struct {
 	workers  map[workerNo]*worker
 	byUUID   map[string]workerNo
 	sessions map[sessionID]workerNo
+	exits    map[string]pastExit // by spawn key; forgotten after a while
 	lastNo   workerNo
 	classes  []*class
 
@@ -79,6 +80,7 @@ func newSchedule(broker ID, seed [32]byte, l limits) *schedule {
 		workers:  map[workerNo]*worker{},
 		byUUID:   map[string]workerNo{},
 		sessions: map[sessionID]workerNo{},
+		exits:    map[string]pastExit{},
 		buffer:   newBuffer(),
 		runs:     map[ID]*run{},
 		notice:   notice{changed: true},

@@ -61,7 +61,7 @@ func (c *class) pick(s *schedule) *worker {
 
 // credit is how many more strands the worker may get now.
 func (w *worker) credit() int {
-	if w.session == 0 || w.draining || w.reserved || w.exclusive || w.silent {
+	if w.session == 0 || w.draining || w.reserved || w.exclusive || w.silent || w.died != nil {
 		return 0
 	}
 	if w.bytesHeld >= w.wantBytes {
@@ -89,7 +89,7 @@ func (s *schedule) leastBusy(kind string) (best *worker) {
 			continue
 		}
 		for _, w := range c.members {
-			if w.draining || w.silent || w.exclusive || w.wantN == 0 {
+			if w.draining || w.silent || w.exclusive || w.died != nil || w.wantN == 0 {
 				continue
 			}
 			if best == nil || w.reserved && !best.reserved || w.reserved == best.reserved && w.held < best.held {
@@ -163,6 +163,9 @@ func (s *schedule) greet(now int64, ev greeted, fx *effects) {
 	}
 	w.heard, w.silent, w.wantN, w.draining = now, false, 0, w.endBy != 0
 	s.sessions[w.session] = w.no
+	if e, died := s.exits[w.key]; died {
+		w.died, w.buryAt = &e.WorkerExit, now+awaitEOF
+	}
 	s.join(w)
 	if w.key != "" {
 		fx.connected = append(fx.connected, w.key)
@@ -212,6 +215,7 @@ func (s *schedule) reconcile(now int64, w *worker, holds []hold, fx *effects) {
 		said[h.Pair] = true
 		r := s.runs[h.ID]
 		switch {
+		case h.done: // its result follows, and the fence decides
 		case r == nil:
 			s.adopt(now, w, h)
 		case r.Pair != h.Pair || r.worker != w.no:
@@ -231,9 +235,7 @@ func (s *schedule) reconcile(now int64, w *worker, holds []hold, fx *effects) {
 func (s *schedule) adopt(now int64, w *worker, h hold) {
 	r := &run{Pair: h.Pair, kind: h.kind, worker: w.no, state: running}
 	r.leaseRuns(now, s.lease)
-	if !h.done {
-		r.renewAt, s.renewDue = now, true
-	}
+	r.renewAt, s.renewDue = now, true
 	s.runs[h.ID] = r
 	w.held++
 	s.buffer.discard(h.ID)
@@ -298,18 +300,26 @@ func (s *schedule) disconnect(w *worker) {
 	s.leave(w)
 }
 
-// exit notes the end of one of our processes. Frames that it sent before may still be on their way, so its
-// connection is read to its end first.
+// exit notes the end of one of our processes. Frames that it sent before may still be on their way, even a hello, so
+// its connection is read to its end first, and its end is remembered for a while.
 func (s *schedule) exit(now int64, e WorkerExit) {
+	s.exits[e.Key] = pastExit{e, now}
 	for _, w := range s.workers {
 		if w.key != "" && w.key == e.Key {
 			w.died, w.buryAt = &e, now+awaitEOF
+			s.recount(w)
 			if w.session == 0 {
 				s.bury(now, w)
 			}
 			return
 		}
 	}
+}
+
+// pastExit is the end of a process, and when we learned of it.
+type pastExit struct {
+	WorkerExit
+	at int64
 }
 
 // bury settles what a dead worker held. Each of its strands is a suspect; only one that was alone is guilty for sure.

@@ -1,0 +1,245 @@
+package broker
+
+import (
+	"bytes"
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/respirated/respirated/protocol"
+)
+
+// clone copies a schedule so that neither copy notices what happens to the other.
+func (s *schedule) clone() *schedule {
+	c := *s
+	rng := *s.rng
+	c.rng = &rng
+	c.buffer = buffer{lines: map[string][]queued{}, have: maps.Clone(s.buffer.have), found: s.buffer.found}
+	for kind, line := range s.buffer.lines {
+		c.buffer.lines[kind] = slices.Clone(line)
+	}
+	c.alone = slices.Clone(s.alone)
+	c.runs = map[ID]*run{}
+	for id, r := range s.runs {
+		copied := *r
+		c.runs[id] = &copied
+	}
+	c.byUUID, c.sessions, c.exits = maps.Clone(s.byUUID), maps.Clone(s.sessions), maps.Clone(s.exits)
+	c.workers = map[workerNo]*worker{}
+	for no, w := range s.workers {
+		copied := *w
+		c.workers[no] = &copied
+	}
+	c.classes = nil
+	for _, old := range s.classes {
+		class := *old
+		class.members = nil
+		for _, m := range old.members {
+			class.members = append(class.members, c.workers[m.no])
+			c.workers[m.no].class = &class
+		}
+		c.classes = append(c.classes, &class)
+	}
+	c.commits = commits{slices.Clone(s.commits.waiting), slices.Clone(s.commits.locked), slices.Clone(s.commits.flying), s.commits.after}
+	c.scanner.hungry = slices.Clone(s.scanner.hungry)
+	return &c
+}
+
+func (w *world) clone() *world {
+	c := *w
+	c.schedule = w.schedule.clone()
+	c.rows = slices.Clone(w.rows)
+	c.results = maps.Clone(w.results)
+	c.workers = nil
+	for _, m := range w.workers {
+		copied := *m
+		copied.holds = map[Pair]*modelHold{}
+		for p, h := range m.holds {
+			hold := *h
+			copied.holds[p] = &hold
+		}
+		copied.up, copied.down = slices.Clone(m.up), slices.Clone(m.down)
+		c.workers = append(c.workers, &copied)
+	}
+	return &c
+}
+
+// namer gives tokens and sessions names in the order in which they are first met.
+type namer struct {
+	strings.Builder
+	tokens   map[Token]int
+	sessions map[sessionID]int
+	now      int64
+}
+
+func (n *namer) tok(t Token) int {
+	if t == (Token{}) {
+		return 0
+	}
+	if n.tokens[t] == 0 {
+		n.tokens[t] = len(n.tokens) + 1
+	}
+	return n.tokens[t]
+}
+
+func (n *namer) ses(s sessionID) int {
+	if s == 0 {
+		return 0
+	}
+	if n.sessions[s] == 0 {
+		n.sessions[s] = len(n.sessions) + 1
+	}
+	return n.sessions[s]
+}
+
+// past tells of a time only whether it has come.
+func (n *namer) past(at int64) string {
+	switch {
+	case at == 0:
+		return "-"
+	case at <= n.now:
+		return "<"
+	}
+	return ">"
+}
+
+func (n *namer) put(args ...any) { fmt.Fprintln(n, args...) }
+
+// key is the same for states that differ only in names and distances.
+func (w *world) key() string {
+	n := &namer{tokens: map[Token]int{}, sessions: map[sessionID]int{}, now: w.now}
+	for _, r := range w.rows {
+		n.put("row", n.tok(r.token), r.leased, r.tries > 0, r.seq, r.gone, r.naps)
+	}
+	for _, m := range w.workers {
+		n.put("worker", n.ses(m.session), m.crash, m.reaped, len(m.holds))
+		for _, p := range sortedPairs(m.holds) {
+			n.put(p.ID[0], n.tok(p.Token), m.holds[p].done, m.holds[p].act, w.results[p])
+		}
+		for _, ev := range m.up {
+			n.event(ev)
+		}
+		for _, frame := range m.down {
+			n.frame(frame)
+		}
+	}
+	n.put("calls", w.calls.scan != nil, w.faults, w.expired, w.calmSoFar, w.restarted)
+	n.pairs(w.calls.lease)
+	n.pairs(w.calls.renew)
+	for _, r := range w.calls.commit {
+		n.report(r)
+	}
+	n.schedule(w.schedule)
+	return n.String()
+}
+
+func sortedIDs[V any](m map[ID]V) []ID {
+	return slices.SortedFunc(maps.Keys(m), func(a, b ID) int { return bytes.Compare(a[:], b[:]) })
+}
+
+func sortedPairs[V any](m map[Pair]V) []Pair {
+	return slices.SortedFunc(maps.Keys(m), func(a, b Pair) int {
+		return cmp.Or(bytes.Compare(a.ID[:], b.ID[:]), bytes.Compare(a.Token[:], b.Token[:]))
+	})
+}
+
+// pairOf reads the two names of a lease.
+func pairOf(strand, token string) Pair {
+	id, err := ParseID(strand)
+	if err != nil {
+		panic(err)
+	}
+	tok, err := ParseToken(token)
+	if err != nil {
+		panic(err)
+	}
+	return Pair{id, tok}
+}
+
+func (n *namer) pairs(pairs []Pair) {
+	for _, p := range pairs {
+		n.put(p.ID[0], n.tok(p.Token))
+	}
+	n.put("/")
+}
+
+func (n *namer) report(r Report) { n.put("report", r.ID[0], n.tok(r.Token), r.Seq, r.Act, r.Guilty) }
+
+func (n *namer) event(ev event) {
+	switch ev := ev.(type) {
+	case greeted:
+		n.put("greeted", n.ses(ev.session))
+		for _, h := range ev.hold {
+			n.put(h.ID[0], n.tok(h.Token), h.done)
+		}
+	case wanted:
+		n.put("wanted", n.ses(ev.session), ev.n)
+	case reported:
+		n.put("reported", n.ses(ev.session))
+		for _, r := range ev.reports {
+			n.report(r)
+		}
+	}
+}
+
+func (n *namer) frame(frame protocol.ToWorker) {
+	n.put("frame", frame.Op())
+	switch f := frame.(type) {
+	case *protocol.Strands:
+		for _, st := range f.Strands {
+			n.wire(st.ID, st.Token)
+		}
+	case *protocol.Ack:
+		for _, e := range f.Entries {
+			n.wire(e.Strand, e.Token)
+			n.put(e.State, e.Seq)
+		}
+	case *protocol.Cancel:
+		for _, c := range f.Cancels {
+			n.wire(c.Strand, c.Token)
+			n.put(c.Why)
+		}
+	}
+}
+
+func (n *namer) wire(strand, token string) {
+	p := pairOf(strand, token)
+	n.put(p.ID[0], n.tok(p.Token))
+}
+
+func (n *namer) schedule(s *schedule) {
+	for _, id := range sortedIDs(s.runs) {
+		r := s.runs[id]
+		n.put("run", id[0], n.tok(r.Token), r.worker != 0, s.nameOf(r.worker), r.state, r.alone, r.stopWhy, n.past(r.leaseEnd), n.past(r.renewAt))
+	}
+	var names []string
+	for _, w := range s.workers {
+		names = append(names, fmt.Sprint("known ", w.name, n.ses(w.session), w.wantN, w.held, w.waiting, w.draining, w.reserved, w.exclusive,
+			w.silent, w.died != nil, n.past(w.buryAt), n.past(w.heard+int64(s.dead)), n.past(w.endBy)))
+	}
+	slices.Sort(names)
+	n.put(names, slices.Sorted(maps.Keys(s.exits)))
+	n.pairs(s.leasing)
+	n.pairs(s.renewing)
+	for _, line := range [][]pending{s.commits.waiting, s.commits.locked, s.commits.flying} {
+		for _, p := range line {
+			n.report(p.Report)
+			n.put(s.nameOf(p.from.worker), p.stray)
+		}
+		n.put("/")
+	}
+	for _, id := range sortedIDs(s.buffer.have) {
+		n.put("candidate", id[0])
+	}
+	n.put("timers", n.past(s.commits.after), n.past(s.leaseAfter), n.past(s.renewAfter), s.renewDue, n.past(s.nextSweep))
+	n.put("scanner", s.scanner.flying, s.scanner.now, s.scanner.more, n.past(s.scanner.at), n.past(s.scanner.bottomAt))
+}
+
+func (s *schedule) nameOf(no workerNo) string {
+	if w := s.workers[no]; w != nil {
+		return w.name + fmt.Sprint(w.session != 0)
+	}
+	return ""
+}

@@ -1,0 +1,632 @@
+package broker
+
+import (
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/respirated/respirated/protocol"
+)
+
+// The exhaustive search walks breadth-first through every reachable state of a small world: the real schedule, a
+// database that follows the rules of Store, workers that follow PROTOCOL.md, and a hostile world between them that
+// cuts connections, kills workers and brokers, loses answers, and lets leases run out. The invariants of doc.go are
+// checked in every state, and from every state a quiet suffix, in which nothing fails any more, must bring all strands
+// to their end.
+//
+// Two states are the same if they differ only in the names of tokens and sessions, and in how far away a time is.
+
+// world is one state.
+type world struct {
+	now       int64
+	schedule  *schedule
+	rows      []row
+	workers   []*modelWorker
+	inbox     []event // statements' answers that the loop has not taken in, in no order
+	calls     effects // statements in flight: scan, lease, commit, renew, announce
+	sessions  sessionID
+	faults    int           // left
+	calmSoFar bool          // none has happened yet
+	restarted bool          // the broker has: it may have forgotten leases that only their end frees
+	expired   bool          // some lease has run out under a worker that did not notice
+	results   map[Pair]bool // leases whose result is durable
+	broken    string        // an invariant that does not hold
+}
+
+// row is a strand in the database.
+type row struct {
+	token  Token
+	leased bool
+	tries  int
+	seq    uint64
+	gone   bool
+	exits  int
+	naps   int
+}
+
+// modelWorker is a worker process as PROTOCOL.md wants it.
+type modelWorker struct {
+	name    string
+	born    int // processes that had this place before
+	session sessionID
+	holds   map[Pair]*modelHold
+	up      []event             // frames on their way to the broker
+	down    []protocol.ToWorker // and to the worker
+	want    int
+	crash   bool // it has died; what it sent before can still be read
+	reaped  bool // and its end has been reported
+}
+
+type modelHold struct {
+	done bool // its result is sent and not acked
+	act  Act
+}
+
+func newWorld(strands, workers, faults int) *world {
+	w := &world{now: t0, faults: faults, calmSoFar: true, results: map[Pair]bool{}, schedule: newSchedule(ID{1}, [32]byte{1}, testLimits())}
+	w.rows = make([]row, strands)
+	for i := range workers {
+		w.workers = append(w.workers, &modelWorker{name: fmt.Sprintf("w%d", i), want: 1, holds: map[Pair]*modelHold{}})
+	}
+	return w
+}
+
+func (w *world) id(i int) ID       { return strandID(byte(i + 1)) }
+func (w *world) row(id ID) *row    { return &w.rows[int(id[0])-1] }
+func (w *world) fail(why string)   { w.broken = why }
+func (m *modelWorker) key() string { return fmt.Sprintf("%s.%d", m.name, m.born) }
+
+// step has the schedule take events in, and keeps what it wants done.
+func (w *world) step(events ...event) {
+	fx := w.schedule.step(w.now, events...)
+	for _, s := range fx.send {
+		if m := w.connected(s.session); m != nil {
+			m.down = append(m.down, s.message)
+		}
+	}
+	for _, h := range fx.hangUp {
+		if m := w.connected(h.session); m != nil {
+			w.cut(m)
+			w.rebirth(m)
+		}
+	}
+	for _, e := range fx.end {
+		if i := slices.IndexFunc(w.workers, func(m *modelWorker) bool { return m.key() == e.key }); i >= 0 {
+			w.kill(w.workers[i])
+		}
+	}
+	w.calls.scan = either(w.calls.scan, fx.scan)
+	w.calls.lease = eitherSlice(w, w.calls.lease, fx.lease)
+	w.calls.commit = eitherSlice(w, w.calls.commit, fx.commit)
+	w.calls.renew = eitherSlice(w, w.calls.renew, fx.renew)
+	if w.calls.commit != nil && w.calls.renew != nil {
+		w.fail("a commit and a renewal are in flight together")
+	}
+	if fx.announce != nil {
+		w.schedule.step(w.now, announced{})
+	}
+	w.checkCredit(fx.lease)
+}
+
+func either(old, new *ScanRequest) *ScanRequest {
+	if new != nil {
+		return new
+	}
+	return old
+}
+
+func eitherSlice[T any](w *world, old, new []T) []T {
+	switch {
+	case new == nil:
+		return old
+	case old != nil:
+		w.fail("two statements of one kind are in flight")
+	}
+	return new
+}
+
+func (w *world) connected(s sessionID) *modelWorker {
+	for _, m := range w.workers {
+		if s != 0 && m.session == s {
+			return m
+		}
+	}
+	return nil
+}
+
+// checkCredit holds I7: no lease for a worker that holds all it wants.
+func (w *world) checkCredit(leases []Pair) {
+	held := map[workerNo]int{}
+	for _, r := range w.schedule.runs {
+		held[r.worker]++
+	}
+	for _, p := range leases {
+		no := w.schedule.runs[p.ID].worker
+		if want := w.schedule.workers[no].wantN; held[no] > want {
+			w.fail(fmt.Sprintf("I7: a lease makes %d strands for a worker that wants %d", held[no], want))
+		}
+	}
+	for no, wk := range w.schedule.workers {
+		if wk.held != held[no] {
+			w.fail(fmt.Sprintf("a worker's account says %d, its runs are %d", wk.held, held[no]))
+		}
+	}
+}
+
+// The database. Its rules are those of Store; the conformance suite shows that the real one keeps them too.
+
+func (w *world) dbScan() scanned {
+	var found scanned
+	for i := range w.rows {
+		if r := &w.rows[i]; !r.gone && !r.leased {
+			found.Candidates = append(found.Candidates, Candidate{ID: w.id(i), Kind: "k", Priority: 5})
+		}
+	}
+	return found
+}
+
+func (w *world) dbLease(pairs []Pair) (granted []Strand) {
+	for _, p := range pairs {
+		r := w.row(p.ID)
+		if r.gone || r.leased {
+			continue
+		}
+		if r.token == p.Token {
+			w.fail("I1: a token was issued twice")
+		}
+		r.token, r.leased, r.seq = p.Token, true, 0
+		granted = append(granted, Strand{ID: p.ID, Token: p.Token, Kind: "k"})
+	}
+	return granted
+}
+
+func (w *world) dbCommit(reports []Report) (vs []Verdict) {
+	for _, rep := range reports {
+		vs = append(vs, Verdict{State: w.dbApply(rep)})
+	}
+	return vs
+}
+
+func (w *world) dbApply(rep Report) VerdictState {
+	r := w.row(rep.ID)
+	own := rep.Act == Yield || rep.Act == Crash
+	switch {
+	case r.gone:
+		return Gone
+	case r.token == rep.Token && r.leased && (own || r.seq < rep.Seq):
+	case r.token == rep.Token && !own && r.seq >= rep.Seq:
+		return Dup
+	default:
+		return Stale
+	}
+	r.leased = false
+	switch rep.Act {
+	case Exit:
+		r.gone = true
+		r.exits++
+	case Nap:
+		r.naps++
+	case Crash:
+		r.tries++
+	}
+	if own {
+		r.token = Token{}
+		return Applied
+	}
+	r.seq = rep.Seq
+	w.results[rep.Pair] = true
+	return Applied
+}
+
+func (w *world) dbRenew(pairs []Pair) (kept []Kept) {
+	for _, p := range pairs {
+		if r := w.row(p.ID); !r.gone && r.token == p.Token && r.leased {
+			kept = append(kept, Kept{Pair: p})
+		}
+	}
+	return kept
+}
+
+// A move leads from one state to another. Moves are named, so that a failure prints its shortest way.
+type move struct {
+	name string
+	do   func(*world)
+}
+
+func (w *world) moves() (moves []move) {
+	add := func(name string, do func(*world)) { moves = append(moves, move{name, do}) }
+	w.statementMoves(add)
+	for i, m := range w.workers {
+		w.workerMoves(i, m, add)
+	}
+	if next := w.schedule.nextTick(); next < w.now+int64(w.schedule.lease)/2 {
+		add("time passes", func(w *world) { w.now = max(w.now, w.schedule.nextTick()); w.step() })
+	}
+	if w.faults > 0 {
+		add("leases run out", (*world).expire)
+		add("the broker dies and comes back", (*world).restart)
+	}
+	return moves
+}
+
+func (w *world) statementMoves(add func(string, func(*world))) {
+	if w.calls.scan != nil {
+		add("scan answers", func(w *world) { w.calls.scan = nil; w.step(w.dbScan()) })
+	}
+	if w.calls.lease != nil {
+		add("lease answers", func(w *world) {
+			pairs := w.calls.lease
+			w.calls.lease = nil
+			w.step(leased{granted: w.dbLease(pairs)})
+		})
+	}
+	if w.calls.commit != nil {
+		add("commit answers", func(w *world) {
+			reports := w.calls.commit
+			w.calls.commit = nil
+			w.step(committed{verdicts: w.dbCommit(reports)})
+		})
+	}
+	if w.calls.renew != nil {
+		add("renewal answers", func(w *world) {
+			pairs := w.calls.renew
+			w.calls.renew = nil
+			w.step(renewed{kept: w.dbRenew(pairs)})
+		})
+	}
+	if w.faults > 0 {
+		w.faultyStatements(add)
+	}
+}
+
+func (w *world) faultyStatements(add func(string, func(*world))) {
+	if w.calls.lease != nil {
+		add("lease happens, its answer is lost", func(w *world) {
+			w.fault()
+			w.dbLease(w.calls.lease)
+			w.calls.lease = nil
+			w.step(leased{err: ErrAway})
+		})
+	}
+	if w.calls.commit != nil {
+		add("commit happens, its answer is lost", func(w *world) {
+			w.fault()
+			w.dbCommit(w.calls.commit)
+			w.calls.commit = nil
+			w.step(committed{err: ErrAway})
+		})
+		add("commit fails", func(w *world) {
+			w.fault()
+			w.calls.commit = nil
+			w.step(committed{err: ErrAway})
+		})
+	}
+	if w.calls.renew != nil {
+		add("renewal fails", func(w *world) { w.fault(); w.calls.renew = nil; w.step(renewed{err: ErrAway}) })
+	}
+}
+
+func (w *world) workerMoves(i int, m *modelWorker, add func(string, func(*world))) {
+	name := fmt.Sprintf("w%d", i)
+	if len(m.up) > 0 {
+		add(name+" is heard", func(w *world) { w.hear(w.workers[i]) })
+	}
+	switch {
+	case m.crash:
+		w.deathMoves(i, m, add)
+		return
+	case m.session == 0:
+		add(name+" connects", func(w *world) { w.connect(w.workers[i]) })
+	case w.faults > 0:
+		add(name+" is cut off", func(w *world) { w.fault(); w.cut(w.workers[i]) })
+	}
+	if len(m.down) > 0 {
+		add(name+" reads", func(w *world) { w.read(w.workers[i]) })
+	}
+	for _, p := range sortedPairs(m.holds) {
+		if m.holds[p].done {
+			continue
+		}
+		add(fmt.Sprintf("%s ends strand %d", name, p.ID[0]), func(w *world) { w.finish(w.workers[i], p, Exit) })
+		if w.row(p.ID).naps == 0 {
+			add(fmt.Sprintf("%s naps strand %d", name, p.ID[0]), func(w *world) { w.finish(w.workers[i], p, Nap) })
+		}
+	}
+	if w.faults > 0 {
+		add(name+" dies", func(w *world) { w.fault(); w.kill(w.workers[i]) })
+	}
+}
+
+// deathMoves: the end of the process and the end of its socket are seen in any order, the latter after all it sent.
+func (w *world) deathMoves(i int, m *modelWorker, add func(string, func(*world))) {
+	if !m.reaped {
+		add(m.name+"'s death is seen", func(w *world) {
+			m := w.workers[i]
+			m.reaped = true
+			w.step(exited{WorkerExit{Key: m.key(), How: "signal: killed"}})
+			w.rebirth(m)
+		})
+	}
+	if m.session != 0 && len(m.up) == 0 {
+		add(m.name+"'s socket ends", func(w *world) {
+			m := w.workers[i]
+			w.cut(m)
+			w.rebirth(m)
+		})
+	}
+}
+
+// rebirth gives the place of a dead worker to another process, once all is seen.
+func (w *world) rebirth(m *modelWorker) {
+	if m.reaped && m.session == 0 {
+		m.holds, m.crash, m.reaped = map[Pair]*modelHold{}, false, false
+		m.born++
+	}
+}
+
+func (w *world) fault() {
+	w.faults--
+	w.calmSoFar = false
+}
+
+func (w *world) connect(m *modelWorker) {
+	w.sessions++
+	m.session = w.sessions
+	hello := greeted{session: m.session, worker: m.key(), key: m.key(), name: m.name, kinds: []protocol.Kind{{Name: "k"}}}
+	for _, p := range sortedPairs(m.holds) {
+		hello.hold = append(hello.hold, hold{p, "k", m.holds[p].done})
+	}
+	m.up = append(m.up, hello, wanted{session: m.session, n: m.want})
+	for _, h := range hello.hold {
+		if h.done {
+			m.up = append(m.up, w.result(m, h.Pair))
+		}
+	}
+}
+
+func (w *world) result(m *modelWorker, p Pair) reported {
+	return reported{session: m.session, re: 1, reports: []Report{{Pair: p, Seq: 1, Act: m.holds[p].act}}}
+}
+
+// cut ends a connection. What was on its way is lost.
+func (w *world) cut(m *modelWorker) {
+	session := m.session
+	m.session, m.up, m.down = 0, nil, nil
+	w.step(parted{session})
+}
+
+func (w *world) hear(m *modelWorker) {
+	ev := m.up[0]
+	m.up = m.up[1:]
+	w.step(ev)
+}
+
+// read has the worker take in the next frame.
+func (w *world) read(m *modelWorker) {
+	frame := m.down[0]
+	m.down = m.down[1:]
+	switch f := frame.(type) {
+	case *protocol.Strands:
+		for _, st := range f.Strands {
+			w.begin(m, st)
+		}
+	case *protocol.Ack:
+		for _, e := range f.Entries {
+			w.acked(m, e)
+		}
+	case *protocol.Cancel:
+		for _, c := range f.Cancels {
+			p := pairOf(c.Strand, c.Token)
+			if c.Why == protocol.StopLost {
+				delete(m.holds, p)
+			}
+		}
+	}
+}
+
+// begin starts a handler. No worker that lives may be running the strand already, or have sent a result that is not
+// in the database yet, unless leases have run out meanwhile.
+func (w *world) begin(m *modelWorker, st protocol.Strand) {
+	p := pairOf(st.ID, st.Token)
+	for _, other := range w.workers {
+		for held, h := range other.holds {
+			sent := h.done && other.session != 0
+			if held.ID == p.ID && (!other.crash || sent) && !w.expired && !w.durable(held) {
+				w.fail(fmt.Sprintf("strand %d is started twice: %s holds it (result sent: %v)", p.ID[0], other.name, h.done))
+			}
+		}
+	}
+	m.holds[p] = &modelHold{}
+	running := 0
+	for _, h := range m.holds {
+		if !h.done {
+			running++
+		}
+	}
+	if w.calmSoFar && len(m.holds) > m.want {
+		w.fail(fmt.Sprintf("%s gets a strand while it holds %d that it was not answered for", m.name, len(m.holds)-1))
+	}
+	if running > m.want && !w.expired {
+		w.fail(fmt.Sprintf("I7: %s runs %d and wants %d", m.name, running, m.want))
+	}
+}
+
+// durable says whether the result of this very lease is in the database.
+func (w *world) durable(p Pair) bool { return w.results[p] }
+
+func (w *world) finish(m *modelWorker, p Pair, act Act) {
+	h := m.holds[p]
+	h.done, h.act = true, act
+	if m.session != 0 {
+		m.up = append(m.up, w.result(m, p))
+	}
+}
+
+// acked frees the slot. What is acked as applied, or as a copy of what was, must be in the database: I3.
+func (w *world) acked(m *modelWorker, e protocol.AckEntry) {
+	p := pairOf(e.Strand, e.Token)
+	if (e.State == protocol.AckApplied || e.State == protocol.AckDup) && !w.durable(p) {
+		w.fail("I3: a result was acked that is not in the database")
+	}
+	delete(m.holds, p)
+}
+
+func (w *world) kill(m *modelWorker) { m.crash = true }
+
+// expire lets every lease run out. Workers do not notice: they may be stopped.
+func (w *world) expire() {
+	w.fault()
+	w.expired = true
+	w.now += int64(w.schedule.lease)
+	for i := range w.rows {
+		w.rows[i].leased = false
+	}
+	w.step()
+}
+
+// restart kills the broker. A new one knows nothing; workers are cut off and live on.
+func (w *world) restart() {
+	w.fault()
+	w.restarted = true
+	w.calls = effects{}
+	w.schedule = newSchedule(ID{byte(2 + w.faults)}, [32]byte{byte(2 + w.faults)}, testLimits())
+	for _, m := range w.workers {
+		m.session, m.up, m.down = 0, nil, nil
+		w.rebirth(m)
+	}
+	w.step()
+}
+
+// check holds what must be true in every state.
+func (w *world) check() {
+	for i := range w.rows {
+		if w.rows[i].exits > 1 {
+			w.fail(fmt.Sprintf("I4: strand %d was ended %d times", i+1, w.rows[i].exits))
+		}
+	}
+}
+
+// quiet is the suffix without faults: everything is answered, workers reconnect and end what they hold.
+func (w *world) quiet() {
+	w.faults = 0
+	began := w.now
+	for range 400 {
+		if w.finished() {
+			if took := time.Duration(w.now - began); took > 40*time.Second && !w.restarted && !w.expired {
+				w.fail(fmt.Sprintf("I6: a quiet world needs %v to come to its end from here", took))
+			}
+			return
+		}
+		if w.broken != "" {
+			return
+		}
+		w.calm()
+	}
+	w.fail("I6: from here a quiet world does not come to an end")
+}
+
+// calm takes the first move that is no fault, and lets time pass when there is none.
+func (w *world) calm() {
+	for _, m := range w.moves() {
+		if m.name != "time passes" && !strings.Contains(m.name, "naps") {
+			m.do(w)
+			return
+		}
+	}
+	// A lease that only its end can free: nobody knows of it any more.
+	w.now = max(w.now+int64(time.Millisecond), min(w.schedule.nextTick(), w.now+int64(w.schedule.scanEvery)))
+	for i := range w.rows {
+		if r := &w.rows[i]; r.leased && w.restarted && !w.known(w.id(i)) {
+			r.leased = false
+		}
+	}
+	var pings []event
+	for _, m := range w.workers {
+		pings = append(pings, heard{m.session})
+	}
+	w.step(pings...)
+}
+
+// known says whether anybody still knows of the lease on a strand.
+func (w *world) known(id ID) bool {
+	if w.schedule.runs[id] != nil {
+		return true
+	}
+	return slices.ContainsFunc(w.workers, func(m *modelWorker) bool {
+		return slices.ContainsFunc(sortedPairs(m.holds), func(p Pair) bool { return p.ID == id })
+	})
+}
+
+func (w *world) finished() bool {
+	if len(w.schedule.runs) > 0 || !w.schedule.commits.empty() {
+		return false
+	}
+	for _, m := range w.workers {
+		if len(m.holds) > 0 {
+			return false
+		}
+	}
+	return !slices.ContainsFunc(w.rows, func(r row) bool { return !r.gone })
+}
+
+// explore visits every state and returns how many there are, or the shortest way to one that breaks a rule.
+func explore(t *testing.T, start *world, most int) (states int) {
+	type node struct {
+		w    *world
+		from int
+		move string
+	}
+	nodes := []node{{w: start, from: -1}}
+	seen := map[string]bool{start.key(): true}
+	way := func(i int, last string) string {
+		path := []string{last}
+		for ; i > 0; i = nodes[i].from {
+			path = append(path, nodes[i].move)
+		}
+		slices.Reverse(path)
+		return strings.Join(path, "\n  ")
+	}
+	for i := 0; i < len(nodes); i++ {
+		here := nodes[i].w
+		for _, m := range here.moves() {
+			next := here.clone()
+			m.do(next)
+			next.check()
+			if next.broken != "" {
+				t.Fatalf("%s, by\n  %s", next.broken, way(i, m.name))
+			}
+			key := next.key()
+			if seen[key] {
+				continue
+			}
+			seen[key] = true
+			suffix := next.clone()
+			suffix.quiet()
+			if suffix.broken != "" {
+				t.Fatalf("%s, by\n  %s", suffix.broken, way(i, m.name))
+			}
+			nodes = append(nodes, node{w: next, from: i, move: m.name})
+		}
+		nodes[i].w = nil
+		if len(nodes) > most {
+			t.Fatalf("more than %d states: the world is not small", most)
+		}
+	}
+	return len(nodes)
+}
+
+// TestExhaustive visits small worlds whole. RESPIRATE_LONG=1 adds larger ones, which take minutes.
+func TestExhaustive(t *testing.T) {
+	worlds := []struct{ strands, workers, faults int }{{1, 1, 2}, {1, 2, 1}, {2, 1, 1}}
+	if os.Getenv("RESPIRATE_LONG") != "" {
+		worlds = append(worlds, []struct{ strands, workers, faults int }{{1, 1, 3}, {1, 2, 2}, {2, 2, 1}}...)
+	}
+	for _, c := range worlds {
+		start := time.Now()
+		states := explore(t, newWorld(c.strands, c.workers, c.faults), 5_000_000)
+		t.Logf("%d strands, %d workers, %d faults: %d states visited in %v", c.strands, c.workers, c.faults, states, time.Since(start).Round(time.Millisecond))
+	}
+}
