@@ -1,0 +1,54 @@
+package client
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+)
+
+// BrokerRow is a broker as it last made itself known.
+type BrokerRow struct {
+	ID         string    `json:"id"` // drawn at its start
+	Host       string    `json:"host"`
+	PID        int       `json:"pid"`
+	Build      string    `json:"build"`
+	Lo         int64     `json:"lo"` // it looks after the ids whose first 32 bits are at least Lo
+	Hi         int64     `json:"hi"` // and less than Hi
+	Kinds      []string  `json:"kinds"`
+	Workers    int       `json:"workers"`
+	Slots      int       `json:"slots"`
+	Busy       bool      `json:"busy"`
+	Alive      bool      `json:"alive"`
+	AliveUntil time.Time `json:"alive_until"`
+	StartedAt  time.Time `json:"started_at"`
+}
+
+// BrokerList reads the brokers that are there, and those that were within the last day, by host.
+func (c *Client[TTx]) BrokerList(ctx context.Context) ([]*BrokerRow, error) {
+	return c.brokerList(ctx, c.pool())
+}
+
+// BrokerListTx is BrokerList as the caller's transaction sees it.
+func (c *Client[TTx]) BrokerListTx(ctx context.Context, tx TTx) ([]*BrokerRow, error) {
+	return c.brokerList(ctx, c.in(tx))
+}
+
+func (c *Client[TTx]) brokerList(ctx context.Context, db conn) ([]*BrokerRow, error) {
+	var brokers []*BrokerRow
+	err := db.query(ctx, func(scan scanFunc) error {
+		var b BrokerRow
+		var kinds string
+		err := scan(&b.ID, &b.Host, &b.PID, &b.Build, &b.Lo, &b.Hi, &kinds, &b.Workers, &b.Slots, &b.Busy, &b.Alive,
+			&b.AliveUntil, &b.StartedAt)
+		if err != nil {
+			return err
+		}
+		brokers = append(brokers, &b)
+		return json.Unmarshal([]byte(kinds), &b.Kinds)
+	}, c.sql.brokers)
+	if err != nil {
+		return nil, fmt.Errorf("list brokers: %w", err)
+	}
+	return brokers, nil
+}

@@ -1,0 +1,229 @@
+package client
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/respirated/respirated/protocol"
+)
+
+// copyBytes is about how much travels in one COPY, and is held in memory for it. Each has the deadline of one call.
+const copyBytes = 4 << 20
+
+// InsertManyFast stores strands, all or none, and tells how many there are. It is the way for thousands: they go to the
+// table by COPY. Options that need a look at the database first (ID, RequireKind), and drivers of database/sql, take the
+// way of InsertMany.
+func (c *Client[TTx]) InsertManyFast(ctx context.Context, params []InsertManyParams) (int, error) {
+	rows, err := c.rows(params)
+	if err != nil {
+		return 0, err
+	}
+	plain, looked := c.copyable(rows)
+	// Lanes are made before the transaction begins, so that nobody waits for its end to use them.
+	to, err := c.target(ctx, c.pool(), plain)
+	if err != nil {
+		return 0, err
+	}
+	err = c.atomically(ctx, false, func(db conn) error { return c.insertFast(ctx, db, plain, to, looked) })
+	if err != nil {
+		return 0, err
+	}
+	return len(rows), nil
+}
+
+// InsertManyFastTx is InsertManyFast inside the caller's transaction.
+func (c *Client[TTx]) InsertManyFastTx(ctx context.Context, tx TTx, params []InsertManyParams) (int, error) {
+	rows, err := c.rows(params)
+	if err != nil {
+		return 0, err
+	}
+	plain, looked := c.copyable(rows)
+	to, err := c.target(ctx, c.in(tx), plain)
+	if err != nil {
+		return 0, err
+	}
+	if err := c.insertFast(ctx, c.in(tx), plain, to, looked); err != nil {
+		return 0, err
+	}
+	return len(rows), nil
+}
+
+// copyable parts the rows that a COPY can take from those that the database must look at.
+func (c *Client[TTx]) copyable(rows []row) (plain, looked []row) {
+	if !c.db.canCopy() {
+		return nil, rows
+	}
+	for _, r := range rows {
+		if r.opts.ID != "" || r.opts.RequireKind {
+			looked = append(looked, r)
+		} else {
+			plain = append(plain, r)
+		}
+	}
+	return plain, looked
+}
+
+func (c *Client[TTx]) insertFast(ctx context.Context, db conn, plain []row, to copyTarget, looked []row) error {
+	if _, err := c.insertRows(ctx, db, looked); err != nil {
+		return err
+	}
+	if len(plain) == 0 {
+		return nil
+	}
+	if err := c.copyRows(ctx, db, plain, to); err != nil {
+		return fmt.Errorf("copy %d strands: %w", len(plain), err)
+	}
+	// Brokers are told after the rows are there, as insert_many does by itself.
+	if err := db.query(ctx, func(scanFunc) error { return nil }, c.sql.hint); err != nil {
+		return fmt.Errorf("tell brokers of %d strands: %w", len(plain), err)
+	}
+	c.cfg.Logger.DebugContext(ctx, "strands copied", "count", len(plain))
+	return nil
+}
+
+func (c *Client[TTx]) copyRows(ctx context.Context, db conn, rows []row, to copyTarget) error {
+	var text []byte
+	for i, r := range rows {
+		text = to.appendRow(text, r)
+		if len(text) < copyBytes && i < len(rows)-1 {
+			continue
+		}
+		if err := db.copyIn(ctx, bytes.NewReader(text), c.sql.copyStrands); err != nil {
+			return err
+		}
+		text = text[:0]
+	}
+	return nil
+}
+
+// laneKey is what strands of one lane have in common.
+type laneKey struct {
+	tenant, queue string
+	priority      int
+	kind          string
+}
+
+func (r row) lane() laneKey {
+	return laneKey{
+		tenant:   r.opts.Tenant,
+		queue:    cmp.Or(r.opts.Queue, protocol.DefaultQueue),
+		priority: cmp.Or(r.opts.Priority, protocol.DefaultPriority),
+		kind:     r.kind,
+	}
+}
+
+func compareLanes(a, b laneKey) int {
+	return cmp.Or(strings.Compare(a.tenant, b.tenant), strings.Compare(a.queue, b.queue),
+		cmp.Compare(a.priority, b.priority), strings.Compare(a.kind, b.kind))
+}
+
+// copyTarget is what the rows of a COPY need to know of the database.
+type copyTarget struct {
+	lanes map[laneKey]int
+	now   time.Time // the database's clock
+}
+
+// target looks up each lane once, and makes the missing ones. Nothing is remembered for the next call: the transaction
+// that made a lane may yet be rolled back, and a number that means another lane by then would misplace strands.
+func (c *Client[TTx]) target(ctx context.Context, db conn, rows []row) (copyTarget, error) {
+	to := copyTarget{lanes: make(map[laneKey]int)}
+	for _, r := range rows {
+		to.lanes[r.lane()] = 0
+	}
+	if len(to.lanes) == 0 {
+		return to, nil
+	}
+	// In order, so that two clients who make several lanes do not wait for each other crosswise.
+	keys := slices.SortedFunc(maps.Keys(to.lanes), compareLanes)
+	i := 0
+	err := db.query(ctx, func(scan scanFunc) error {
+		var number int
+		err := scan(&number, &to.now)
+		to.lanes[keys[i]] = number
+		i++
+		return err
+	}, c.sql.lanes, laneArrays(keys)...)
+	if err != nil {
+		return to, fmt.Errorf("find %d lanes, first of kind %q: %w", len(keys), keys[0].kind, err)
+	}
+	return to, nil
+}
+
+// laneArrays turns lanes into one array for each column.
+func laneArrays(keys []laneKey) []any {
+	var columns [4][]string
+	for _, k := range keys {
+		for i, value := range [...]string{k.tenant, k.queue, strconv.Itoa(k.priority), k.kind} {
+			columns[i] = append(columns[i], value)
+		}
+	}
+	args := make([]any, len(columns))
+	for i, column := range columns {
+		args[i] = arrayLiteral(column)
+	}
+	return args
+}
+
+// appendRow writes the columns that copy_strands.sql lists, in COPY's text format.
+func (to copyTarget) appendRow(text []byte, r row) []byte {
+	o := r.opts
+	for i, column := range []field{
+		{text: newID()},
+		{text: to.schedule(o).Format(time.RFC3339Nano)},
+		{text: strconv.Itoa(to.lanes[r.lane()])},
+		{text: strconv.Itoa(cmp.Or(o.MaxTries, protocol.DefaultMaxTries))},
+		{text: strconv.FormatBool(o.Keep)},
+		{text: cmp.Or(o.Label, protocol.DefaultLabel)},
+		{text: string(r.args)},
+		{text: arrayLiteral(o.Tags), null: len(o.Tags) == 0},
+		{text: string(o.Metadata), null: o.Metadata == nil},
+	} {
+		if i > 0 {
+			text = append(text, '\t')
+		}
+		text = column.append(text)
+	}
+	return append(text, '\n')
+}
+
+// schedule is never in the past: that would put the strand before those who wait already.
+func (to copyTarget) schedule(o InsertOpts) time.Time {
+	if o.ScheduledAt.After(to.now) {
+		return o.ScheduledAt.UTC()
+	}
+	return to.now.UTC()
+}
+
+// field is one column of one row.
+type field struct {
+	text string
+	null bool
+}
+
+func (f field) append(b []byte) []byte {
+	if f.null {
+		return append(b, `\N`...)
+	}
+	for i := range len(f.text) {
+		switch c := f.text[i]; c {
+		case '\\':
+			b = append(b, `\\`...)
+		case '\n':
+			b = append(b, `\n`...)
+		case '\r':
+			b = append(b, `\r`...)
+		case '\t':
+			b = append(b, `\t`...)
+		default:
+			b = append(b, c)
+		}
+	}
+	return b
+}

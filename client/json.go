@@ -1,0 +1,149 @@
+package client
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"unicode/utf16"
+	"unicode/utf8"
+)
+
+// checkJSON says why Postgres would not take b as jsonb, or else how many bytes b has in the spelling of jsonb, where a
+// number has all its digits. (A key that occurs twice in an object counts twice here, though jsonb keeps one.)
+func checkJSON(b []byte) (length int, err error) {
+	var any json.RawMessage
+	if err := json.Unmarshal(b, &any); err != nil {
+		return 0, fmt.Errorf("is not valid JSON: %w", err)
+	}
+	if !utf8.Valid(b) {
+		return 0, errors.New("is not valid UTF-8")
+	}
+	w := jsonWalk{rest: b}
+	for len(w.rest) > 0 {
+		if err := w.token(); err != nil {
+			return 0, err
+		}
+	}
+	return w.length, nil
+}
+
+// jsonWalk goes over JSON that is known to be well formed.
+type jsonWalk struct {
+	rest   []byte
+	length int // of what has been passed, as jsonb prints it
+}
+
+func (w *jsonWalk) token() error {
+	switch c := w.rest[0]; c {
+	case ' ', '\t', '\r', '\n':
+		w.skip(1, 0)
+	case ',', ':':
+		w.skip(1, len(", "))
+	case '"':
+		return w.text()
+	case '-', '0', '1', '2', '3', '4', '5', '6', '7', '8', '9':
+		return w.number()
+	default: // a bracket, or a letter of true, false or null
+		w.skip(1, 1)
+	}
+	return nil
+}
+
+// skip passes n bytes that jsonb prints as printed bytes.
+func (w *jsonWalk) skip(n, printed int) {
+	w.rest = w.rest[n:]
+	w.length += printed
+}
+
+// text passes a string, both its quotes included.
+func (w *jsonWalk) text() error {
+	w.skip(1, 1)
+	for w.rest[0] != '"' {
+		if w.rest[0] != '\\' {
+			w.skip(1, 1)
+			continue
+		}
+		if err := w.escape(); err != nil {
+			return err
+		}
+	}
+	w.skip(1, 1)
+	return nil
+}
+
+func (w *jsonWalk) escape() error {
+	switch w.rest[1] {
+	case '/':
+		w.skip(2, 1)
+		return nil
+	default:
+		w.skip(2, 2)
+		return nil
+	case 'u':
+	}
+	r, n := w.codePoint(), len(`\u0000`)
+	if utf16.IsSurrogate(r) {
+		r = w.pair(r)
+		n *= 2
+	}
+	switch {
+	case r == 0:
+		return errors.New(`holds \u0000, which Postgres cannot store in text`)
+	case r == utf8.RuneError && n > len(`\u0000`):
+		return fmt.Errorf(`holds %.6s, which is half of a surrogate pair`, w.rest)
+	}
+	w.skip(n, printedRune(r))
+	return nil
+}
+
+// codePoint reads the \uXXXX that is next, without passing it.
+func (w *jsonWalk) codePoint() rune {
+	n, _ := strconv.ParseUint(string(w.rest[2:6]), 16, 16) // well formed, so it cannot fail
+	return rune(n)
+}
+
+// pair joins high with the \uXXXX that follows it, or returns utf8.RuneError.
+func (w *jsonWalk) pair(high rune) rune {
+	const half = len(`\u0000`)
+	next := jsonWalk{rest: w.rest[half:]}
+	if len(next.rest) < half || next.rest[0] != '\\' || next.rest[1] != 'u' {
+		return utf8.RuneError
+	}
+	return utf16.DecodeRune(high, next.codePoint())
+}
+
+// printedRune is how many bytes jsonb prints for a rune in a string.
+func printedRune(r rune) int {
+	switch {
+	case r == '"' || r == '\\' || r == '\b' || r == '\f' || r == '\n' || r == '\r' || r == '\t':
+		return len(`\n`)
+	case r < ' ':
+		return len(`\u0001`)
+	default:
+		return utf8.RuneLen(r)
+	}
+}
+
+// What Postgres' numeric can hold; a test asks it.
+const (
+	numericDigits = 131072 // before the point
+	numericScale  = 16383  // after it
+)
+
+func (w *jsonWalk) number() error {
+	n := 0
+	for n < len(w.rest) && isNumeric(w.rest[n]) {
+		n++
+	}
+	d := parseDecimal(string(w.rest[:n]))
+	if d.digits > numericDigits || d.scale > numericScale {
+		return fmt.Errorf("holds the number %.40s, which is beyond what Postgres can store", w.rest[:n])
+	}
+	w.skip(n, d.printed())
+	return nil
+}
+
+func isNumeric(c byte) bool {
+	return c >= '0' && c <= '9' || c == '-' || c == '+' || c == '.' || c == 'e' || c == 'E'
+}

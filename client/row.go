@@ -1,0 +1,70 @@
+package client
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+)
+
+// row is one strand on its way into the database, checked.
+type row struct {
+	index    int // its place in the call
+	kind     string
+	args     []byte // JSON
+	opts     InsertOpts
+	optsJSON []byte // opts as respirate.insert takes them
+}
+
+// rows checks everything before anything is sent, so that a refusal names the culprit and costs the caller's
+// transaction nothing. The functions of the schema check the same again; a COPY relies on what was done here.
+func (c *Client[TTx]) rows(params []InsertManyParams) ([]row, error) {
+	rows := make([]row, len(params))
+	for i, p := range params {
+		r, err := newRow(p, c.cfg.InsertOpts)
+		if err != nil {
+			return nil, refused(err, i, p)
+		}
+		r.index = i
+		rows[i] = r
+	}
+	return rows, nil
+}
+
+// fieldError is an [InsertError] that does not know its strand yet.
+type fieldError struct {
+	field string
+	why   error
+}
+
+func (e *fieldError) Error() string { return e.field + " " + e.why.Error() }
+
+func refused(err error, index int, p InsertManyParams) error {
+	e := &InsertError{Index: index, Why: err.Error()}
+	var field *fieldError
+	if errors.As(err, &field) {
+		e.Field, e.Why = field.field, field.why.Error()
+	}
+	if p.Args != nil {
+		e.Kind = p.Args.Kind()
+	}
+	return fmt.Errorf("insert: %w", e)
+}
+
+func newRow(p InsertManyParams, defaults InsertOpts) (row, error) {
+	if p.Args == nil {
+		return row{}, &fieldError{"args", errors.New("is nil")}
+	}
+	r := row{kind: p.Args.Kind(), opts: mergeOpts(p, defaults)}
+	if err := checkName(r.kind); err != nil {
+		return row{}, &fieldError{"kind", err}
+	}
+	var err error
+	if r.args, err = encodeArgs(p.Args); err != nil {
+		return row{}, &fieldError{"args", err}
+	}
+	if err := checkOpts(r.opts); err != nil {
+		return row{}, err
+	}
+	r.optsJSON, err = json.Marshal(r.opts)
+	return r, err
+}

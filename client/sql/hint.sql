@@ -1,0 +1,2 @@
+-- Tells the brokers, when this transaction commits, that something is due.
+select respirate.hint()

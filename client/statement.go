@@ -1,0 +1,62 @@
+package client
+
+import (
+	"embed"
+	"fmt"
+	"regexp"
+	"strings"
+)
+
+//go:embed sql/*.sql
+var files embed.FS
+
+// statements are the files of sql/, in the configured schema.
+type statements struct {
+	insertMany, lanes, copyStrands, hint        string
+	live, finished, attempts, isLive            string
+	bounds, pickLanes, visitLive, visitFinished string
+	cancel, retry, wake                         string
+	brokers                                     string
+}
+
+func loadStatements(schema string) statements {
+	read := func(name string) string {
+		text, err := files.ReadFile("sql/" + name + ".sql")
+		if err != nil {
+			panic("bug: " + err.Error())
+		}
+		return schemaInFile.ReplaceAllLiteralString(string(text), `"`+schema+`".`)
+	}
+	return statements{
+		insertMany:    read("insert_many"),
+		lanes:         read("lanes"),
+		copyStrands:   read("copy_strands"),
+		hint:          read("hint"),
+		live:          read("live"),
+		finished:      read("finished"),
+		attempts:      read("attempts"),
+		isLive:        read("is_live"),
+		bounds:        read("bounds"),
+		pickLanes:     read("pick_lanes"),
+		visitLive:     read("visit_live"),
+		visitFinished: read("visit_finished"),
+		cancel:        read("cancel"),
+		retry:         read("retry"),
+		wake:          read("wake"),
+		brokers:       read("brokers"),
+	}
+}
+
+var (
+	// schemaName is what migrations accept: a name that needs no quotes and leaves room for the channel's ending.
+	schemaName = regexp.MustCompile(`^[a-z_][a-z0-9_]{0,57}$`)
+	// schemaInFile is how the files name the schema, so that they can be pasted into psql.
+	schemaInFile = regexp.MustCompile(`\brespirate\.`)
+)
+
+func checkSchema(schema string) error {
+	if !schemaName.MatchString(schema) || strings.HasPrefix(schema, "pg_") {
+		return fmt.Errorf("schema %.70q: a name is 1 to 58 small letters, digits and _, and begins with no digit and not with pg_", schema)
+	}
+	return nil
+}
