@@ -1,5 +1,7 @@
 package protocol
 
+import "fmt"
+
 // What a worker may send, field by field. The tables are constants in all but name: nothing writes to them.
 
 var helloFields = []field[Hello]{
@@ -91,7 +93,7 @@ var insertFields = []field[Insert]{
 var callFields = []field[Call]{
 	{"id", need, func(c *cursor, m *Call) error { return readID(c, &m.ID) }},
 	{"m", need, func(c *cursor, m *Call) error { return c.str(&m.Method, MaxLib) }},
-	{"enq", optional, func(c *cursor, m *Call) error { return readList(c, insertFields, &m.Inserts) }},
+	{"enq", optional, func(c *cursor, m *Call) error { return readOrphans(c, &m.Inserts) }},
 }
 
 // readVersions reads [lowest, highest].
@@ -113,6 +115,19 @@ func readVersions(c *cursor, to *[]uint64) error {
 		return misfit("[%d, %d], want the lowest version first", v[0], v[1])
 	}
 	*to = v
+	return nil
+}
+
+// readOrphans reads inserts that come with no result, so that there is no parent for a child.
+func readOrphans(c *cursor, to *[]Insert) error {
+	if err := readList(c, insertFields, to); err != nil {
+		return err
+	}
+	for i := range *to {
+		if (*to)[i].Child {
+			return within(misfit("a call has no strand that could be the parent"), fmt.Sprintf("[%d].child", i))
+		}
+	}
 	return nil
 }
 
