@@ -126,6 +126,9 @@ func (w *world) key() string {
 		}
 	}
 	n.put("calls", w.calls.scan != nil, w.faults, w.expired, w.calmSoFar, w.restarted)
+	for _, c := range w.saw.Candidates {
+		n.put("saw", c.ID[0])
+	}
 	n.pairs(w.calls.lease)
 	n.pairs(w.calls.renew)
 	for _, r := range w.calls.commit {

@@ -27,6 +27,7 @@ type world struct {
 	workers   []*modelWorker
 	inbox     []event // statements' answers that the loop has not taken in, in no order
 	calls     effects // statements in flight: scan, lease, commit, renew, announce
+	saw       scanned // what the scan in flight has seen
 	sessions  sessionID
 	faults    int           // left
 	calmSoFar bool          // none has happened yet
@@ -98,10 +99,12 @@ func (w *world) step(events ...event) {
 			w.kill(w.workers[i])
 		}
 	}
-	w.calls.scan = either(w.calls.scan, fx.scan)
-	w.calls.lease = eitherSlice(w, w.calls.lease, fx.lease)
-	w.calls.commit = eitherSlice(w, w.calls.commit, fx.commit)
-	w.calls.renew = eitherSlice(w, w.calls.renew, fx.renew)
+	if fx.scan != nil {
+		w.calls.scan, w.saw = fx.scan, w.dbScan() // it answers later, and others move meanwhile
+	}
+	w.calls.lease = either(w, w.calls.lease, fx.lease)
+	w.calls.commit = either(w, w.calls.commit, fx.commit)
+	w.calls.renew = either(w, w.calls.renew, fx.renew)
 	if w.calls.commit != nil && w.calls.renew != nil {
 		w.fail("a commit and a renewal are in flight together")
 	}
@@ -111,14 +114,7 @@ func (w *world) step(events ...event) {
 	w.checkCredit(fx.lease)
 }
 
-func either(old, new *ScanRequest) *ScanRequest {
-	if new != nil {
-		return new
-	}
-	return old
-}
-
-func eitherSlice[T any](w *world, old, new []T) []T {
+func either[T any](w *world, old, new []T) []T {
 	switch {
 	case new == nil:
 		return old
@@ -254,7 +250,7 @@ func (w *world) moves() (moves []move) {
 
 func (w *world) statementMoves(add func(string, func(*world))) {
 	if w.calls.scan != nil {
-		add("scan answers", func(w *world) { w.calls.scan = nil; w.step(w.dbScan()) })
+		add("scan answers", func(w *world) { w.calls.scan = nil; saw := w.saw; w.saw = scanned{}; w.step(saw) })
 	}
 	if w.calls.lease != nil {
 		add("lease answers", func(w *world) {

@@ -1,0 +1,136 @@
+package broker
+
+import (
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// mutants are faults that somebody could put into the real code. The exhaustive search must find each of them.
+var mutants = []struct{ name, file, old, new string }{
+	{
+		"ack before commit", "commits.go",
+		"fx.commit = s.commits.batch(s.maxBatch)",
+		"fx.commit = s.commits.batch(s.maxBatch)\n as := newAcks(s)\n for _, p := range s.commits.flying { as.add(p, protocol.AckApplied, \"\") }\n as.flush(fx)",
+	},
+	{
+		"slot freed before the ack", "commits.go",
+		"case r != nil && r.worker == w.no && rep.Act != Save:",
+		"case r != nil && r.worker == w.no && rep.Act != Save:\n s.vacate(r)",
+	},
+	{
+		"reports forgotten when their answer is lost", "commits.go",
+		"s.commits.waiting = append(flying, s.commits.waiting...)",
+		"_ = flying",
+	},
+	{
+		"second commit while one is in flight", "commits.go",
+		"if s.commits.flying != nil || s.renewing != nil {",
+		"if s.renewing != nil {",
+	},
+	{
+		"renewal while a commit is in flight", "commits.go",
+		"if s.commits.flying != nil || s.renewing != nil {",
+		"if s.renewing != nil || s.commits.flying != nil && !s.renewDue {",
+	},
+	{
+		"token not tested", "search_test.go",
+		"case r.token == rep.Token && r.leased && (own || r.seq < rep.Seq):",
+		"case r.leased && (own || r.seq < rep.Seq):",
+	},
+	{
+		"a disconnect taken for a death", "worker.go",
+		"if w.died != nil {\n\t\ts.bury(now, w)\n\t\treturn\n\t}",
+		"if w.died == nil {\n w.died = &WorkerExit{}\n }\n s.bury(now, w)\n return",
+	},
+	{
+		"what is lost on the wire is not given back", "worker.go",
+		"for _, r := range unsaid {",
+		"for _, r := range unsaid[:0] {",
+	},
+	{
+		"a lease of unknown outcome is forgotten", "schedule.go",
+		"s.giveBack(s.runs[p.ID], yieldOf(p))",
+		"s.forget(s.runs[p.ID])",
+	},
+	{
+		"strands of a dead worker are not settled", "worker.go",
+		"s.giveBack(r, w.verdictOn(r, len(left) == 1))",
+		"s.vacate(r)\n r.state = settling",
+	},
+	{
+		"a death overtakes the results sent before it", "worker.go",
+		"w.died, w.buryAt = &e, now+awaitEOF\n\t\t\ts.recount(w)\n\t\t\tif w.session == 0 {",
+		"w.died, w.buryAt = &e, now+awaitEOF\n\t\t\tif true {",
+	},
+	{
+		"deaths are not remembered for late hellos", "worker.go",
+		"s.exits[e.Key] = pastExit{e, now}",
+		"",
+	},
+	{
+		"more leases than are wanted", "worker.go",
+		"return max(0, w.wantN-w.held)",
+		"return max(0, w.wantN-w.held+1)",
+	},
+	{
+		"a held strand is not held after the broker's restart", "worker.go",
+		"r.renewAt, s.renewDue = now, true\n\ts.runs[h.ID] = r\n\tw.held++",
+		"r.renewAt, s.renewDue = now, true\n\ts.runs[h.ID] = r",
+	},
+}
+
+func TestExhaustiveSearchCatchesMutants(t *testing.T) {
+	if testing.Short() || os.Getenv("RESPIRATE_MUTANT") != "" {
+		t.Skip("builds the package once for each mutant: not with -short, and not within a mutant")
+	}
+	caught := 0
+	for _, m := range mutants {
+		t.Run(strings.ReplaceAll(m.name, " ", "-"), func(t *testing.T) {
+			out, err := searchMutant(t, m.file, m.old, m.new)
+			switch {
+			case strings.Contains(out, "[build failed]") || strings.Contains(out, "[setup failed]"):
+				t.Fatalf("the mutant does not compile:\n%s", out)
+			case err == nil:
+				t.Fatalf("the search does not find %q", m.name)
+			}
+			caught++
+		})
+	}
+	t.Logf("%d of %d mutants caught", caught, len(mutants))
+}
+
+// searchMutant runs the search over the package with one passage replaced.
+func searchMutant(t *testing.T, file, old, new string) (string, error) {
+	t.Helper()
+	path, err := filepath.Abs(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	source, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := strings.Count(string(source), old); n != 1 {
+		t.Fatalf("%s has the passage %d times, want once: bring the mutant up to date\n%s", file, n, old)
+	}
+	dir := t.TempDir()
+	mutated := filepath.Join(dir, file)
+	overlay := filepath.Join(dir, "overlay.json")
+	spec, err := json.Marshal(map[string]map[string]string{"Replace": {path: mutated}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, content := range map[string][]byte{mutated: []byte(strings.Replace(string(source), old, new, 1)), overlay: spec} {
+		if err := os.WriteFile(name, content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cmd := exec.Command("go", "test", "-vet=off", "-count=1", "-overlay="+overlay, "-run=^TestExhaustive$", ".")
+	cmd.Env = append(os.Environ(), "RESPIRATE_MUTANT="+file)
+	out, err := cmd.CombinedOutput()
+	return string(out), err
+}
