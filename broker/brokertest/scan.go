@@ -23,7 +23,8 @@ func (p position) compare(q position) int {
 
 func (r *strand) position() position { return position{r.schedule, r.id} }
 
-// Scan implements [broker.Store]. It keeps one cursor for each lane.
+// Scan implements [broker.Store]. It keeps one cursor for each lane. At last it ends what was to be cancelled and has
+// lost its worker, so that no report will end it.
 func (s *Store) Scan(ctx context.Context, req broker.ScanRequest) (broker.ScanResult, error) {
 	var result broker.ScanResult
 	err := s.call(ctx, Scan, func(now time.Time) error {
@@ -41,12 +42,25 @@ func (s *Store) Scan(ctx context.Context, req broker.ScanRequest) (broker.ScanRe
 		result.More = len(found) == req.Limit
 		result.NextDue = s.nextDue(req, now)
 		result.Settled = true
+		s.sweep(req, now)
 		return nil
 	})
 	if err != nil {
 		return broker.ScanResult{}, err
 	}
 	return result, nil
+}
+
+// sweep ends the strands of a request for which a cancel is asked and whose lease has run out.
+func (s *Store) sweep(req broker.ScanRequest, now time.Time) {
+	b := batch{store: s, now: now}
+	for _, r := range s.live {
+		overdue := !r.leased(now) && !r.schedule.After(now)
+		if r.cancelAsked && overdue && !s.locked[r.id] && s.covers(req, r) {
+			b.finish(r, Finished{State: Cancelled})
+		}
+	}
+	b.releaseParents()
 }
 
 // ahead lists what is due behind the cursors, in the order of its start.

@@ -21,6 +21,24 @@ func cancelCases() []testCase {
 			tr.equal("asked", row.CancelAsked, true)
 			tr.equal("leased", row.Leased, true)
 		}},
+		{"CancelOfAStrandWhoseLeaseRanOutEndsItAtOnce", func(tr *trial) {
+			p := tr.insertLeased("")
+			tr.expire(p.ID)
+			tr.store.Cancel(p.ID)
+			tr.finished(p.ID, Cancelled)
+		}},
+		{"ScanEndsAStrandAskedToCancelWhoseLeaseRanOut", func(tr *trial) {
+			parent, children := tr.family(1)
+			tr.rest(parent)
+			tr.store.Cancel(children[0].ID)
+			tr.finds()
+			tr.equal("asked", tr.row(children[0].ID).CancelAsked, true)
+			tr.expire(children[0].ID)
+			tr.scan(broker.ScanRequest{Kinds: []string{kind}, Bottom: true})
+			tr.finished(children[0].ID, Cancelled)
+			tr.isWoken(parent)
+			tr.report(broker.Gone, exitOf(children[0]))
+		}},
 		{"ExitOfAStrandAskedToCancelIsDoneAllTheSame", func(tr *trial) {
 			p := tr.insertLeased("")
 			tr.store.Cancel(p.ID)

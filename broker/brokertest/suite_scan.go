@@ -65,6 +65,8 @@ var scanCases = []testCase{
 		asked := tr.insertLeased("")
 		tr.store.Cancel(asked.ID)
 		tr.expire(asked.ID)
+		unlock := tr.store.Lock(asked.ID)
+		defer unlock()
 		tr.finds()
 	}},
 	{"ScanFindsAStrandWhoseLeaseRanOut", func(tr *trial) {

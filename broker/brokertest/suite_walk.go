@@ -16,6 +16,9 @@ import (
 // tick is the unit of all times of a walk: so long that whatever really passes is nothing against it.
 const tick = 1000 * time.Second
 
+// walkTTL is how long the leases of a walk last.
+const walkTTL = 2 * tick
+
 // walkRandomly does the same random things to a subject and to a [Store], and compares what they answer and hold.
 func walkRandomly(t *testing.T, subject Subject) {
 	rapid.Check(t, func(t *rapid.T) {
@@ -106,10 +109,9 @@ func (w *walk) lease(t *rapid.T) {
 		pairs = append(pairs, broker.Pair{ID: id, Token: newToken()})
 	}
 	w.pairs = append(w.pairs, pairs...)
-	ttl := tick * time.Duration(rapid.IntRange(1, 3).Draw(t, "ttl"))
 	for range rapid.IntRange(1, 2).Draw(t, "times") {
-		got, err := w.subject.Lease(t.Context(), pairs, ttl)
-		want, _ := w.model.Lease(t.Context(), pairs, ttl)
+		got, err := w.subject.Lease(t.Context(), pairs, walkTTL)
+		want, _ := w.model.Lease(t.Context(), pairs, walkTTL)
 		agree(t, "lease", leasedByID(got), err, leasedByID(want))
 	}
 }
@@ -244,9 +246,8 @@ func (w *walk) renew(t *rapid.T) {
 		t.Skip("nothing was leased yet")
 	}
 	pairs := rapid.SliceOfNDistinct(rapid.SampledFrom(w.pairs), 1, 3, func(p broker.Pair) broker.ID { return p.ID }).Draw(t, "pairs")
-	ttl := tick * time.Duration(rapid.IntRange(1, 3).Draw(t, "ttl"))
-	got, err := w.subject.Renew(t.Context(), pairs, ttl)
-	want, _ := w.model.Renew(t.Context(), pairs, ttl)
+	got, err := w.subject.Renew(t.Context(), pairs, walkTTL)
+	want, _ := w.model.Renew(t.Context(), pairs, walkTTL)
 	agree(t, "renewed", keptByID(got), err, keptByID(want))
 }
 
