@@ -89,6 +89,8 @@ func TestAFetchThatIsCalledOffEndsAtOnce(t *testing.T) {
 
 // onlyFetch is a machine without PostgreSQL and with an empty cache.
 func onlyFetch(t *testing.T, repository string) sources {
+	t.Helper()
+	t.Setenv("TMPDIR", openDir(t)) // the library that fetches leaves a log there
 	cache := openDir(t)
 	return sources{cache: func() (string, error) { return cache, nil }, repository: repository}
 }
