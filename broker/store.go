@@ -16,7 +16,8 @@ import (
 // An error means that the outcome is unknown: the change may or may not have been made. Every method may then be
 // called again with the same arguments.
 type Store interface {
-	// Scan finds due strands in the order in which they should start. It locks and leases nothing.
+	// Scan finds due strands in the order in which they should start. It locks and leases nothing. Where it meets a
+	// cancelled strand whose lease has run out, it ends that one, since no report will.
 	Scan(ctx context.Context, req ScanRequest) (ScanResult, error)
 	// Lease takes the given strands for ttl, each under its token, and returns those it got, in no particular order.
 	// A strand that is not due, leased, cancelled, gone or locked by somebody's transaction is left out without waiting.
@@ -111,6 +112,7 @@ type Strand struct {
 type Kept struct {
 	Pair
 	Cancel bool // somebody has asked to cancel it
+	Locked bool // its row is locked by somebody's transaction: it is still ours, but not extended; ask again
 }
 
 // Act says what a report does to its strand.

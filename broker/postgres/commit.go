@@ -1,0 +1,395 @@
+package postgres
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/respirated/respirated/broker"
+)
+
+// Commit implements [broker.Store]. The plain reports, which are nearly all, go in one round trip and one transaction:
+// see plain. What these statements do not accept is looked at more closely in a second transaction: see look. Several
+// reports of one strand are applied one after the other.
+func (s *Store) Commit(ctx context.Context, reports []broker.Report) ([]broker.Verdict, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	ctx, cancel := call(ctx)
+	defer cancel()
+	entries := make([]entry, len(reports))
+	for i := range reports {
+		entries[i].place, entries[i].report = i, &reports[i]
+	}
+	for _, round := range rounds(entries) {
+		if err := s.commitRound(ctx, round); err != nil {
+			return nil, failed(err, "commit %d reports", len(reports))
+		}
+	}
+	verdicts := make([]broker.Verdict, len(entries))
+	for i := range entries {
+		verdicts[i] = entries[i].verdict
+	}
+	return verdicts, nil
+}
+
+// entry is a report on its way to a verdict.
+type entry struct {
+	place   int // in the call
+	report  *broker.Report
+	bad     string         // why its content cannot be stored; "" = not known to be bad
+	verdict broker.Verdict // zero = none yet
+}
+
+func (e *entry) open() bool { return e.verdict.State == 0 }
+
+// rounds splits reports so that no strand is twice in one round, and orders each by id, as all who lock several do.
+func rounds(entries []entry) [][]*entry {
+	var all [][]*entry
+	seen := make(map[broker.ID]int, len(entries))
+	for i := range entries {
+		e := &entries[i]
+		n := seen[e.report.ID]
+		seen[e.report.ID]++
+		if n == len(all) {
+			all = append(all, nil)
+		}
+		all[n] = append(all[n], e)
+	}
+	for _, round := range all {
+		slices.SortFunc(round, func(a, b *entry) int { return bytes.Compare(a.report.ID[:], b.report.ID[:]) })
+	}
+	return all
+}
+
+func (s *Store) commitRound(ctx context.Context, round []*entry) error {
+	var plain []*entry
+	for _, e := range round {
+		e.bad = checkReport(e.report)
+		if e.bad == "" && isPlain(e.report) && !s.isBlocked(e.report.ID) {
+			plain = append(plain, e)
+		}
+	}
+	// Where a row is locked, the closer look finds out which, without waiting.
+	if err := s.isolate(ctx, plain, s.commitPlain); err != nil && !contention(err) {
+		return err
+	}
+	rest := slices.DeleteFunc(slices.Clone(round), func(e *entry) bool { return !e.open() })
+	if err := s.isolate(ctx, rest, s.commitLooked); err != nil {
+		return err
+	}
+	s.noteBlocked(round)
+	return nil
+}
+
+// isolate commits entries, and where the data of one is bad halves them until that one is alone. Whether that makes it
+// invalid is for the closer look to say: a stale report is stale, whatever it holds.
+func (s *Store) isolate(ctx context.Context, entries []*entry, commit func(context.Context, []*entry) error) error {
+	if len(entries) == 0 {
+		return nil
+	}
+	err := retried(ctx, func() error { return commit(ctx, entries) })
+	switch {
+	case !badData(err):
+		return err
+	case len(entries) == 1 && entries[0].bad == "":
+		entries[0].bad = dataError(err)
+		return s.isolate(ctx, entries, s.commitLooked)
+	case len(entries) == 1:
+		return err
+	}
+	half := len(entries) / 2
+	if err := s.isolate(ctx, entries[:half], commit); err != nil {
+		return err
+	}
+	return s.isolate(ctx, entries[half:], commit)
+}
+
+// retried repeats what failed only because two transactions were in each other's way.
+func retried(ctx context.Context, do func() error) error {
+	const tries = 3
+	for try := 1; ; try++ {
+		err := do()
+		if state := sqlState(err); try == tries || state != serializationFailure && state != deadlockDetected {
+			return err
+		}
+		if ctx.Err() != nil {
+			return err
+		}
+	}
+}
+
+// isBlocked says that a strand's row was locked by somebody when we last looked. Its report goes to the closer look,
+// which does not wait for locks: so one locked row delays one batch once.
+func (s *Store) isBlocked(id broker.ID) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, blocked := s.blocked[id]
+	return blocked
+}
+
+func (s *Store) noteBlocked(entries []*entry) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, e := range entries {
+		if e.verdict.State == broker.Later {
+			s.blocked[e.report.ID] = struct{}{}
+		} else if len(s.blocked) > 0 {
+			delete(s.blocked, e.report.ID)
+		}
+	}
+}
+
+// isPlain says that a report touches no row but its strand's own, if that has no parent and nobody wants its end.
+func isPlain(r *broker.Report) bool {
+	if len(r.Inserts) > 0 {
+		return false
+	}
+	switch r.Act {
+	case broker.Exit, broker.Nap, broker.Release, broker.Save, broker.Yield, broker.Crash:
+		return true
+	case broker.Hop:
+		return r.Kind == ""
+	case broker.Fail:
+		return !r.Final
+	}
+	return false
+}
+
+// checkReport says what the database would not notice; "" = nothing.
+func checkReport(r *broker.Report) (why string) {
+	if r.Seq > math.MaxInt32 {
+		return fmt.Sprintf("seq: %d is above %d", r.Seq, math.MaxInt32)
+	}
+	if r.Act == broker.Hop {
+		if why := checkName(r.Label); why != "" {
+			return "label: " + why
+		}
+		if why := checkName(r.Kind); r.Kind != "" && why != "" {
+			return "kind: " + why
+		}
+	}
+	if stack := bytes.TrimLeft(r.Stack, " \t\r\n"); r.Stack != nil && (len(stack) == 0 || stack[0] != '[') {
+		return fmt.Sprintf("stack: %.40q is not a JSON array", r.Stack)
+	}
+	for i, in := range r.Inserts {
+		if why := checkName(in.Kind); why != "" {
+			return fmt.Sprintf("insert %d: kind: %s", i, why)
+		}
+	}
+	return ""
+}
+
+// checkName refuses what the names of kinds and labels may not be.
+func checkName(name string) (why string) {
+	switch {
+	case name == "":
+		return "is empty"
+	case len(name) > 255:
+		return fmt.Sprintf("is %d bytes long, at most 255 are allowed", len(name))
+	case !utf8.ValidString(name):
+		return fmt.Sprintf("%.40q is not valid UTF-8", name)
+	case strings.ContainsFunc(name, unicode.IsControl):
+		return fmt.Sprintf("%.40q has a control character", name)
+	}
+	return ""
+}
+
+// commitPlain applies plain reports in one transaction and one round trip. What the statements do not return stays open.
+func (s *Store) commitPlain(ctx context.Context, entries []*entry) error {
+	batch := newPlainBatch(s, entries)
+	applied := make(map[broker.ID]struct{}, len(entries))
+	results := s.pool.SendBatch(ctx, &batch.Batch)
+	err := readIDs(results, batch.Len(), applied)
+	if closing := results.Close(); err == nil {
+		err = closing
+	}
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if _, ok := applied[e.report.ID]; ok {
+			e.verdict.State = broker.Applied
+		}
+	}
+	return nil
+}
+
+// readIDs collects the ids that n statements return.
+func readIDs(results pgx.BatchResults, n int, into map[broker.ID]struct{}) error {
+	for range n {
+		rows, err := results.Query()
+		if err != nil {
+			return err
+		}
+		for rows.Next() {
+			var id broker.ID
+			if err := rows.Scan((*[16]byte)(&id)); err != nil {
+				return err
+			}
+			into[id] = struct{}{}
+		}
+		if err := rows.Err(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// plainBatch is the statements of a commit. Sent at once they are one transaction.
+type plainBatch struct {
+	pgx.Batch
+	sql  statements
+	host string
+}
+
+func newPlainBatch(s *Store, entries []*entry) *plainBatch {
+	b := &plainBatch{sql: s.sql, host: s.host()}
+	exits, fails, others := sortActs(entries)
+	b.exits(exits, s.lanes.bare())
+	b.goOn(others, nil)
+	b.fails(fails)
+	return b
+}
+
+// sortActs tells the statements apart that reports go to.
+func sortActs(entries []*entry) (exits, fails, others []*entry) {
+	for _, e := range entries {
+		switch e.report.Act {
+		case broker.Exit:
+			exits = append(exits, e)
+		case broker.Fail, broker.Crash:
+			fails = append(fails, e)
+		default:
+			others = append(others, e)
+		}
+	}
+	return exits, fails, others
+}
+
+func (b *plainBatch) queue(name string, args ...any) { b.Queue(b.sql.get(name), args...) }
+
+// exits queues the ends of strands. bare lists the lanes without history if there are only such.
+func (b *plainBatch) exits(entries []*entry, bare []int32) {
+	if len(entries) == 0 {
+		return
+	}
+	ids, tokens, seqs := fenceColumns(entries)
+	if bare != nil {
+		b.queue("exit_bare", ids, tokens, seqs, bare)
+		return
+	}
+	b.queue("exit", ids, tokens, seqs, column(entries, func(r *broker.Report) []byte { return r.Value }))
+}
+
+// goOn queues the reports after which strands live on. lanes are where hops to another kind lead; nil = there are none.
+func (b *plainBatch) goOn(entries []*entry, lanes map[broker.ID]int32) {
+	if len(entries) == 0 {
+		return
+	}
+	ids, tokens, seqs := fenceColumns(entries)
+	b.queue("go_on", ids, tokens, seqs,
+		column(entries, func(r *broker.Report) bool { return r.Act == broker.Nap || r.Act == broker.Hop }),
+		column(entries, func(r *broker.Report) bool { return r.Act == broker.Yield }),
+		column(entries, func(r *broker.Report) bool { return r.Act == broker.Save }),
+		column(entries, func(r *broker.Report) int64 { return r.Delay.Microseconds() }),
+		column(entries, func(r *broker.Report) *string { return textIf(r.Act == broker.Hop, r.Label) }),
+		column(entries, func(r *broker.Report) *int32 {
+			if lane, ok := lanes[r.ID]; ok {
+				return &lane
+			}
+			return nil
+		}),
+		column(entries, stackOf))
+}
+
+// fails queues the failures that strands survive.
+func (b *plainBatch) fails(entries []*entry) {
+	if len(entries) == 0 {
+		return
+	}
+	ids, tokens, seqs := fenceColumns(entries)
+	args := []any{ids, tokens, seqs,
+		column(entries, func(r *broker.Report) bool { return r.Act == broker.Crash }),
+		column(entries, func(r *broker.Report) bool { return r.Act == broker.Fail || r.Guilty }),
+		column(entries, func(r *broker.Report) *int64 {
+			if r.Delay < 0 {
+				return nil
+			}
+			us := r.Delay.Microseconds()
+			return &us
+		}),
+		column(entries, stackOf)}
+	b.queue("fail", append(append(args, failureColumns(entries)...), b.host)...)
+}
+
+// stackOf is the stack that a report stores; nil = none.
+func stackOf(r *broker.Report) []byte {
+	switch r.Act {
+	case broker.Nap, broker.Hop, broker.Fail, broker.Save:
+		return r.Stack
+	}
+	return nil
+}
+
+// failureColumns are class, message, trace, worker, exit and stderr; null where there is no failure.
+func failureColumns(entries []*entry) []any {
+	text := func(get func(*broker.Failure) string, most int) []*string {
+		return column(entries, func(r *broker.Report) *string {
+			if r.Failure == nil {
+				return nil
+			}
+			return textIf(true, clip(clean(get(r.Failure)), most))
+		})
+	}
+	return []any{
+		text(func(f *broker.Failure) string { return f.Class }, 255),
+		text(func(f *broker.Failure) string { return f.Message }, 4<<10),
+		text(func(f *broker.Failure) string { return f.Trace }, 64<<10),
+		text(func(f *broker.Failure) string { return f.Worker }, 255),
+		text(func(f *broker.Failure) string { return f.Exit }, 255),
+		text(func(f *broker.Failure) string { return f.Stderr }, 64<<10),
+	}
+}
+
+// clip cuts a text to a number of bytes, at the border of a character.
+func clip(text string, most int) string {
+	if len(text) <= most {
+		return text
+	}
+	for most > 0 && !utf8.RuneStart(text[most]) {
+		most--
+	}
+	return text[:most]
+}
+
+func textIf(given bool, text string) *string {
+	if !given {
+		return nil
+	}
+	return &text
+}
+
+// fenceColumns are the columns that every statement on reports begins with.
+func fenceColumns(entries []*entry) (ids, tokens uuids, seqs []int32) {
+	ids, tokens, seqs = make(uuids, len(entries)), make(uuids, len(entries)), make([]int32, len(entries))
+	for i, e := range entries {
+		ids[i], tokens[i], seqs[i] = e.report.ID, e.report.Token, int32(e.report.Seq)
+	}
+	return ids, tokens, seqs
+}
+
+func column[T any](entries []*entry, get func(*broker.Report) T) []T {
+	values := make([]T, len(entries))
+	for i, e := range entries {
+		values[i] = get(e.report)
+	}
+	return values
+}

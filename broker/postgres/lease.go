@@ -1,0 +1,124 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/respirated/respirated/broker"
+)
+
+// Lease implements [broker.Store].
+func (s *Store) Lease(ctx context.Context, pairs []broker.Pair, ttl time.Duration) ([]broker.Strand, error) {
+	if len(pairs) == 0 {
+		return nil, nil
+	}
+	ids, tokens := pairColumns(pairs)
+	leased, err := query(ctx, s, scanLeased, "lease", ids, tokens, ttl)
+	if err != nil {
+		return nil, failed(err, "lease %d strands", len(pairs))
+	}
+	if err := s.learnLanes(ctx, leased); err != nil {
+		return nil, failed(err, "look up the lanes of %d leased strands", len(leased))
+	}
+	strands := make([]broker.Strand, len(leased))
+	for i, l := range leased {
+		strands[i] = s.placed(l)
+	}
+	return strands, nil
+}
+
+// leasedRow is a row of lease.sql. What its lane adds is missing in the strand.
+type leasedRow struct {
+	broker.Strand
+	lane int32
+}
+
+func scanLeased(row pgx.CollectableRow) (l leasedRow, err error) {
+	err = row.Scan((*[16]byte)(&l.ID), (*[16]byte)(&l.Token), &l.lane, &l.Label, &l.Args, &l.Stack, &l.Try, &l.MaxTries,
+		&l.Crashes, &l.Created, &l.Tags, &l.Metadata)
+	return l, err
+}
+
+// learnLanes asks for the lanes that no scan has told us of.
+func (s *Store) learnLanes(ctx context.Context, leased []leasedRow) error {
+	var missing []int32
+	for _, l := range leased {
+		if _, ok := s.lanes.get(l.lane); !ok {
+			missing = append(missing, l.lane)
+		}
+	}
+	if missing == nil {
+		return nil
+	}
+	slices.Sort(missing)
+	found, err := query(ctx, s, scanLane, "lane", slices.Compact(missing))
+	s.lanes.learn(found)
+	return err
+}
+
+// placed fills in what the lane says.
+func (s *Store) placed(row leasedRow) broker.Strand {
+	l, ok := s.lanes.get(row.lane)
+	if !ok {
+		panic(fmt.Sprintf("bug: strand %s is in lane %d, which is not there", row.ID, row.lane))
+	}
+	row.Kind, row.Tenant, row.Queue, row.Priority = l.kind, l.tenant, l.queue, int(l.priority)
+	return row.Strand
+}
+
+// Renew implements [broker.Store].
+func (s *Store) Renew(ctx context.Context, pairs []broker.Pair, ttl time.Duration) ([]broker.Kept, error) {
+	if len(pairs) == 0 {
+		return nil, nil
+	}
+	ids, tokens := pairColumns(pairs)
+	kept, err := query(ctx, s, scanKept, "renew", ids, tokens, ttl)
+	if err != nil {
+		return nil, failed(err, "renew %d leases", len(pairs))
+	}
+	if len(kept) == len(pairs) {
+		return kept, nil
+	}
+	return s.addLocked(ctx, pairs, kept)
+}
+
+func scanKept(row pgx.CollectableRow) (k broker.Kept, err error) {
+	err = row.Scan((*[16]byte)(&k.ID), (*[16]byte)(&k.Token), &k.Cancel)
+	return k, err
+}
+
+// addLocked tells leases that could not be extended now from those that are lost.
+func (s *Store) addLocked(ctx context.Context, pairs []broker.Pair, kept []broker.Kept) ([]broker.Kept, error) {
+	have := make(map[broker.Pair]bool, len(kept))
+	for _, k := range kept {
+		have[k.Pair] = true
+	}
+	rest := slices.DeleteFunc(slices.Clone(pairs), func(p broker.Pair) bool { return have[p] })
+	ids, tokens := pairColumns(rest)
+	locked, err := query(ctx, s, scanLocked, "locked", ids, tokens)
+	if err != nil {
+		return nil, failed(err, "look for %d leases not renewed", len(rest))
+	}
+	return append(kept, locked...), nil
+}
+
+func scanLocked(row pgx.CollectableRow) (k broker.Kept, err error) {
+	k.Locked = true
+	err = row.Scan((*[16]byte)(&k.ID), (*[16]byte)(&k.Token))
+	return k, err
+}
+
+// pairColumns are two columns of a statement, in the order of ids.
+func pairColumns(pairs []broker.Pair) (ids, tokens uuids) {
+	sorted := slices.Clone(pairs)
+	slices.SortFunc(sorted, func(a, b broker.Pair) int { return slices.Compare(a.ID[:], b.ID[:]) })
+	ids, tokens = make(uuids, len(pairs)), make(uuids, len(pairs))
+	for i, p := range sorted {
+		ids[i], tokens[i] = p.ID, p.Token
+	}
+	return ids, tokens
+}

@@ -1,0 +1,322 @@
+package postgres
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
+
+	"github.com/respirated/respirated/broker"
+)
+
+// A look is the commit of reports that are not plain, or that the plain statements did not accept: strands with
+// parents or children, those that end as cancelled or dead, inserts, and all that failed the fence. It is one
+// transaction: it locks every row that it touches, in the order of ids and without waiting for anybody, judges, and
+// then writes. Parents are counted down in a statement after the one that applies the reports, so that a parent's nap
+// and its child's exit may meet in a batch in any order.
+type look struct {
+	tx      pgx.Tx
+	sql     statements
+	host    string
+	entries []*entry                // no strand twice
+	rows    map[broker.ID]lockedRow // those we have locked
+	present map[broker.ID]bool      // those that somebody else has locked
+	fates   map[broker.ID]fate      // of the strands whose report is applied
+	woken   []broker.ID             // strands that others may have to be told of
+}
+
+func (s *Store) commitLooked(ctx context.Context, entries []*entry) error {
+	return pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		l := &look{tx: tx, sql: s.sql, host: s.host(), entries: entries, fates: make(map[broker.ID]fate)}
+		if err := l.lock(ctx); err != nil {
+			return err
+		}
+		if err := l.findPresent(ctx); err != nil {
+			return err
+		}
+		l.judge()
+		return l.write(ctx)
+	})
+}
+
+// lock locks the strands and their parents.
+func (l *look) lock(ctx context.Context) error {
+	ids, _, _ := fenceColumns(l.entries)
+	rows, err := l.tx.Query(ctx, l.sql.get("lock"), ids)
+	if err != nil {
+		return err
+	}
+	l.rows = make(map[broker.ID]lockedRow, len(ids))
+	for rows.Next() {
+		var r lockedRow
+		var id broker.ID
+		var token, parent pgtype.UUID
+		err := rows.Scan((*[16]byte)(&id), &token, &r.held, &r.seq, &r.cancelled, &r.try, &r.maxTries, &r.crashes, &parent, &r.lane)
+		if err != nil {
+			return err
+		}
+		r.token, r.parent = token.Bytes, parent.Bytes
+		l.rows[id] = r
+	}
+	return rows.Err()
+}
+
+// findPresent tells the rows that somebody else has locked from those that are gone.
+func (l *look) findPresent(ctx context.Context) error {
+	var missing uuids
+	note := func(id broker.ID) {
+		if _, locked := l.rows[id]; !locked && id != (broker.ID{}) {
+			missing = append(missing, id)
+		}
+	}
+	for _, e := range l.entries {
+		note(e.report.ID)
+		note(l.rows[e.report.ID].parent)
+	}
+	l.present = make(map[broker.ID]bool, len(missing))
+	if missing == nil {
+		return nil
+	}
+	rows, err := l.tx.Query(ctx, l.sql.get("present"), missing)
+	if err != nil {
+		return err
+	}
+	found, err := pgx.CollectRows(rows, pgx.RowTo[[16]byte])
+	for _, id := range found {
+		l.present[id] = true
+	}
+	return err
+}
+
+// judge decides about all reports.
+func (l *look) judge() {
+	for _, e := range l.entries {
+		f := l.judgeOne(e.report)
+		switch {
+		case f.verdict != broker.Applied:
+			e.verdict = broker.Verdict{State: f.verdict}
+		case e.bad != "":
+			e.verdict = broker.Verdict{State: broker.Invalid, Why: e.bad}
+		default:
+			e.verdict = broker.Verdict{State: broker.Applied}
+			l.fates[e.report.ID] = f
+		}
+	}
+}
+
+func (l *look) judgeOne(r *broker.Report) fate {
+	row, locked := l.rows[r.ID]
+	switch {
+	case !locked && l.present[r.ID]:
+		return fate{verdict: broker.Later}
+	case !locked:
+		return fate{verdict: broker.Gone}
+	}
+	f := judge(row, r)
+	if f.verdict == broker.Applied && f.end != "" && l.present[row.parent] {
+		return fate{verdict: broker.Later} // its parent would have to be counted down
+	}
+	return f
+}
+
+// ending and living are the applied reports, by whether their strand ends with it.
+func (l *look) applied(ending bool) []*entry {
+	return slices.DeleteFunc(slices.Clone(l.entries), func(e *entry) bool {
+		f, ok := l.fates[e.report.ID]
+		return !ok || (f.end != "") != ending
+	})
+}
+
+// write applies what was judged.
+func (l *look) write(ctx context.Context) error {
+	if len(l.fates) == 0 {
+		return nil
+	}
+	ending, living := l.applied(true), l.applied(false)
+	children, err := l.insert(ctx)
+	if err != nil {
+		return err
+	}
+	lanes, err := l.hopLanes(ctx, living)
+	if err != nil {
+		return err
+	}
+	b := &plainBatch{sql: l.sql, host: l.host}
+	_, fails, others := sortActs(living)
+	b.goOn(others, lanes)
+	b.fails(fails)
+	expected := len(living)
+	l.finish(b, ending)
+	expected += len(ending)
+	returning := b.Len()
+	l.attempts(b, ending)
+	l.adopt(b, children)
+	l.release(b, ending)
+	if len(l.woken) > 0 {
+		b.queue("tell", uuidsOf(l.woken))
+	}
+	return l.send(ctx, b, returning, expected)
+}
+
+// send carries out the statements. The first ones return the strand of each report once.
+func (l *look) send(ctx context.Context, b *plainBatch, returning, expected int) error {
+	changed := make(map[broker.ID]struct{}, expected)
+	results := l.tx.SendBatch(ctx, &b.Batch)
+	err := readIDs(results, returning, changed)
+	if closing := results.Close(); err == nil {
+		err = closing
+	}
+	if err == nil && len(changed) != expected {
+		return fmt.Errorf("bug: %d of %d judged and locked strands were changed", len(changed), expected)
+	}
+	return err
+}
+
+// insert makes the strands that reports bring along, in the order in which they were reported, and counts the new
+// children of each that lives on.
+func (l *look) insert(ctx context.Context) (children map[broker.ID]int32, err error) {
+	var rows []insertRow
+	asReported := slices.SortedFunc(slices.Values(l.entries), func(a, b *entry) int { return a.place - b.place })
+	for _, e := range asReported {
+		if _, ok := l.fates[e.report.ID]; ok {
+			rows = append(rows, withIDs(e.report.Inserts, e.report.ID)...)
+		}
+	}
+	if rows == nil {
+		return nil, nil
+	}
+	made, err := insertInto(ctx, l.tx, l.sql, rows)
+	if err != nil {
+		return nil, err
+	}
+	children = make(map[broker.ID]int32)
+	counted := make(map[broker.ID]bool) // an id that came twice is one child
+	for i, m := range made {
+		parent := rows[i].parent
+		if m.fresh && !counted[m.id] && l.fates[parent].verdict == broker.Applied && l.fates[parent].end == "" {
+			counted[m.id] = true
+			children[parent]++
+		}
+	}
+	return children, nil
+}
+
+// hopLanes finds the lanes of strands that hop to another kind. Others may serve that, so they are told.
+func (l *look) hopLanes(ctx context.Context, living []*entry) (map[broker.ID]int32, error) {
+	var from []int32
+	var kinds []string
+	var ids []broker.ID
+	for _, e := range living {
+		if r := e.report; r.Act == broker.Hop && r.Kind != "" {
+			from, kinds, ids = append(from, l.rows[r.ID].lane), append(kinds, r.Kind), append(ids, r.ID)
+		}
+	}
+	if ids == nil {
+		return nil, nil
+	}
+	rows, err := l.tx.Query(ctx, l.sql.get("hop_lane"), from, kinds)
+	if err != nil {
+		return nil, err
+	}
+	to, err := pgx.CollectRows(rows, pgx.RowTo[int32])
+	if err != nil {
+		return nil, err
+	}
+	if len(to) != len(ids) {
+		return nil, fmt.Errorf("%d of %d strands are in a lane that is not in respirate.lane", len(ids)-len(to), len(ids))
+	}
+	lanes := make(map[broker.ID]int32, len(ids))
+	for i, id := range ids {
+		lanes[id] = to[i]
+	}
+	l.woken = append(l.woken, ids...)
+	return lanes, nil
+}
+
+// finish queues the ends.
+func (l *look) finish(b *plainBatch, ending []*entry) {
+	if len(ending) == 0 {
+		return
+	}
+	ids, _, _ := fenceColumns(ending)
+	b.queue("finish", ids,
+		column(ending, func(r *broker.Report) string { return l.fates[r.ID].end }),
+		column(ending, func(r *broker.Report) []byte { return valueOf(r) }),
+		column(ending, stackOf),
+		column(ending, func(r *broker.Report) int32 { return int32(l.fates[r.ID].try) }),
+		column(ending, func(r *broker.Report) int32 { return int32(l.fates[r.ID].crashes) }))
+}
+
+func valueOf(r *broker.Report) []byte {
+	if r.Act != broker.Exit {
+		return nil
+	}
+	return r.Value
+}
+
+// attempts queues the records of the failures that ended strands.
+func (l *look) attempts(b *plainBatch, ending []*entry) {
+	noted := slices.DeleteFunc(slices.Clone(ending), func(e *entry) bool { return e.report.Failure == nil })
+	if len(noted) == 0 {
+		return
+	}
+	ids, _, _ := fenceColumns(noted)
+	args := []any{ids,
+		column(noted, func(r *broker.Report) int32 { return int32(l.rows[r.ID].try) }),
+		column(noted, func(r *broker.Report) string { return outcome(r.Act) })}
+	b.queue("attempt", append(append(args, failureColumns(noted)...), l.host)...)
+}
+
+// outcome is how the record of a failure calls it.
+func outcome(a broker.Act) string {
+	switch a {
+	case broker.Crash:
+		return "crashed"
+	case broker.Cancel:
+		return "cancelled"
+	}
+	return "failed"
+}
+
+// adopt queues the counting of new children.
+func (l *look) adopt(b *plainBatch, children map[broker.ID]int32) {
+	if ids, counts := counted(children); len(ids) > 0 {
+		b.queue("children", ids, counts)
+	}
+}
+
+// release queues the counting of finished children, once for each parent.
+func (l *look) release(b *plainBatch, ending []*entry) {
+	done := make(map[broker.ID]int32)
+	for _, e := range ending {
+		if parent := l.rows[e.report.ID].parent; parent != (broker.ID{}) {
+			done[parent]++
+		}
+	}
+	if ids, counts := counted(done); len(ids) > 0 {
+		b.queue("child_done", ids, counts)
+	}
+}
+
+// counted are two columns, in the order of ids.
+func counted(counts map[broker.ID]int32) (ids uuids, ns []int32) {
+	for id := range counts {
+		ids = append(ids, id)
+	}
+	slices.SortFunc(ids, func(a, b [16]byte) int { return bytes.Compare(a[:], b[:]) })
+	for _, id := range ids {
+		ns = append(ns, counts[id])
+	}
+	return ids, ns
+}
+
+func uuidsOf(ids []broker.ID) uuids {
+	all := make(uuids, len(ids))
+	for i, id := range ids {
+		all[i] = id
+	}
+	return all
+}

@@ -1,0 +1,16 @@
+drop function respirate.insert_many(text[], jsonb[], jsonb[]);
+drop function respirate.insert(text, jsonb, jsonb);
+drop function respirate.hint();
+drop function respirate.insert_strands(uuid[], text[], jsonb[], jsonb[], uuid[]);
+drop function respirate.lane(text, text, int, text);
+drop function respirate.tell(text, uuid[]);
+drop function respirate.check_inserts(text[], jsonb[], jsonb[]);
+drop function respirate.check_insert(text, jsonb, jsonb);
+drop function respirate.check_option(text, jsonb);
+drop function respirate.check_tags(jsonb);
+drop function respirate.served(text);
+drop function respirate.read_time(text);
+drop function respirate.check_number(text, jsonb, numeric, numeric, boolean);
+drop function respirate.check_type(text, jsonb, text, text);
+drop function respirate.check_name(text, text, int);
+drop function respirate.refuse(text, text);

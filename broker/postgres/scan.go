@@ -1,0 +1,168 @@
+package postgres
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
+
+	"github.com/respirated/respirated/broker"
+)
+
+// Scan implements [broker.Store]. What is due in a lane that was made after the last scan from the bottom is found by
+// the next one.
+func (s *Store) Scan(ctx context.Context, req broker.ScanRequest) (broker.ScanResult, error) {
+	if req.Bottom || !s.lanes.known(req.Kinds) {
+		if err := s.loadLanes(ctx, req.Kinds); err != nil {
+			return broker.ScanResult{}, failed(err, "load the lanes of %d kinds", len(req.Kinds))
+		}
+	}
+	round := s.scanRound()
+	found, end, err := s.scanLanes(ctx, req)
+	if err != nil {
+		return broker.ScanResult{}, failed(err, "scan %d kinds", len(req.Kinds))
+	}
+	result := broker.ScanResult{
+		Candidates: s.take(found),
+		More:       len(found) >= req.Limit,
+		NextDue:    end.next,
+		Settled:    s.settled(round, end),
+	}
+	if err := s.sweep(ctx, found); err != nil {
+		s.log.Warn("cancelled strands not ended", "error", err)
+	}
+	return result, nil
+}
+
+// loadLanes asks which lanes there are, and, when it is due, for their floors.
+func (s *Store) loadLanes(ctx context.Context, kinds []string) error {
+	start := time.Now()
+	walking := s.lanes.walkDue(kinds, start)
+	found, err := query(ctx, s, scanLane, "lanes", kinds, walking)
+	if err != nil {
+		return err
+	}
+	var walked walk
+	if walking {
+		walked = walk{at: time.Now(), took: max(time.Since(start), 1)}
+	}
+	s.lanes.load(kinds, found, walked)
+	return nil
+}
+
+// dueRow is a row of scan.sql: a due strand.
+type dueRow struct {
+	id        broker.ID
+	lane      int32
+	schedule  pgtype.Timestamptz
+	bytes     int32
+	alone     bool
+	cancelled bool // to be ended, not run
+}
+
+// smallPayload is what need not be told from nothing.
+const smallPayload = 1 << 10
+
+// payload is about how many bytes the strand will take in the broker; 0 = a few. Compressed ones take more than this.
+func (d dueRow) payload() int {
+	if d.bytes <= smallPayload {
+		return 0
+	}
+	return int(d.bytes)
+}
+
+// scanEnd is the last row of scan.sql.
+type scanEnd struct {
+	next       time.Duration // until the next strand becomes due; 0 = not known
+	xmin, xmax int64         // of the snapshot
+}
+
+func (s *Store) scanLanes(ctx context.Context, req broker.ScanRequest) ([]dueRow, scanEnd, error) {
+	args := scanArgs(s.lanes.start(req.Kinds))
+	lo, hi := bounds(req.Slice)
+	args = append(args, lo, hi, req.Limit)
+
+	var found []dueRow
+	var end scanEnd
+	_, err := query(ctx, s, func(row pgx.CollectableRow) (none struct{}, err error) {
+		id, lane, schedule, bytes := pgtype.UUID{}, pgtype.Int4{}, pgtype.Timestamptz{}, pgtype.Int4{}
+		alone, cancelled, next := pgtype.Bool{}, pgtype.Bool{}, pgtype.Float8{}
+		xmin, xmax := pgtype.Int8{}, pgtype.Int8{}
+		if err := row.Scan(&id, &lane, &schedule, &bytes, &alone, &cancelled, &next, &xmin, &xmax); err != nil {
+			return none, err
+		}
+		if id.Valid {
+			found = append(found, dueRow{id.Bytes, lane.Int32, schedule, bytes.Int32, alone.Bool, cancelled.Bool})
+			return none, nil
+		}
+		end = scanEnd{next: time.Duration(next.Float64 * float64(time.Second)), xmin: xmin.Int64, xmax: xmax.Int64}
+		return none, nil
+	}, "scan", args...)
+	return found, end, err
+}
+
+func scanArgs(served []lane, places []place) []any {
+	numbers := make([]int32, len(served))
+	priorities := make([]int16, len(served))
+	schedules := make([]pgtype.Timestamptz, len(served))
+	ids := make(uuids, len(served))
+	for i, l := range served {
+		numbers[i], priorities[i] = l.number, l.priority
+		schedules[i], ids[i] = places[i].schedule, places[i].id
+	}
+	return []any{numbers, priorities, schedules, ids}
+}
+
+// bounds are the first and the last id of a slice.
+func bounds(slice broker.Slice) (lo, hi [16]byte) {
+	end := slice.Hi
+	if end == 0 {
+		end = 1 << 32
+	}
+	for i := range hi {
+		hi[i] = 0xff
+	}
+	binary.BigEndian.PutUint32(lo[:], uint32(slice.Lo))
+	binary.BigEndian.PutUint32(hi[:], uint32(end-1))
+	return lo, hi
+}
+
+// take moves the cursors behind what was found and turns it into candidates.
+func (s *Store) take(found []dueRow) []broker.Candidate {
+	candidates := make([]broker.Candidate, 0, len(found))
+	last := make(map[int32]place)
+	for _, f := range found {
+		last[f.lane] = place{f.schedule, f.id}
+		if f.cancelled {
+			continue
+		}
+		l, ok := s.lanes.get(f.lane)
+		if !ok {
+			panic(fmt.Sprintf("bug: a scan returned lane %d, which it was not asked for", f.lane))
+		}
+		candidates = append(candidates, broker.Candidate{
+			ID: f.id, Kind: l.kind, Priority: int(l.priority), Bytes: f.payload(), Alone: f.alone,
+		})
+	}
+	for number, to := range last {
+		s.lanes.pass(number, to)
+	}
+	return candidates
+}
+
+// sweep ends the cancelled strands among those found: no report will.
+func (s *Store) sweep(ctx context.Context, found []dueRow) error {
+	var ids uuids
+	for _, f := range found {
+		if f.cancelled {
+			ids = append(ids, f.id)
+		}
+	}
+	if len(ids) == 0 {
+		return nil
+	}
+	return s.exec(ctx, "sweep", ids)
+}

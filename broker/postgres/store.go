@@ -1,0 +1,177 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/respirated/respirated/broker"
+)
+
+// Config says where the tables are.
+type Config struct {
+	URL    string       // postgres://user:password@host:5432/name, or key=value pairs; "" = the PG* variables alone
+	Schema string       // "" = [DefaultSchema]
+	Logger *slog.Logger // nil = silence
+}
+
+const (
+	maxConns        = 4 // one each for scans, leases, writes and the rest
+	connectTimeout  = 5 * time.Second
+	lockTimeout     = 200 * time.Millisecond // somebody's row lock may cost us no more, once
+	queryTimeout    = 30 * time.Second       // the server gives up
+	callTimeout     = 40 * time.Second       // we give up, since the server does not answer
+	applicationName = "respirated"
+)
+
+// Store keeps strands in Postgres. It implements [broker.Store], survives restarts of the server, and may be used from
+// several goroutines. It holds at most four connections.
+type Store struct {
+	pool  *pgxpool.Pool
+	sql   statements
+	log   *slog.Logger
+	lanes *lanes
+
+	// mu guards what follows.
+	mu        sync.Mutex
+	announced broker.Announcement // the last one; the zero value before the first
+	settling  settling
+	blocked   map[broker.ID]struct{} // answered Later last time: the fast path would wait for them once more
+}
+
+var _ broker.Store = (*Store)(nil)
+
+// Open connects, and checks that the schema is one that this binary can work with. Its errors are one line each and
+// say what to do.
+func Open(ctx context.Context, cfg Config) (*Store, error) {
+	cfg = cfg.withDefaults()
+	if err := checkSchema(cfg.Schema); err != nil {
+		return nil, err
+	}
+	poolConfig, err := cfg.pool()
+	if err != nil {
+		return nil, err
+	}
+	pool, err := pgxpool.NewWithConfig(ctx, poolConfig)
+	if err != nil {
+		return nil, cannotConnect(err)
+	}
+	if err := fits(ctx, pool, cfg.Schema); err != nil {
+		pool.Close()
+		return nil, err
+	}
+	return &Store{
+		pool:    pool,
+		sql:     loadStatements(cfg.Schema),
+		log:     cfg.Logger,
+		lanes:   newLanes(),
+		blocked: make(map[broker.ID]struct{}),
+	}, nil
+}
+
+// Close gives the connections back. Calls under way are waited for.
+func (s *Store) Close() { s.pool.Close() }
+
+func (cfg Config) withDefaults() Config {
+	if cfg.Schema == "" {
+		cfg.Schema = DefaultSchema
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	return cfg
+}
+
+// pool is the configuration of the connections. What the URL itself sets is left as it is, but for what our statements
+// cannot do without.
+func (cfg Config) pool() (*pgxpool.Config, error) {
+	c, err := pgxpool.ParseConfig(cfg.URL)
+	if err != nil {
+		return nil, fmt.Errorf("the database URL is not one, it should look like postgres://user:password@host:5432/name: %s", oneLine(err))
+	}
+	c.MaxConns = maxConns
+	c.MinConns = 0
+	prepare(&c.ConnConfig.Config)
+	return c, nil
+}
+
+// prepare sets up a connection for our statements.
+func prepare(c *pgconn.Config) {
+	if c.ConnectTimeout == 0 || c.ConnectTimeout > connectTimeout {
+		c.ConnectTimeout = connectTimeout
+	}
+	dialer := &net.Dialer{KeepAliveConfig: net.KeepAliveConfig{
+		Enable: true, Idle: 5 * time.Second, Interval: 5 * time.Second, Count: 3,
+	}}
+	c.DialFunc = dialer.DialContext
+	c.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite // a standby is of no use
+	defaults := map[string]string{
+		"application_name":                    applicationName,
+		"statement_timeout":                   milliseconds(queryTimeout),
+		"lock_timeout":                        milliseconds(lockTimeout),
+		"idle_in_transaction_session_timeout": milliseconds(queryTimeout),
+	}
+	for name, value := range defaults {
+		if _, given := c.RuntimeParams[name]; !given {
+			c.RuntimeParams[name] = value
+		}
+	}
+	// The fences rely on READ COMMITTED, and the plans must not depend on the day's parameters or statistics.
+	c.RuntimeParams["default_transaction_isolation"] = "read committed"
+	c.RuntimeParams["plan_cache_mode"] = "force_generic_plan"
+	c.RuntimeParams["jit"] = "off"
+}
+
+func milliseconds(d time.Duration) string { return fmt.Sprint(d.Milliseconds()) }
+
+func cannotConnect(err error) error {
+	why := oneLine(err)
+	switch {
+	case strings.Contains(why, "read only") || strings.Contains(why, "read-only"):
+		return fmt.Errorf("cannot use the database: it is a standby or read-only, give the URL of the primary: %s: %w", why, broker.ErrAway)
+	case sqlState(err) == "28P01" || sqlState(err) == "28000":
+		return fmt.Errorf("cannot connect to the database: check user and password in the URL: %s", why)
+	case sqlState(err) == "3D000":
+		return fmt.Errorf("cannot connect to the database: create it, or check its name in the URL: %s", why)
+	}
+	return fmt.Errorf("cannot connect to the database: is it running, and are host and port in the URL right? %s: %w", why, broker.ErrAway)
+}
+
+// call is the time for one statement or transaction: ctx can prevent it, but once it is sent nothing cancels it except
+// silence, since a COMMIT that is cut off has an unknown outcome.
+func call(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(ctx), callTimeout)
+}
+
+// query runs one statement and collects its rows.
+func query[T any](ctx context.Context, s *Store, scan pgx.RowToFunc[T], name string, args ...any) ([]T, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	ctx, cancel := call(ctx)
+	defer cancel()
+	rows, err := s.pool.Query(ctx, s.sql.get(name), args...)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, scan)
+}
+
+// exec runs one statement.
+func (s *Store) exec(ctx context.Context, name string, args ...any) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	ctx, cancel := call(ctx)
+	defer cancel()
+	_, err := s.pool.Exec(ctx, s.sql.get(name), args...)
+	return err
+}

@@ -1,0 +1,187 @@
+package postgres_test
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/respirated/respirated/broker"
+	"github.com/respirated/respirated/broker/brokertest"
+	"github.com/respirated/respirated/broker/postgres"
+	"github.com/respirated/respirated/broker/postgres/private/privatetest"
+)
+
+// The conformance suite holds for the real store.
+func TestStoreKeepsThePromisesOfBrokerStore(t *testing.T) {
+	url := migrated(t)
+	brokertest.TestStore(t, func(t *testing.T) brokertest.Subject {
+		sub := newSubject(t, url)
+		sub.run(`truncate respirate.strand, respirate.lane, respirate.queue, respirate.history, respirate.attempt, respirate.broker`)
+		return sub
+	})
+}
+
+// migrated is the URL of a fresh database with the schema in it.
+func migrated(t testing.TB) string {
+	t.Helper()
+	url := privatetest.URL(t)
+	migrateUp(t, postgres.Config{URL: url})
+	return url
+}
+
+func migrateUp(t testing.TB, cfg postgres.Config) {
+	t.Helper()
+	m, err := postgres.NewMigrator(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	if _, err := m.Up(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// subject is a store and a pool of the test's own, to look behind it.
+type subject struct {
+	*postgres.Store
+	t    testing.TB
+	pool *pgxpool.Pool
+}
+
+func newSubject(t testing.TB, url string) *subject {
+	t.Helper()
+	return &subject{Store: openStore(t, url), t: t, pool: openPool(t, url)}
+}
+
+func openStore(t testing.TB, url string) *postgres.Store {
+	t.Helper()
+	store, err := postgres.Open(t.Context(), postgres.Config{URL: url})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(store.Close)
+	return store
+}
+
+func openPool(t testing.TB, url string) *pgxpool.Pool {
+	t.Helper()
+	pool, err := pgxpool.New(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(pool.Close)
+	return pool
+}
+
+// run executes SQL behind the store's back.
+func (s *subject) run(sql string, args ...any) {
+	s.t.Helper()
+	if _, err := s.pool.Exec(s.t.Context(), sql, args...); err != nil {
+		s.t.Fatalf("%s: %v", sql, err)
+	}
+}
+
+// one reads a single value.
+func one[T any](s *subject, sql string, args ...any) T {
+	s.t.Helper()
+	var v T
+	if err := s.pool.QueryRow(s.t.Context(), sql, args...).Scan(&v); err != nil {
+		s.t.Fatalf("%s: %v", sql, err)
+	}
+	return v
+}
+
+// found is false where a query has no row.
+func (s *subject) found(err error) bool {
+	s.t.Helper()
+	if errors.Is(err, pgx.ErrNoRows) {
+		return false
+	}
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return true
+}
+
+func seconds(f float64) time.Duration { return time.Duration(f * float64(time.Second)) }
+
+func (s *subject) Row(id broker.ID) (brokertest.Row, bool) {
+	s.t.Helper()
+	var row brokertest.Row
+	var due, left float64
+	var parent pgtype.UUID
+	err := s.pool.QueryRow(s.t.Context(), `
+		select l.kind, s.label, s.stack, extract(epoch from s.schedule - clock_timestamp())::float8, s.lease > '-infinity',
+			case when s.lease > '-infinity' then extract(epoch from s.lease - clock_timestamp())::float8 else 0 end,
+			s.try, s.crashes, s.rescues, s.parent, s.children_left, s.cancel_at is not null
+		from respirate.strand s join respirate.lane l using (lane) where s.id = $1`, [16]byte(id)).Scan(
+		&row.Kind, &row.Label, &row.Stack, &due, &row.Leased, &left, &row.Try, &row.Crashes, &row.Rescues, &parent,
+		&row.ChildrenLeft, &row.CancelAsked)
+	row.Due, row.Left, row.Parent = seconds(due), seconds(left), parent.Bytes
+	return row, s.found(err)
+}
+
+func (s *subject) Finished(id broker.ID) (brokertest.Finished, bool) {
+	s.t.Helper()
+	var f brokertest.Finished
+	err := s.pool.QueryRow(s.t.Context(), `select state, value from respirate.history where id = $1`, [16]byte(id)).
+		Scan(&f.State, &f.Value)
+	return f, s.found(err)
+}
+
+func (s *subject) Attempts(id broker.ID) []broker.Failure {
+	s.t.Helper()
+	rows, err := s.pool.Query(s.t.Context(), `
+		select class, message, trace, worker, exit, stderr from respirate.attempt where strand = $1 order by at`, [16]byte(id))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	failures, err := pgx.CollectRows(rows, pgx.RowToStructByPos[broker.Failure])
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return failures
+}
+
+func (s *subject) Cancel(id broker.ID) {
+	s.t.Helper()
+	s.run(`select respirate.cancel($1)`, [16]byte(id))
+}
+
+func (s *subject) Wake(id broker.ID) {
+	s.t.Helper()
+	s.run(`select respirate.wake($1)`, [16]byte(id))
+}
+
+func (s *subject) Pause(tenant, queue string, paused bool) {
+	s.t.Helper()
+	s.run(`insert into respirate.queue (tenant, queue, paused_at) values ($1, $2, case when $3 then now() end)
+		on conflict (tenant, queue) do update set paused_at = excluded.paused_at`, tenant, queue, paused)
+}
+
+func (s *subject) Age(id broker.ID, d time.Duration) {
+	s.t.Helper()
+	s.run(`update respirate.strand set schedule = schedule - $2::interval,
+		lease = case when lease > '-infinity' then lease - $2::interval else lease end where id = $1`, [16]byte(id), d)
+	s.ForgetFloors()
+}
+
+func (s *subject) Lock(id broker.ID) (unlock func()) {
+	s.t.Helper()
+	tx, err := s.pool.Begin(s.t.Context())
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if _, err := tx.Exec(s.t.Context(), `select from respirate.strand where id = $1 for update`, [16]byte(id)); err != nil {
+		s.t.Fatal(err)
+	}
+	return func() {
+		if err := tx.Rollback(s.t.Context()); err != nil {
+			s.t.Errorf("unlock: %v", err)
+		}
+	}
+}
