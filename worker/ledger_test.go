@@ -1,0 +1,214 @@
+package worker
+
+import (
+	"context"
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/respirated/respirated/protocol"
+)
+
+// ledger is a kind whose runs are counted.
+type ledger struct{ N int }
+
+func (ledger) Kind() string { return "ledger" }
+
+// 10,000 strands go through a broker whose connections break at the worst moments: within a frame, after the strands
+// were leased, before and after a result was stored. Every strand has to run once, and its result to be stored once.
+func TestResultsLandExactlyOnceOverBrokenConnections(t *testing.T) {
+	const strands = 10_000
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	inBubble(t, func(t *testing.T, b *bench) {
+		ran := make(map[string]int)
+		var mu sync.Mutex // guards ran
+		AddFunc(b.mux, func(_ context.Context, s *Strand[ledger]) error {
+			time.Sleep(time.Duration(len(s.ID)+int(s.ID[0])) * 10 * time.Microsecond)
+			mu.Lock()
+			defer mu.Unlock()
+			ran[s.ID]++
+			return nil
+		})
+		b.cfg.Slots = 10
+		b.start()
+		broker := newLedgerBroker(t, seed, strands)
+		for broker.left > 0 {
+			broker.serve(b.accept())
+		}
+		last := b.accept() // at leisure: the worker may hold results whose acks were cut off
+		broker.calm = true
+		go broker.serve(last)
+		b.stop()
+		if err := b.ended(); err != nil {
+			t.Errorf("Run: %v", err)
+		}
+		last.cut()
+
+		for id, l := range broker.leases {
+			if l.applied != 1 || ran[id] != 1 {
+				t.Errorf("strand %s: ran %d times, stored %d times; want once each", id, ran[id], l.applied)
+			}
+		}
+		t.Logf("%d strands over %d connections; %d results came again, %d were put off", strands, broker.connections, broker.dups, broker.laters)
+		if broker.connections < 50 || broker.dups == 0 || broker.laters == 0 {
+			t.Error("the test did not disturb what it should")
+		}
+	})
+}
+
+// ledgerBroker plays the broker and its database for a single worker.
+type ledgerBroker struct {
+	t      *testing.T
+	rand   *rand.Rand
+	calm   bool              // no more cuts
+	ready  []string          // ids to be leased
+	leases map[string]*lease // by id
+	held   int               // leases of the worker
+	left   int               // strands not stored yet
+
+	connections, dups, laters int
+}
+
+// lease is a strand as its row would say.
+type lease struct {
+	token   string // of its last lease
+	held    bool
+	applied int
+}
+
+func newLedgerBroker(t *testing.T, seed uint64, n int) *ledgerBroker {
+	b := &ledgerBroker{t: t, rand: rand.New(rand.NewPCG(seed, 2)), leases: make(map[string]*lease), left: n}
+	for range n {
+		id := newUUID()
+		b.leases[id] = &lease{}
+		b.ready = append(b.ready, id)
+	}
+	return b
+}
+
+// serve talks with the worker until it cuts the connection, at the latest when all is stored.
+func (b *ledgerBroker) serve(p *peer) {
+	b.connections++
+	hello := next[*protocol.Hello](p)
+	p.welcome(hello)
+	b.reconcile(p, hello.Hold)
+	want := 0
+	for m := range p.in {
+		switch m := m.(type) {
+		case *protocol.Want:
+			want = int(m.N)
+		case *protocol.Results:
+			if b.cutNow(p) {
+				return // not stored, not acked
+			}
+			ack := b.store(m)
+			if b.cutNow(p) {
+				return // stored, not acked
+			}
+			p.send(ack)
+		}
+		if b.left == 0 && !b.calm {
+			p.cut()
+			return
+		}
+		if !b.handOut(p, want) {
+			return
+		}
+	}
+}
+
+// cutNow cuts the connection, sometimes.
+func (b *ledgerBroker) cutNow(p *peer) bool {
+	if b.calm || b.rand.IntN(40) != 0 {
+		return false
+	}
+	p.cut()
+	return true
+}
+
+// reconcile settles what the worker says it holds with what we know. What it does not name never reached it.
+func (b *ledgerBroker) reconcile(p *peer, holds []protocol.Hold) {
+	named := make(map[string]bool)
+	for _, h := range holds {
+		named[h.Token] = true
+		if l := b.leases[h.Strand]; l.held && l.token == h.Token {
+			p.send(&protocol.Lease{Leases: []protocol.Deadline{{Strand: h.Strand, Token: h.Token,
+				DeadlineNS: bubbleClock() + int64(2*time.Minute), TTLMS: 120_000}}})
+		} else if b.rand.IntN(2) == 0 { // else its result comes again, and is a duplicate
+			p.send(&protocol.Cancel{Cancels: []protocol.Stop{{Strand: h.Strand, Token: h.Token, Why: protocol.StopLost}}})
+		}
+	}
+	for id, l := range b.leases {
+		if l.held && !named[l.token] {
+			l.held = false
+			b.held--
+			b.ready = append(b.ready, id)
+		}
+	}
+}
+
+// store applies results as a commit would, and returns their ack.
+func (b *ledgerBroker) store(m *protocol.Results) *protocol.Ack {
+	ack := &protocol.Ack{Re: m.ID}
+	for _, r := range m.Results {
+		entry := protocol.AckEntry{Strand: r.Strand, Token: r.Token, Seq: r.Seq, State: b.verdict(&r)}
+		if entry.State == protocol.AckLater {
+			entry.RetryMS = 20
+			b.laters++
+		}
+		ack.Entries = append(ack.Entries, entry)
+	}
+	return ack
+}
+
+func (b *ledgerBroker) verdict(r *protocol.Result) string {
+	l := b.leases[r.Strand]
+	switch {
+	case l.token != r.Token:
+		return protocol.AckStale
+	case !l.held:
+		b.dups++
+		return protocol.AckDup
+	case !b.calm && b.rand.IntN(50) == 0:
+		return protocol.AckLater
+	}
+	l.held = false
+	b.held--
+	if r.Act == protocol.ActRelease {
+		b.ready = append(b.ready, r.Strand)
+	} else {
+		l.applied++
+		b.left--
+	}
+	return protocol.AckApplied
+}
+
+// handOut leases until the worker has what it wants. It reports whether the connection is still there.
+func (b *ledgerBroker) handOut(p *peer, want int) bool {
+	m := &protocol.Strands{}
+	for free := want - b.held; free > 0 && len(b.ready) > 0; free-- {
+		id := b.ready[0]
+		b.ready = b.ready[1:]
+		l := b.leases[id]
+		l.held, l.token = true, newUUID()
+		b.held++
+		m.Strands = append(m.Strands, protocol.Strand{ID: id, Token: l.token, Kind: "ledger", Label: StartLabel, Args: []byte(`{"N":1}`),
+			Queue: "default", Try: 1, MaxTries: 25, CreatedMS: 1, DeadlineNS: bubbleClock() + int64(2*time.Minute), TTLMS: 120_000})
+	}
+	if len(m.Strands) == 0 {
+		return true
+	}
+	frame, err := protocol.Append(nil, m)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	part := b.rand.IntN(len(frame))
+	_, err = p.conn.Write(frame[:part])
+	if err != nil || b.cutNow(p) {
+		return false // leased, but the worker knows nothing of it
+	}
+	_, err = p.conn.Write(frame[part:])
+	return err == nil
+}

@@ -1,0 +1,169 @@
+package worker
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/respirated/respirated/protocol"
+)
+
+// beWorker is what this test binary does when it is started as a worker process.
+func beWorker(mode string) {
+	mux := NewMux()
+	switch mode {
+	case "stubborn": // ignores its context
+		AddFunc(mux, func(context.Context, *Strand[gate]) error {
+			os.Stdout.WriteString("started\n")
+			time.Sleep(time.Hour)
+			return nil
+		})
+	case "brief":
+		AddFunc(mux, func(context.Context, *Strand[gate]) error {
+			os.Stdout.WriteString("started\n")
+			time.Sleep(200 * time.Millisecond)
+			return nil
+		})
+	}
+	Main(mux)
+}
+
+// proc is a worker process whose broker is the test.
+type proc struct {
+	t      *testing.T
+	cmd    *exec.Cmd
+	socket string
+	out    *bufio.Reader
+}
+
+// startProc starts this test binary as a worker. Nobody listens on its socket yet.
+func startProc(t *testing.T, mode string, env ...string) *proc {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "w")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	p := &proc{t: t, socket: filepath.Join(dir, "s"), cmd: exec.Command(os.Args[0], "-as-worker="+mode)}
+	p.cmd.Env = append(append(os.Environ(), "RESPIRATE_SOCKET="+p.socket), env...)
+	stdout, err := p.cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.out = bufio.NewReader(stdout)
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = p.cmd.Process.Kill() })
+	return p
+}
+
+// accept lets one connection in, and nobody after it.
+func (p *proc) accept(change ...func(*protocol.Welcome)) *peer {
+	p.t.Helper()
+	l, err := net.Listen("unix", p.socket)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	defer l.Close()
+	conn, err := l.Accept()
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	peer := newPeer(p.t, conn, bootClock())
+	peer.welcome(next[*protocol.Hello](peer), change...)
+	next[*protocol.Want](peer)
+	return peer
+}
+
+// started waits until the handler runs.
+func (p *proc) started() {
+	p.t.Helper()
+	if line, err := p.out.ReadString('\n'); err != nil || line != "started\n" {
+		p.t.Fatalf("the worker says %q, %v", line, err)
+	}
+}
+
+func (p *proc) signal() {
+	p.t.Helper()
+	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+// status waits for the end of the process.
+func (p *proc) status() int {
+	p.t.Helper()
+	err := p.cmd.Wait()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		p.t.Fatal(err)
+	}
+	return p.cmd.ProcessState.ExitCode()
+}
+
+func TestProcessConnectsDrainsOnASignalAndExitsWithZero(t *testing.T) {
+	p := startProc(t, "brief")
+	peer := p.accept()
+	peer.give("gate")
+	p.started()
+	p.signal()
+	if r := peer.result(); r.Act != protocol.ActExit {
+		t.Errorf("result %+v, want exit", r)
+	}
+	next[*protocol.Bye](peer)
+	if got := p.status(); got != ExitDone {
+		t.Errorf("status %d, want 0", got)
+	}
+	peer.cut()
+}
+
+func TestProcessEndsAtOnceOnASecondSignal(t *testing.T) {
+	p := startProc(t, "stubborn")
+	peer := p.accept()
+	peer.give("gate")
+	p.started()
+	p.signal()
+	if n := next[*protocol.Want](peer).N; n != 0 {
+		t.Errorf("want %d, want 0", n)
+	}
+	p.signal()
+	if got := p.status(); got != ExitTemporary {
+		t.Errorf("status %d, want %d", got, ExitTemporary)
+	}
+	peer.cut()
+}
+
+func TestProcessEndsItselfBeforeTheLeaseOfAStubbornHandler(t *testing.T) {
+	p := startProc(t, "stubborn")
+	peer := p.accept(func(w *protocol.Welcome) { w.LeaseMS = 1500 })
+	strand := peer.give("gate", func(s *protocol.Strand) {
+		s.DeadlineNS, s.TTLMS = peer.boot()+int64(1500*time.Millisecond), 1500
+	})
+	p.started()
+	peer.cut()
+	status := p.status()
+	if left := time.Duration(strand.DeadlineNS - peer.boot()); status != ExitTemporary || left < 0 {
+		t.Errorf("status %d, %v before the lease ended; want %d before it", status, left, ExitTemporary)
+	}
+}
+
+func TestProcessThatIsMisconfiguredSaysSoWithItsStatus(t *testing.T) {
+	for name, p := range map[string]*proc{
+		"no kinds":  startProc(t, "empty"),
+		"bad slots": startProc(t, "brief", "RESPIRATE_SLOTS=many"),
+		"bad path":  startProc(t, "brief", "RESPIRATE_SOCKET="+strings.Repeat("s", 200)),
+	} {
+		if got := p.status(); got != ExitConfig {
+			t.Errorf("%s: status %d, want %d", name, got, ExitConfig)
+		}
+	}
+}
