@@ -6,7 +6,7 @@ import "github.com/respirated/respirated/broker"
 func (l *loop) adoptAll() {
 	records, err := l.state.load()
 	if err != nil {
-		l.log.Warn("workers of a former daemon, if any, are strangers", "err", err)
+		l.log.Warn("workers of a former daemon, if any, are strangers", "error", err)
 		return
 	}
 	for _, rec := range records {

@@ -202,7 +202,7 @@ func (l *loop) stepAt(now time.Time, s *seat, ev event) {
 
 func (l *loop) signal(s *seat, sig syscall.Signal) {
 	if err := s.proc.signal(sig); err != nil {
-		l.log.Error("worker cannot be signalled", append(s.facts(), "signal", sig.String(), "err", err)...)
+		l.log.Error("worker cannot be signalled", append(s.facts(), "signal", sig.String(), "error", err)...)
 	}
 }
 
@@ -251,7 +251,7 @@ func (l *loop) start(s *seat) {
 	if err != nil {
 		l.vacate(s)
 		l.step(s, failed{})
-		l.log.Error("worker cannot be started", "pool", s.pool, "index", s.index, "err", err)
+		l.log.Error("worker cannot be started", "pool", s.pool, "index", s.index, "error", err)
 		return
 	}
 	s.proc, s.rec.PID, s.rec.Start, s.rec.ErrFrom = p, p.pid, p.start, errFrom
@@ -289,7 +289,7 @@ func (l *loop) save() {
 		}
 	}
 	if err := l.state.save(records); err != nil {
-		l.log.Error("workers cannot be written down for the next daemon", "err", err)
+		l.log.Error("workers cannot be written down for the next daemon", "error", err)
 		return
 	}
 	l.unsaved = false

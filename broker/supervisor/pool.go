@@ -12,6 +12,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/respirated/respirated/protocol"
 )
 
 // Pool is a set of worker processes of one binary with one configuration.
@@ -20,7 +22,7 @@ type Pool struct {
 	Binary      string        // path, or a name found in PATH
 	Args        []string      // arguments after the binary's name
 	Procs       int           // processes; 0 means 4, at most 10,000
-	Slots       int           // concurrent runs in each process; 0 means 10
+	Slots       int           // concurrent runs in each process; 0 means 10, at most 1024
 	Env         []string      // names of variables of the daemon's that workers may see too, besides PATH, HOME, LANG ...
 	Dir         string        // working directory; "" = the daemon's
 	StopTimeout time.Duration // from TERM to KILL; 0 = that of Config
@@ -30,6 +32,7 @@ const (
 	defaultProcs = 4
 	defaultSlots = 10
 	maxProcs     = 10_000
+	maxSlots     = protocol.DefaultMaxN // a worker may hold no more strands than that
 )
 
 // commonEnv is what every worker may see of the daemon's environment.
@@ -74,8 +77,8 @@ func (p Pool) checkFields() error {
 		return errors.New("name must be 1 to 64 letters, digits, '.', '_' or '-', and not start with '.' or '-'")
 	case p.Procs < 1 || p.Procs > maxProcs:
 		return fmt.Errorf("procs is %d, must be 1 to %d", p.Procs, maxProcs)
-	case p.Slots < 1:
-		return fmt.Errorf("slots is %d, must be at least 1", p.Slots)
+	case p.Slots < 1 || p.Slots > maxSlots:
+		return fmt.Errorf("slots is %d, must be 1 to %d", p.Slots, maxSlots)
 	case p.StopTimeout < 0:
 		return fmt.Errorf("stop timeout is %v, must not be negative", p.StopTimeout)
 	}

@@ -310,6 +310,7 @@ func TestNewRefusesWhatCannotWork(t *testing.T) {
 		"negative procs":   {with(func(p *Pool) { p.Procs = -1 }), "procs is -1"},
 		"too many procs":   {with(func(p *Pool) { p.Procs = 10_001 }), "procs is 10001"},
 		"negative slots":   {with(func(p *Pool) { p.Slots = -1 }), "slots is -1"},
+		"too many slots":   {with(func(p *Pool) { p.Slots = 1025 }), "slots is 1025, must be 1 to 1024"},
 		"negative timeout": {with(func(p *Pool) { p.StopTimeout = -1 }), "stop timeout is -1ns"},
 		"value in env":     {with(func(p *Pool) { p.Env = []string{"A=1"} }), `env lists "A=1"`},
 		"missing folder":   {with(func(p *Pool) { p.Dir = dir + "/none" }), "no such file or directory"},
