@@ -2,6 +2,7 @@ package protocol
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 )
 
@@ -40,6 +41,18 @@ func BenchmarkScan(b *testing.B) {
 				}
 			}
 		})
+	}
+}
+
+// The worst that a frame can ask of the scanner: nothing but keys, as many to a map as there may be.
+func BenchmarkScanOfKeys(b *testing.B) {
+	body := []byte(op + "\xa1k\xdc\x04\x00" + strings.Repeat(mapOf(maxPairs), 1024))
+	b.ReportAllocs()
+	b.SetBytes(int64(len(body)))
+	for b.Loop() {
+		if _, err := scan(body); err != nil {
+			b.Fatal(err)
+		}
 	}
 }
 

@@ -205,6 +205,15 @@ func (c *cursor) reserve(n int) int {
 	return n
 }
 
+// hash tells the short texts of a frame apart well enough.
+func hash(text []byte) uint32 {
+	h := uint32(len(text))
+	for _, b := range text {
+		h = h*31 + uint32(b)
+	}
+	return h ^ h>>6
+}
+
 // strs reads an array of strs of at most limit bytes each.
 func (c *cursor) strs(to *[]string, limit int) error {
 	n, err := c.count()

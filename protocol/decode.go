@@ -87,7 +87,8 @@ func DecodeToWorker(frame []byte) (ToWorker, error) {
 // decode reads a scanned frame into a new T.
 func decode[T any](frame []byte, env envelope, fields []field[T]) (m *T, err error) {
 	defer func() {
-		if p := recover(); p != nil { // the scanner leaves the library nothing to panic about; should it, one connection is lost and not the host
+		// The scanner leaves the library nothing to panic about. Should it find something, one connection is lost and not the host.
+		if p := recover(); p != nil {
 			m, err = nil, Errorf(CodeBadFrame, "%s: decoder panic: %v", env.op, p)
 		}
 	}()
@@ -118,7 +119,8 @@ func (e envelope) refuse(err error) error {
 // unknown is the answer to an op that this end does not take.
 func (e envelope) unknown() error {
 	if e.must {
-		return &Err{Re: e.id, Code: CodeVersion, Message: fmt.Sprintf("op %.64q is unknown to version %d and must not be ignored", e.op, Version), Fatal: true}
+		message := fmt.Sprintf("op %.64q is unknown to version %d and must not be ignored", e.op, Version)
+		return &Err{Re: e.id, Code: CodeVersion, Message: message, Fatal: true}
 	}
 	return &Err{Re: e.id, Code: CodeUnknownOp, Message: fmt.Sprintf("op %.64q is unknown here", e.op)}
 }

@@ -91,7 +91,8 @@ func (s *Strand) EncodeMsgpack(enc *msgpack.Encoder) error {
 // EncodeMsgpack is called by the msgpack library.
 func (r *Result) EncodeMsgpack(enc *msgpack.Encoder) error {
 	w := pairs{enc: enc}
-	w.open(4, r.DelayMS != nil, r.Label != "", r.NewKind != "", len(r.Value) > 0, len(r.Stack) > 0, r.Failure != nil, r.Final, len(r.Inserts) > 0)
+	w.open(4, r.DelayMS != nil, r.Label != "", r.NewKind != "", len(r.Value) > 0, len(r.Stack) > 0,
+		r.Failure != nil, r.Final, len(r.Inserts) > 0)
 	w.str("s", r.Strand)
 	w.str("tok", r.Token)
 	w.uint("seq", r.Seq)

@@ -1,6 +1,9 @@
 package protocol
 
-import "bytes"
+import (
+	"bytes"
+	"hash/maphash"
+)
 
 // envelope is what the scanner learns of a frame on its way.
 type envelope struct {
@@ -13,7 +16,7 @@ type envelope struct {
 // unless the frame is exactly one map within the limits, so that the decoder behind it allocates no more than the frame
 // justifies and recurses no deeper than maxDepth. It allocates nothing itself, unless there is a fault to report.
 func scan(frame []byte) (envelope, error) {
-	s := scanner{lexer: lexer{frame: frame}}
+	s := scanner{lexer: lexer{frame: frame}, seed: maphash.MakeSeed()}
 	err := s.run()
 	return s.env, err
 }
@@ -23,6 +26,7 @@ type scanner struct {
 	lexer
 	depth int
 	open  [maxDepth]container // those below depth
+	seed  maphash.Seed        // another one for each frame: nobody can make keys that clash
 	env   envelope
 }
 
@@ -32,7 +36,7 @@ type container struct {
 	left  int            // pairs or elements still to come
 	keys  [maxPairs]span // of the keys so far
 	nkeys int
-	seen  uint64 // one bit for each hash of a key so far: most new keys need no comparison
+	slots [2 * maxPairs]uint8 // hash table of the keys: 1 + an index into keys; 0 = free
 }
 
 func (s *scanner) run() error {
@@ -105,7 +109,8 @@ func (s *scanner) enter(t token) error {
 		return s.bad(s.pos, "nested deeper than %d", maxDepth)
 	}
 	c := &s.open[s.depth]
-	c.isMap, c.left, c.nkeys, c.seen = t.kind == kindMap, int(t.n), 0, 0
+	c.isMap, c.left, c.nkeys = t.kind == kindMap, int(t.n), 0
+	clear(c.slots[:])
 	s.depth++
 	return nil
 }
@@ -123,36 +128,25 @@ func (s *scanner) key(top *container) (span, error) {
 		return span{}, s.bad(at, "a key that is no str (byte 0x%02x)", s.frame[at])
 	case len(key) > maxKey:
 		return span{}, s.bad(at, "a key of %d bytes, at most %d are allowed", len(key), maxKey)
-	case top.has(key, s):
+	case !s.add(top, t.span):
 		return span{}, s.bad(at, "key %q twice in one map", key)
 	}
-	top.keys[top.nkeys] = t.span
-	top.nkeys++
 	return t.span, nil
 }
 
-// has reports whether key is in the map already, and marks it as seen.
-func (c *container) has(key []byte, s *scanner) bool {
-	bit := uint64(1) << (hash(key) & 63)
-	if c.seen&bit == 0 {
-		c.seen |= bit
-		return false
-	}
-	for _, k := range c.keys[:c.nkeys] {
-		if bytes.Equal(s.text(k), key) {
-			return true
+// add takes in a key of the map c, and reports whether it is new there.
+func (s *scanner) add(c *container, key span) bool {
+	i := maphash.Bytes(s.seed, s.text(key)) % uint64(len(c.slots))
+	for c.slots[i] != 0 {
+		if bytes.Equal(s.text(c.keys[c.slots[i]-1]), s.text(key)) {
+			return false
 		}
+		i = (i + 1) % uint64(len(c.slots))
 	}
-	return false
-}
-
-// hash tells the short keys of the protocol apart well; it needs no strength, since a clash costs one comparison.
-func hash(key []byte) uint32 {
-	h := uint32(len(key))
-	for _, b := range key {
-		h = h*31 + uint32(b)
-	}
-	return h ^ h>>6
+	c.keys[c.nkeys] = key
+	c.nkeys++
+	c.slots[i] = uint8(c.nkeys)
+	return true
 }
 
 // note keeps what the envelope needs of a pair of the frame's own map.
