@@ -68,18 +68,18 @@ const (
 	maxTags     = 100
 )
 
-// checkOpts refuses the first option that the database would refuse.
+// checkOpts refuses the option that the database would refuse; of several, the first by name, as it does.
 func checkOpts(o InsertOpts) error {
 	for _, check := range []fieldError{
-		{"opts.id", checkID(o.ID)},
-		{"opts.queue", checkOptionalName(o.Queue)},
-		{"opts.tenant", checkOptionalName(o.Tenant)},
-		{"opts.priority", checkRange(o.Priority, maxPriority)},
 		{"opts.at", checkTime(o.ScheduledAt)},
-		{"opts.max_tries", checkRange(o.MaxTries, math.MaxInt16)},
+		{"opts.id", checkID(o.ID)},
 		{"opts.label", checkOptionalName(o.Label)},
-		{"opts.tags", checkTags(o.Tags)},
+		{"opts.max_tries", checkRange(o.MaxTries, math.MaxInt16)},
 		{"opts.metadata", checkMetadata(o.Metadata)},
+		{"opts.priority", checkRange(o.Priority, maxPriority)},
+		{"opts.queue", checkOptionalName(o.Queue)},
+		{"opts.tags", checkTags(o.Tags)},
+		{"opts.tenant", checkOptionalName(o.Tenant)},
 	} {
 		if check.why != nil {
 			return &check
