@@ -43,7 +43,7 @@ func walkRandomly(t *testing.T, subject Subject) {
 type walk struct {
 	model   *Store
 	subject Subject
-	name    string
+	name    string             // its own, so that walks may share a subject
 	ids     []broker.ID        // every strand ever made
 	over    map[broker.ID]bool // those that have ended and were compared
 	pairs   []broker.Pair      // every lease ever asked for
@@ -78,7 +78,7 @@ func (w *walk) drawInsert(t *rapid.T) broker.Insert {
 			rapid.IntRange(0, 1).Draw(t, "in")*int(tick/time.Second)),
 	}
 	if len(w.ids) > 0 && rapid.IntRange(0, 9).Draw(t, "old") == 0 {
-		in.ID = rapid.SampledFrom(w.ids).Draw(t, "id")
+		in.ID = drawFrom(t, w.ids, 1)[0]
 	}
 	w.know(in.ID)
 	return in
@@ -137,7 +137,16 @@ func (w *walk) drawLive(t *rapid.T, n int) []broker.ID {
 	if len(live) == 0 {
 		t.Skip("no live strand")
 	}
-	return rapid.SliceOfNDistinct(rapid.SampledFrom(live), 1, min(n, len(live)), rapid.ID).Draw(t, "strands")
+	return drawFrom(t, live, n)
+}
+
+// drawFrom picks up to n of all, each once.
+func drawFrom[T any](t *rapid.T, all []T, n int) (some []T) {
+	index := rapid.IntRange(0, len(all)-1)
+	for _, i := range rapid.SliceOfNDistinct(index, 1, min(n, len(all)), rapid.ID).Draw(t, "index") {
+		some = append(some, all[i])
+	}
+	return some
 }
 
 // commit sends a batch of reports, fit or unfit.
@@ -179,7 +188,7 @@ func (w *walk) send(t *rapid.T) {
 
 // drawReport makes a report up, mostly for the latest lease of a strand.
 func (w *walk) drawReport(t *rapid.T) broker.Report {
-	pair := rapid.SampledFrom(w.pairs).Draw(t, "pair")
+	pair := drawFrom(t, w.pairs, 1)[0]
 	if all := w.tokensOf(pair.ID); rapid.IntRange(0, 3).Draw(t, "latest") > 0 {
 		pair = all[len(all)-1]
 	}
@@ -215,6 +224,7 @@ func (w *walk) drawReport(t *rapid.T) broker.Report {
 		in.Child = rapid.IntRange(0, 3).Draw(t, "child") > 0
 		r.Inserts = append(r.Inserts, in)
 	}
+	t.Logf("report: %+v", r)
 	return r
 }
 
@@ -229,13 +239,13 @@ func (w *walk) settleBackoff(t *rapid.T, id broker.ID) {
 	got, live := w.subject.Row(id)
 	want, wantLive := w.model.Row(id)
 	if live != wantLive {
-		t.Fatalf("%s after a failure: got live %t, want %t", id, live, wantLive)
+		differ(t, "lives differ", "%s after a failure: got live %t, want %t", id, live, wantLive)
 	}
 	if !live || want.Leased {
 		return
 	}
 	if got.Due > tick {
-		t.Fatalf("%s after a failure: got due in %v, want a short back-off", id, got.Due)
+		differ(t, "back-off too long", "%s after a failure: got due in %v, want a short back-off", id, got.Due)
 	}
 	w.subject.Age(id, got.Due-tick/2)
 	w.model.Age(id, want.Due-tick/2)
@@ -245,7 +255,7 @@ func (w *walk) renew(t *rapid.T) {
 	if len(w.pairs) == 0 {
 		t.Skip("nothing was leased yet")
 	}
-	pairs := rapid.SliceOfNDistinct(rapid.SampledFrom(w.pairs), 1, 3, func(p broker.Pair) broker.ID { return p.ID }).Draw(t, "pairs")
+	pairs := drawFrom(t, w.pairs, 3)
 	got, err := w.subject.Renew(t.Context(), pairs, walkTTL)
 	want, _ := w.model.Renew(t.Context(), pairs, walkTTL)
 	agree(t, "renewed", keptByID(got), err, keptByID(want))
@@ -287,15 +297,22 @@ func (w *walk) scan(t *rapid.T) {
 	want, _ := w.model.Scan(t.Context(), req)
 	agree(t, "found", foundByID(got), err, foundByID(want))
 	if !slices.IsSortedFunc(got.Candidates, func(a, b broker.Candidate) int { return a.Priority - b.Priority }) {
-		t.Fatalf("scan: got %+v, want it in order of priority", got.Candidates)
+		differ(t, "scan out of order", "scan: got %+v, want it in order of priority", got.Candidates)
 	}
 }
 
 // agree compares two answers.
 func agree(t *rapid.T, what string, got any, err error, want any) {
 	if err != nil || !reflect.DeepEqual(got, want) {
-		t.Fatalf("%s: got %+v and error %v, want %+v", what, got, err, want)
+		differ(t, what+" differ", "%s: got %+v and error %v, want %+v", what, got, err, want)
 	}
+}
+
+// differ ends a walk. Its verdict holds no id and no time, so that rapid knows the same fault in another walk and can
+// look for the shortest.
+func differ(t *rapid.T, verdict, format string, args ...any) {
+	t.Logf(format, args...)
+	t.Fatal(verdict)
 }
 
 // compare looks at every strand in both stores.
@@ -310,7 +327,7 @@ func (w *walk) compare(t *rapid.T) {
 			got.Due = want.Due // means nothing until it is free
 		}
 		if live != wantLive || !sameRow(got, want) {
-			t.Fatalf("%s: got live %t %+v, want live %t %+v", id, live, got, wantLive, want)
+			differ(t, "rows differ", "%s: got live %t %+v, want live %t %+v", id, live, got, wantLive, want)
 		}
 		if !live {
 			w.compareFinished(t, id)
@@ -324,10 +341,10 @@ func (w *walk) compareFinished(t *rapid.T, id broker.ID) {
 	got, found := w.subject.Finished(id)
 	want, wantFound := w.model.Finished(id)
 	if found != wantFound || got.State != want.State || !jsonEqual(got.Value, want.Value) {
-		t.Fatalf("%s in history: got %t %+v, want %t %+v", id, found, got, wantFound, want)
+		differ(t, "histories differ", "%s in history: got %t %+v, want %t %+v", id, found, got, wantFound, want)
 	}
 	if got, want := w.subject.Attempts(id), w.model.Attempts(id); len(got)+len(want) > 0 && !reflect.DeepEqual(got, want) {
-		t.Fatalf("attempts of %s: got %+v, want %+v", id, got, want)
+		differ(t, "attempts differ", "attempts of %s: got %+v, want %+v", id, got, want)
 	}
 	w.over[id] = true
 }
@@ -342,7 +359,7 @@ func (w *walk) countChildren(t *rapid.T) {
 	}
 	for _, id := range w.ids {
 		if row, live := w.model.Row(id); live && row.ChildrenLeft != children[id] {
-			t.Fatalf("%s: got %d children left, want %d, which are live", id, row.ChildrenLeft, children[id])
+			differ(t, "children miscounted", "%s: got %d children left, want %d, which are live", id, row.ChildrenLeft, children[id])
 		}
 	}
 }
