@@ -136,7 +136,9 @@ func TestInsertedStrandsRunAndTheirRowsAreDone(t *testing.T) {
 	h := serve(t, store, filepath.Join(socketDir(t), "d", "s.sock"), broker.Config{})
 	mux := worker.NewMux()
 	worker.AddProg(mux, worker.Prog[echoArgs]{Start: "start", Labels: map[string]worker.Label[echoArgs]{
-		"start": func(_ context.Context, s *worker.Strand[echoArgs]) (worker.Outcome, error) { return worker.Exit(s.Args.N), nil },
+		"start": func(_ context.Context, s *worker.Strand[echoArgs]) (worker.Outcome, error) {
+			return worker.Exit(s.Args.N), nil
+		},
 	}})
 	h.work(mux, 4)
 	ids := insert(t, store, "echo", 500)
@@ -176,7 +178,9 @@ func TestLabelsHopsAndNapsKeepTheirState(t *testing.T) {
 	}
 	worker.AddProg(mux, worker.Prog[echoArgs]{Start: "start", Labels: map[string]worker.Label[echoArgs]{
 		"start": next("again"), "again": next("end"),
-		"end": func(_ context.Context, s *worker.Strand[echoArgs]) (worker.Outcome, error) { return worker.Exit(s.Args.N), nil },
+		"end": func(_ context.Context, s *worker.Strand[echoArgs]) (worker.Outcome, error) {
+			return worker.Exit(s.Args.N), nil
+		},
 	}})
 	h.work(mux, 2)
 	ids := insert(t, store, "echo", 20)

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"fmt"
 	"slices"
 	"time"
 
@@ -240,6 +241,13 @@ func (s *schedule) unwait(p pending) {
 func refusedReport(p Pair, seq uint64, worker, why string) Report {
 	return Report{Pair: p, Seq: seq, Act: Fail, Delay: -1, Failure: &Failure{
 		Class: "refused", Message: "the result was refused: " + why, Worker: worker,
+	}}
+}
+
+// tooLarge ends a strand that no frame can carry to a worker.
+func tooLarge(p Pair, size, most int) Report {
+	return Report{Pair: p, Seq: 1, Act: Fail, Final: true, Failure: &Failure{
+		Class: "too_large", Message: fmt.Sprintf("its arguments, frames and metadata have %d bytes; a frame of at most %d must carry them", size, most),
 	}}
 }
 

@@ -1,17 +1,17 @@
 // Package broker decides who runs which strand when. It is the heart of the daemon, and a library: an application may
 // embed a [Broker] over any [Store].
 //
-//	    broker/postgres                                     worker processes
-//	  ┌─────────────────┐                                 ┌──────────────────┐
-//	  │ scan lease      │   statements      frames        │ hello want       │
-//	  │ commit renew    │◀────────────┐ ┌────────────────▶│ result ping      │
-//	  └───────┬─────────┘             │ │                 └────────┬─────────┘
-//	          │ answers               │ │                          │ sessions
-//	          ▼                       │ │                          ▼
-//	       events ────────────▶ ┌─────┴─┴────┐ ◀──────────────── events
-//	                            │    loop    │
-//	       hints, deaths ─────▶ │  schedule  │  step(now, events) effects
-//	                            └────────────┘
+//	  broker/postgres                                     worker processes
+//	┌─────────────────┐                                 ┌──────────────────┐
+//	│ scan lease      │   statements      frames        │ hello want       │
+//	│ commit renew    │◀────────────┐ ┌────────────────▶│ result ping      │
+//	└───────┬─────────┘             │ │                 └────────┬─────────┘
+//	        │ answers               │ │                          │ sessions
+//	        ▼                       │ │                          ▼
+//	     events ────────────▶ ┌─────┴─┴────┐ ◀──────────────── events
+//	                          │    loop    │
+//	     hints, deaths ─────▶ │  schedule  │  step(now, events) effects
+//	                          └────────────┘
 //
 // One goroutine, the loop in [Broker.Run], owns the schedule. It hands in the time and whatever has happened, and
 // performs what the schedule decides. At most one statement of each kind is in flight; whatever meets or arrives in the

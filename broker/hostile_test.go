@@ -234,7 +234,7 @@ func TestPeerThatAnnouncesMuchAndSendsNothingCostsLittle(t *testing.T) {
 
 func TestWorkerThatDoesNotReadIsCutOffAndOthersAreServed(t *testing.T) {
 	store := brokertest.NewStore(time.Now)
-	h := serve(t, store, filepath.Join(socketDir(t), "d", "s.sock"), broker.Config{MaxFrame: 64 << 10})
+	h := serve(t, store, filepath.Join(socketDir(t), "d", "s.sock"), broker.Config{MaxFrame: 64 << 10, DrainTimeout: 100 * time.Millisecond})
 	for range 100 {
 		if _, err := store.Insert(t.Context(), []broker.Insert{{Kind: "big", Args: []byte(`{"x":"` + strings.Repeat("x", 20<<10) + `"}`)}}); err != nil {
 			t.Fatal(err)

@@ -30,7 +30,7 @@ type run struct {
 
 	leaseEnd int64 // when the holder must have stopped: before the lease ends in the database
 	renewAt  int64
-	runEnd   int64  // when a run without end is asked to stop though its worker did not do so itself; 0 = never
+	runEnd   int64  // when a run that its worker did not stop at its limit costs that worker; 0 = never
 	stopWhy  string // it has been asked to stop
 	stopBy   int64  // then its worker is asked to end
 }
@@ -130,7 +130,7 @@ func (s *schedule) sweepRun(now int64, r *run, stops *perSession[protocol.Cancel
 	}
 	s.renewDue = s.renewDue || now >= r.renewAt
 	if r.runEnd != 0 && now >= r.runEnd && r.stopWhy == "" {
-		s.askToStop(now, r, protocol.StopTimeout, stops)
+		s.askToStop(now, r, protocol.StopTimeout, 0, stops) // its worker has asked already, when the limit passed
 	}
 	if r.stopBy != 0 && now >= r.stopBy && w.endBy == 0 {
 		w.endBy, w.stuck = now+int64(s.grace), r.ID
@@ -139,9 +139,9 @@ func (s *schedule) sweepRun(now int64, r *run, stops *perSession[protocol.Cancel
 }
 
 // askToStop is the first of three steps: ask the handler, then the worker to drain, then its process to end.
-func (s *schedule) askToStop(now int64, r *run, why string, stops *perSession[protocol.Cancel]) {
-	r.stopWhy, r.stopBy = why, now+int64(s.grace)
-	s.tellStop(r, protocol.Stop{Strand: r.ID.String(), Token: r.Token.String(), Why: why, ByMS: millis(int64(s.grace))}, stops)
+func (s *schedule) askToStop(now int64, r *run, why string, within time.Duration, stops *perSession[protocol.Cancel]) {
+	r.stopWhy, r.stopBy = why, now+int64(within)
+	s.tellStop(r, protocol.Stop{Strand: r.ID.String(), Token: r.Token.String(), Why: why, ByMS: millis(int64(within))}, stops)
 }
 
 // tellStop adds a stop to the frame for the worker of r, if it is connected.
@@ -168,7 +168,7 @@ func (s *schedule) extend(now int64, ev renewed, fx *effects) {
 		if r := s.running(k.Pair); r != nil {
 			s.prolong(now, r, &leases)
 			if k.Cancel && r.stopWhy == "" {
-				s.askToStop(now, r, protocol.StopCancelled, &stops)
+				s.askToStop(now, r, protocol.StopCancelled, s.grace, &stops)
 			}
 		}
 	}

@@ -263,14 +263,18 @@ func (s *schedule) start(now int64, granted *Strand, handouts *perSession[handou
 		s.giveBack(r, yieldOf(r.Pair))
 		return
 	}
+	payload := len(granted.Args) + len(granted.Stack) + len(granted.Metadata)
+	if payload+strandOverhead > s.maxFrame {
+		s.giveBack(r, tooLarge(r.Pair, payload, s.maxFrame))
+		return
+	}
 	r.state = running
 	r.leaseRuns(s.leaseAsked, s.lease)
 	limit := w.kinds[granted.Kind]
 	if limit > 0 {
-		r.runEnd = r.leaseEnd + int64(limit)
+		r.runEnd = now + int64(limit) + int64(s.grace)
 	}
 	h := handouts.of(w.session)
-	payload := len(granted.Args) + len(granted.Stack) + len(granted.Metadata)
 	if !h.fits(payload, s.maxFrame/2) {
 		h.flush(w.session, fx)
 	}

@@ -349,6 +349,34 @@ func TestHandlerThatIgnoresCancelCostsItsWorker(t *testing.T) {
 	equal(t, "commit", fx.commit, []Report{{Pair: pairs[0], Act: Yield}, {Pair: pairs[1], Act: Yield}})
 }
 
+func TestHandlerThatIgnoresItsLimitCostsItsWorkerAndIsGuilty(t *testing.T) {
+	b := newBench(t)
+	b.step(t0, greeted{session: 1, worker: "w", key: "key of w", kinds: []protocol.Kind{{Name: "k", RunMS: 5000}}}, wanted{session: 1, n: 1})
+	pairs, _ := b.lease(t0, due(1))
+	fx := b.step(t0+16*second, heard{1})
+	equal(t, "a grace after the limit", sent(fx, 1), []string{"drain", "cancel"})
+	fx = b.step(t0+27*second, heard{1})
+	if len(fx.end) != 1 {
+		t.Fatalf("end %v, want its process ended another grace later", fx.end)
+	}
+	fx = b.step(t0+28*second, parted{1}, exited{WorkerExit{Key: "key of w", How: "signal: killed", Asked: true}})
+	if len(fx.commit) != 1 || fx.commit[0].Pair != pairs[0] || !fx.commit[0].Guilty || fx.commit[0].Failure.Class != "timeout" {
+		t.Errorf("commit %+v, want the strand guilty of its timeout", fx.commit)
+	}
+}
+
+func TestStrandThatNoFrameCarriesIsDeadNotSent(t *testing.T) {
+	b := newBench(t)
+	b.connect(t0, 1, "w", 1)
+	pairs := b.step(t0, scanned{ScanResult: ScanResult{Candidates: []Candidate{due(1)}}}).lease
+	huge := strandsOf(pairs)
+	huge[0].Stack = make([]byte, b.maxFrame)
+	fx := b.step(t0, leased{granted: huge})
+	if len(fx.send) != 0 || len(fx.commit) != 1 || !fx.commit[0].Final || fx.commit[0].Failure.Class != "too_large" {
+		t.Errorf("send %v, commit %+v; want the strand failed for good", fx.send, fx.commit)
+	}
+}
+
 func TestSilentWorkerIsGivenUp(t *testing.T) {
 	b := newBench(t)
 	b.connect(t0, 1, "w", 1)
