@@ -193,13 +193,13 @@ func (l *look) insert(ctx context.Context) (children map[broker.ID]int32, err er
 		return nil, err
 	}
 	children = make(map[broker.ID]int32)
-	counted := make(map[broker.ID]bool) // an id that came twice is one child
+	seen := make(map[broker.ID]bool) // an id that comes twice is one child, of the first
 	for i, m := range made {
 		parent := rows[i].parent
-		if m.fresh && !counted[m.id] && l.fates[parent].verdict == broker.Applied && l.fates[parent].end == "" {
-			counted[m.id] = true
+		if m.fresh && !seen[m.id] && parent != (broker.ID{}) && l.fates[parent].end == "" {
 			children[parent]++
 		}
+		seen[m.id] = true
 	}
 	return children, nil
 }

@@ -20,7 +20,9 @@ func TestStoreKeepsThePromisesOfBrokerStore(t *testing.T) {
 	url := migrated(t)
 	brokertest.TestStore(t, func(t *testing.T) brokertest.Subject {
 		sub := newSubject(t, url)
-		sub.run(`truncate respirate.strand, respirate.lane, respirate.queue, respirate.history, respirate.attempt, respirate.broker`)
+		for _, table := range []string{"strand", "lane", "queue", "history", "attempt", "broker"} {
+			sub.run("delete from respirate." + table)
+		}
 		return sub
 	})
 }

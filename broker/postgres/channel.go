@@ -1,0 +1,123 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"math/rand/v2"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/respirated/respirated/broker"
+)
+
+const (
+	pingEvery    = 5 * time.Second // a cut that nobody told us of is noticed after twice that
+	reconnectMin = 50 * time.Millisecond
+	reconnectMax = 5 * time.Second
+)
+
+// Channel listens for notifications on a connection of its own. It implements [broker.Channel].
+type Channel struct {
+	config *pgx.ConnConfig
+	name   string
+	log    *slog.Logger
+}
+
+var _ broker.Channel = (*Channel)(nil)
+
+// NewChannel prepares a channel; Run connects. The URL must lead straight to the server: LISTEN does not work through a
+// pooler that hands connections out by transaction.
+func NewChannel(cfg Config) (*Channel, error) {
+	cfg = cfg.withDefaults()
+	if err := checkSchema(cfg.Schema); err != nil {
+		return nil, err
+	}
+	pool, err := cfg.pool()
+	if err != nil {
+		return nil, err
+	}
+	return &Channel{config: pool.ConnConfig, name: channelName(cfg.Schema), log: cfg.Logger}, nil
+}
+
+// Run implements [broker.Channel]. It returns only when ctx ends, and then nil.
+func (c *Channel) Run(ctx context.Context, notify func(broker.Hint)) error {
+	pause := time.Duration(0)
+	for ctx.Err() == nil {
+		heard, err := c.listen(ctx, notify)
+		if ctx.Err() != nil {
+			break
+		}
+		pause = nextPause(pause, heard)
+		c.log.Warn("not listening for notifications", "error", oneLine(err), "retry", pause)
+		select {
+		case <-ctx.Done():
+		case <-time.After(pause):
+		}
+	}
+	return nil
+}
+
+// nextPause doubles the pause before the next try, with jitter, and begins anew once a connection has worked.
+func nextPause(last time.Duration, worked bool) time.Duration {
+	if worked || last == 0 {
+		last = reconnectMin / 2
+	}
+	next := min(2*last, reconnectMax)
+	return next/2 + rand.N(next/2+1)
+}
+
+// listen connects and hands on what comes until something fails. It tells whether it got as far as listening.
+func (c *Channel) listen(ctx context.Context, notify func(broker.Hint)) (worked bool, err error) {
+	conn, err := pgx.ConnectConfig(ctx, c.config)
+	if err != nil {
+		return false, err
+	}
+	defer closeConn(conn)
+	if err := c.ask(ctx, conn, "listen "+quoted(c.name)); err != nil {
+		return false, err
+	}
+	notify(broker.Hint{Connected: true})
+	for {
+		if err := c.next(ctx, conn, notify); err != nil {
+			return true, err
+		}
+	}
+}
+
+// next waits for one notification, or, when none comes for a while, sees whether the server is still there.
+func (c *Channel) next(ctx context.Context, conn *pgx.Conn, notify func(broker.Hint)) error {
+	waiting, cancel := context.WithTimeout(ctx, pingEvery)
+	defer cancel()
+	n, err := conn.WaitForNotification(waiting)
+	switch {
+	case err == nil:
+		notify(hintOf(n.Payload))
+		return nil
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case errors.Is(err, context.DeadlineExceeded) && !conn.IsClosed():
+		return c.ask(ctx, conn, "-- are you there")
+	}
+	return err
+}
+
+// ask sends a statement that has no parameters and needs an answer soon.
+func (c *Channel) ask(ctx context.Context, conn *pgx.Conn, sql string) error {
+	ctx, cancel := context.WithTimeout(ctx, pingEvery)
+	defer cancel()
+	_, err := conn.Exec(ctx, sql)
+	return err
+}
+
+// hintOf reads a payload. Anybody may send one, so an unknown one says no more than that something happened.
+func hintOf(payload string) broker.Hint {
+	return broker.Hint{Cancel: payload == "cancel"}
+}
+
+func closeConn(conn *pgx.Conn) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	conn.Close(ctx) // whether the server hears of it does not matter
+}
