@@ -203,6 +203,9 @@ func (b *Broker) handle(s *session, message protocol.ToBroker, err error, rate *
 	}
 	switch m := message.(type) {
 	case *protocol.Results:
+		if n := len(m.Results) + len(m.Invalid); n > finalResults {
+			return outOfRange("the number of results", n, finalResults)
+		}
 		b.post(s.reported(m))
 	case *protocol.Save:
 		b.post(s.saved(m))

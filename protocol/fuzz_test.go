@@ -223,8 +223,9 @@ func drawResult(t *rapid.T) Result {
 		r.Label, r.NewKind, r.Stack = drawName(t), drawName(t), drawStack(t)
 	case ActFail:
 		r.Failure, r.Final = &Failure{Class: drawName(t), Message: drawName(t), Trace: drawName(t)}, rapid.Bool().Draw(t, "final")
-	case ActRelease:
-		return r
+	}
+	if r.Act == ActFail || r.Act == ActCancel || r.Act == ActRelease {
+		return r // what has failed leaves nothing behind
 	}
 	for range rapid.IntRange(0, 3).Draw(t, "inserts") {
 		r.Inserts = append(r.Inserts, Insert{Key: drawUUID(t), Kind: drawName(t), Args: drawJSON(t), Child: rapid.Bool().Draw(t, "child")})

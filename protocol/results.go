@@ -65,9 +65,9 @@ func actFields(act string) (string, bool) {
 	case ActHop:
 		return " ms label kind stack enq ", true
 	case ActFail:
-		return " ms err final stack enq ", true
+		return " ms err final stack ", true
 	case ActCancel:
-		return " err enq ", true
+		return " err ", true
 	case ActRelease:
 		return " ms ", true
 	}
