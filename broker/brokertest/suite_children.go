@@ -105,6 +105,37 @@ func childrenCases() []testCase {
 			tr.waits(parent, 0)
 			tr.equal("parent of what was there", tr.row(other).Parent, broker.ID{})
 		}},
+		{"ChildNamedTwiceInOneReportCountsOnce", func(tr *trial) {
+			parent := tr.insertLeased("")
+			child := broker.Insert{ID: newID(), Kind: kind, Args: []byte(`{}`), Child: true}
+			r := napOf(parent)
+			r.Inserts = []broker.Insert{child, child}
+			tr.applied(r)
+			tr.waits(parent, 1)
+			tr.applied(exitOf(pairOf(tr.lease(child.ID))))
+			tr.isWoken(parent)
+		}},
+		{"ChildThatIsAlsoInsertedForItselfIsNobodysChild", func(tr *trial) {
+			parent := tr.insertLeased("")
+			in := broker.Insert{ID: newID(), Kind: kind, Args: []byte(`{}`)}
+			child := in
+			child.Child = true
+			r := napOf(parent)
+			r.Inserts = []broker.Insert{in, child}
+			tr.applied(r)
+			tr.waits(parent, 0)
+			tr.equal("parent", tr.row(in.ID).Parent, broker.ID{})
+		}},
+		{"ChildOfTwoParentsInOneBatchHasOne", func(tr *trial) {
+			first, second := napOf(tr.insertLeased("")), napOf(tr.insertLeased(""))
+			first.Inserts = []broker.Insert{{ID: newID(), Kind: kind, Args: []byte(`{}`), Child: true}}
+			second.Inserts = first.Inserts
+			tr.applied(first, second)
+			child := tr.row(first.Inserts[0].ID)
+			tr.equal("parent", child.Parent == first.ID || child.Parent == second.ID, true)
+			tr.equal("children left in all", tr.row(first.ID).ChildrenLeft+tr.row(second.ID).ChildrenLeft, 1)
+			tr.equal("children left of its parent", tr.row(child.Parent).ChildrenLeft, 1)
+		}},
 		{"ChildMayOutliveItsParent", func(tr *trial) {
 			parent, children := tr.family(1)
 			tr.applied(exitOf(parent))
