@@ -82,7 +82,7 @@ func (c Config) withDefaults() (Config, error) {
 		}
 	}
 	if c.Dead < 2*c.Heartbeat {
-		return c, fmt.Errorf("Dead is %v; it must be at least twice Heartbeat (%v)", c.Dead, c.Heartbeat)
+		return c, fmt.Errorf("the time to give a worker up (Dead) is %v; it must be at least twice the Heartbeat of %v", c.Dead, c.Heartbeat)
 	}
 	if c.Logger == nil {
 		c.Logger = slog.Default()

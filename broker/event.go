@@ -42,6 +42,8 @@ type (
 	heard struct{ session sessionID }
 	// parted: a connection ended, for whatever reason.
 	parted struct{ session sessionID }
+	// vanished: the process behind a connection that has parted is no more.
+	vanished struct{ session sessionID }
 	// exited: one of our worker processes ended.
 	exited struct{ WorkerExit }
 	// hinted: a notification arrived.
@@ -80,6 +82,7 @@ func (reported) event()  {}
 func (called) event()    {}
 func (heard) event()     {}
 func (parted) event()    {}
+func (vanished) event()  {}
 func (exited) event()    {}
 func (hinted) event()    {}
 func (scanned) event()   {}

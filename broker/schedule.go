@@ -119,6 +119,8 @@ func (s *schedule) take(now int64, ev event, fx *effects) {
 		s.hear(now, ev.session)
 	case parted:
 		s.part(now, ev.session)
+	case vanished:
+		s.vanish(now, ev.session)
 	case exited:
 		s.exit(now, ev.WorkerExit)
 	case hinted:

@@ -222,6 +222,30 @@ func TestWorkerGoneKeepsItsStrandsUntilItsDeath(t *testing.T) {
 	}}})
 }
 
+func TestDeathOfAWorkerThatIsNotOursIsSeenByItsSocketAndProcess(t *testing.T) {
+	b := newBench(t)
+	b.step(t0, greeted{session: 1, worker: "w", name: "w", kinds: []protocol.Kind{{Name: "k"}}}, wanted{session: 1, n: 1})
+	b.lease(t0, due(1))
+	if fx := b.step(t0, parted{1}); fx.commit != nil {
+		t.Fatalf("commit %v after a mere disconnect", fx.commit)
+	}
+	fx := b.step(t0, vanished{1})
+	if len(fx.commit) != 1 || fx.commit[0].Act != Crash {
+		t.Errorf("commit %+v, want the crash", fx.commit)
+	}
+}
+
+func TestWorkerThatCameBackHasNotVanished(t *testing.T) {
+	b := newBench(t)
+	b.step(t0, greeted{session: 1, worker: "w", kinds: []protocol.Kind{{Name: "k"}}}, wanted{session: 1, n: 1})
+	pairs, _ := b.lease(t0, due(1))
+	b.step(t0, parted{1})
+	b.step(t0, greeted{session: 2, worker: "w", kinds: []protocol.Kind{{Name: "k"}}, hold: []hold{{Pair: pairs[0], kind: "k"}}})
+	if fx := b.step(t0, vanished{1}); fx.commit != nil {
+		t.Errorf("commit %+v, want nothing", fx.commit)
+	}
+}
+
 func TestDeathWithNeighboursMakesSuspectsNotGuilty(t *testing.T) {
 	b := newBench(t)
 	b.connect(t0, 1, "w", 2)

@@ -25,7 +25,6 @@ type world struct {
 	schedule  *schedule
 	rows      []row
 	workers   []*modelWorker
-	inbox     []event // statements' answers that the loop has not taken in, in no order
 	calls     effects // statements in flight: scan, lease, commit, renew, announce
 	saw       scanned // what the scan in flight has seen
 	sessions  sessionID

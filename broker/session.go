@@ -136,8 +136,13 @@ func (b *Broker) serve(conn net.Conn) {
 	var wg sync.WaitGroup
 	wg.Go(func() { _ = s.out.Run(context.Background()) }) // why it ended, the reader learns too; Close ends it
 	defer wg.Wait()
+	process := watchProcess(p)
+	defer process.close()
 	last := b.converse(s)
 	b.post(parted{s.id})
+	if process.ended(awaitProcess) {
+		b.post(vanished{s.id})
+	}
 	var cause *protocol.Err
 	if errors.As(last, &cause) {
 		b.log.Warn("session ended", "session", s.id, "peer", p, "error", cause)
@@ -146,6 +151,10 @@ func (b *Broker) serve(conn net.Conn) {
 	}
 	s.end(nil)
 }
+
+// awaitProcess is how long after the end of a connection its process may take to end, for us to notice: the kernel
+// closes the sockets of a dying process before it is dead.
+const awaitProcess = 100 * time.Millisecond
 
 // refuse says why, to a peer that has no session.
 func refuse(conn net.Conn, why *protocol.Err) {

@@ -28,8 +28,9 @@ type worker struct {
 	waiting   int // reports of its that wait for the database and free no slot
 	counted   int // what it contributes to class.free
 
-	heard     int64 // when it last sent anything
-	silent    bool  // sync and quiet for long: no new credit until it is heard
+	former    sessionID // the connection it had last
+	heard     int64     // when it last sent anything
+	silent    bool      // sync and quiet for long: no new credit until it is heard
 	draining  bool
 	reserved  bool        // a strand that must run alone waits for it to be idle
 	exclusive bool        // runs one strand alone
@@ -296,7 +297,7 @@ func (s *schedule) part(now int64, session sessionID) {
 
 func (s *schedule) disconnect(w *worker) {
 	delete(s.sessions, w.session)
-	w.session = 0
+	w.former, w.session = w.session, 0
 	s.leave(w)
 }
 
@@ -311,6 +312,17 @@ func (s *schedule) exit(now int64, e WorkerExit) {
 			if w.session == 0 {
 				s.bury(now, w)
 			}
+			return
+		}
+	}
+}
+
+// vanish notes that a worker which is none of our processes has ended. Of those that are, exit tells more.
+func (s *schedule) vanish(now int64, session sessionID) {
+	for _, w := range s.workers {
+		if w.former == session && w.session == 0 && w.key == "" {
+			w.died = &WorkerExit{How: "unknown (not started by this broker)"}
+			s.bury(now, w)
 			return
 		}
 	}
