@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"time"
 )
@@ -35,15 +36,35 @@ type timed struct {
 }
 
 func (t timed) query(ctx context.Context, row func(scanFunc) error, sql string, args ...any) error {
-	ctx, cancel := context.WithTimeout(ctx, t.timeout)
+	ctx, cancel := t.limit(ctx)
 	defer cancel()
-	return t.conn.query(ctx, row, sql, args...)
+	return explain(ctx, t.conn.query(ctx, row, sql, args...))
 }
 
 func (t timed) copyIn(ctx context.Context, rows io.Reader, sql string) error {
-	ctx, cancel := context.WithTimeout(ctx, t.timeout)
+	ctx, cancel := t.limit(ctx)
 	defer cancel()
-	return t.conn.copyIn(ctx, rows, sql)
+	return explain(ctx, t.conn.copyIn(ctx, rows, sql))
+}
+
+func (t timed) limit(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(ctx, t.timeout, lateError(t.timeout))
+}
+
+// lateError is the deadline of ours, as opposed to one of the caller.
+type lateError time.Duration
+
+func (e lateError) Error() string {
+	return fmt.Sprintf("the database did not answer within %v", time.Duration(e))
+}
+func (lateError) Unwrap() error { return context.DeadlineExceeded }
+
+// explain says why a call was given up, where the driver only says that it was.
+func explain(ctx context.Context, err error) error {
+	if err == nil || ctx.Err() == nil {
+		return err
+	}
+	return fmt.Errorf("%w (%w)", context.Cause(ctx), err)
 }
 
 // inTx runs work in a transaction of its own. It commits, unless work fails.

@@ -14,9 +14,6 @@ import (
 	"github.com/respirated/respirated/protocol"
 )
 
-// copyBytes is about how much travels in one COPY, and is held in memory for it. Each has the deadline of one call.
-const copyBytes = 4 << 20
-
 // InsertManyFast stores strands, all or none, and tells how many there are. It is the way for thousands: they go to the
 // table by COPY. Options that need a look at the database first (ID, RequireKind), and drivers of database/sql, take the
 // way of InsertMany.
@@ -26,8 +23,7 @@ func (c *Client[TTx]) InsertManyFast(ctx context.Context, params []InsertManyPar
 		return 0, err
 	}
 	plain, looked := c.copyable(rows)
-	// Lanes are made before the transaction begins, so that nobody waits for its end to use them.
-	to, err := c.target(ctx, c.pool(), plain)
+	to, err := c.target(ctx, c.pool(), rows)
 	if err != nil {
 		return 0, err
 	}
@@ -88,11 +84,12 @@ func (c *Client[TTx]) insertFast(ctx context.Context, db conn, plain []row, to c
 	return nil
 }
 
+// copyRows sends about batchBytes in one COPY, so that each gets the deadline of one statement.
 func (c *Client[TTx]) copyRows(ctx context.Context, db conn, rows []row, to copyTarget) error {
 	var text []byte
 	for i, r := range rows {
 		text = to.appendRow(text, r)
-		if len(text) < copyBytes && i < len(rows)-1 {
+		if len(text) < batchBytes && i < len(rows)-1 {
 			continue
 		}
 		if err := db.copyIn(ctx, bytes.NewReader(text), c.sql.copyStrands); err != nil {
@@ -130,12 +127,17 @@ type copyTarget struct {
 	now   time.Time // the database's clock
 }
 
-// target looks up each lane once, and makes the missing ones. Nothing is remembered for the next call: the transaction
-// that made a lane may yet be rolled back, and a number that means another lane by then would misplace strands.
+// target looks up each lane once, and makes the missing ones: before the transaction that uses them, if that is our own,
+// since others who want the same new lane wait for who makes it. A strand that may be refused makes none.
+//
+// Nothing is remembered for the next call: the caller's transaction that made a lane may yet be rolled back, and a number
+// that means another lane by then would misplace strands.
 func (c *Client[TTx]) target(ctx context.Context, db conn, rows []row) (copyTarget, error) {
 	to := copyTarget{lanes: make(map[laneKey]int)}
 	for _, r := range rows {
-		to.lanes[r.lane()] = 0
+		if !r.opts.RequireKind {
+			to.lanes[r.lane()] = 0
+		}
 	}
 	if len(to.lanes) == 0 {
 		return to, nil

@@ -64,17 +64,20 @@ func TestCopyAndFunctionStoreTheSame(t *testing.T) {
 	}
 }
 
-func TestCopyTakesMoreThanOneStatementHolds(t *testing.T) {
+func TestInsertsTakeMoreThanOneStatementHolds(t *testing.T) {
 	f := newFixture(t)
 	params := many(20)
 	for i := range params {
 		params[i].Args = raw("big", fmt.Sprintf(`"%0900000d"`, i))
 	}
+	if results, err := f.client.InsertMany(t.Context(), params); len(results) != 20 || err != nil {
+		t.Fatalf("got %d, %v", len(results), err)
+	}
 	if n, err := f.client.InsertManyFast(t.Context(), params); n != 20 || err != nil {
 		t.Fatalf("got %d, %v", n, err)
 	}
-	if n := scalar[int](f, "select count(distinct args) from respirate.strand"); n != 20 {
-		t.Errorf("got %d different strands", n)
+	if n := scalar[int](f, "select count(distinct args) from respirate.strand"); n != 20 || f.count() != 40 {
+		t.Errorf("got %d different strands of %d", n, f.count())
 	}
 }
 

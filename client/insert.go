@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"slices"
 )
 
 // Args are what a strand is about. They are stored as JSON, and a worker gets them back in a type that has the same
@@ -42,8 +41,23 @@ type InsertResult struct {
 	Opts InsertOpts // as they were sent: those of the call over those of the args over those of the config
 }
 
-// insertBatch is how many strands travel in one statement.
-const insertBatch = 1000
+// What travels in one statement: at most batchRows strands, and about batchBytes of them.
+const (
+	batchRows  = 1000
+	batchBytes = 4 << 20
+)
+
+// batch is how many of the rows, which are the next ones, make up one statement.
+func batch(rows []row) int {
+	size := 0
+	for i, r := range rows {
+		size += len(r.args) + len(r.optsJSON)
+		if i == batchRows || i > 0 && size > batchBytes {
+			return i
+		}
+	}
+	return len(rows)
+}
 
 // Insert stores one strand. Where an error leaves open whether that happened, as a broken connection does, the call may
 // be repeated safely if opts has an ID.
@@ -70,8 +84,14 @@ func (c *Client[TTx]) InsertMany(ctx context.Context, params []InsertManyParams)
 	if err != nil {
 		return nil, err
 	}
+	single := batch(rows) == len(rows)
+	if !single {
+		if _, err := c.target(ctx, c.pool(), rows); err != nil {
+			return nil, err
+		}
+	}
 	var results []*InsertResult
-	err = c.atomically(ctx, len(rows) <= insertBatch, func(db conn) error {
+	err = c.atomically(ctx, single, func(db conn) error {
 		results, err = c.insertRows(ctx, db, rows)
 		return err
 	})
@@ -89,12 +109,14 @@ func (c *Client[TTx]) InsertManyTx(ctx context.Context, tx TTx, params []InsertM
 
 func (c *Client[TTx]) insertRows(ctx context.Context, db conn, rows []row) ([]*InsertResult, error) {
 	results := make([]*InsertResult, 0, len(rows))
-	for batch := range slices.Chunk(rows, insertBatch) {
-		inserted, err := c.insertBatch(ctx, db, batch)
+	for len(rows) > 0 {
+		n := batch(rows)
+		inserted, err := c.insertBatch(ctx, db, rows[:n])
 		if err != nil {
 			return nil, err
 		}
 		results = append(results, inserted...)
+		rows = rows[n:]
 	}
 	c.cfg.Logger.DebugContext(ctx, "strands inserted", "count", len(results))
 	return results, nil

@@ -1,11 +1,13 @@
 package client_test
 
 import (
+	"context"
 	"database/sql"
 	"encoding/json"
 	"errors"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -284,11 +286,12 @@ func TestACallEndsAtItsDeadlineWhenTheDatabaseHangs(t *testing.T) {
 			return err
 		}
 		c := newClient(t, f.pool, &client.Config{Timeout: 100 * time.Millisecond})
-		if _, err := c.Insert(t.Context(), mail{}, nil); err == nil || t.Context().Err() != nil {
-			t.Errorf("pgx: got %v", err)
-		}
-		if _, err := c.InsertManyFast(t.Context(), many(3)); err == nil {
-			t.Errorf("COPY: got no error")
+		_, insertErr := c.Insert(t.Context(), mail{}, nil)
+		_, copyErr := c.InsertManyFast(t.Context(), many(3))
+		for _, err := range []error{insertErr, copyErr} {
+			if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "the database did not answer within 100ms") {
+				t.Errorf("got %v", err)
+			}
 		}
 		return nil
 	})
@@ -350,5 +353,78 @@ func TestWhatTheDatabaseUndidIsTriedAgain(t *testing.T) {
 	})
 	if err == nil {
 		t.Error("a spoilt transaction was gone on with")
+	}
+}
+
+// manyInserter is a client of any database library.
+type manyInserter interface {
+	InsertMany(context.Context, []client.InsertManyParams) ([]*client.InsertResult, error)
+}
+
+// everyClient is a client of each library, by its name.
+func (f *fixture) everyClient(config client.Config) map[string]manyInserter {
+	f.t.Helper()
+	clients := map[string]manyInserter{"pgx pool": must(client.New(f.pool, &config))(f.t)}
+	for _, driver := range drivers {
+		clients["database/sql "+driver] = must(client.NewSQL(f.openSQL(driver), &config))(f.t)
+	}
+	return clients
+}
+
+// The deadline is for each statement, so that a large insert may take its time.
+func TestManyStatementsMayTakeLongerThanOne(t *testing.T) {
+	f := newFixture(t)
+	f.exec(`create function slow() returns trigger language plpgsql as $$ begin perform pg_sleep(0.5); return null; end $$;
+		create trigger slow after insert on respirate.strand for each statement execute function slow();
+		select respirate.lane('', 'default', 5, 'mail')`) // who makes a lane lets others wait for his transaction
+	var group sync.WaitGroup
+	for name, c := range f.everyClient(client.Config{Timeout: 2 * time.Second}) {
+		group.Go(func() {
+			if _, err := c.InsertMany(t.Context(), many(5000)); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+		})
+	}
+	group.Wait()
+	if n := f.count(); n != 15_000 {
+		t.Errorf("got %d strands", n)
+	}
+}
+
+func TestACallerWhoGivesUpLeavesNothingBehind(t *testing.T) {
+	f := newFixture(t)
+	f.exec(`create function wait() returns trigger language plpgsql as $$ begin perform pg_advisory_lock(7); return null; end $$;
+		create trigger wait after insert on respirate.strand for each statement execute function wait()`)
+	holder := must(f.pool.Acquire(t.Context()))(t)
+	defer holder.Release()
+	must(holder.Exec(t.Context(), "select pg_advisory_lock(7)"))(t)
+	inserts := map[string]func(context.Context) error{
+		"COPY": func(ctx context.Context) error { _, err := f.client.InsertManyFast(ctx, many(4000)); return err },
+	}
+	for name, c := range f.everyClient(client.Config{}) {
+		inserts[name] = func(ctx context.Context) error { _, err := c.InsertMany(ctx, many(4000)); return err }
+	}
+	for name, insert := range inserts {
+		ctx, cancel := context.WithCancel(t.Context())
+		failed := make(chan error)
+		go func() { failed <- insert(ctx) }()
+		f.awaitWaiters(1)
+		cancel()
+		if err := <-failed; !errors.Is(err, context.Canceled) {
+			t.Errorf("%s: got %v", name, err)
+		}
+		f.awaitWaiters(0)
+		if n := f.count(); n != 0 {
+			t.Errorf("%s: %d strands were stored", name, n)
+		}
+	}
+}
+
+// awaitWaiters returns once so many sessions of this database wait for an advisory lock.
+func (f *fixture) awaitWaiters(n int) {
+	f.t.Helper()
+	for scalar[int](f, `select count(*) from pg_locks where locktype = 'advisory' and not granted
+		and database = (select oid from pg_database where datname = current_database())`) != n {
+		time.Sleep(time.Millisecond)
 	}
 }
