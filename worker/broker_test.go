@@ -9,6 +9,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -32,7 +33,7 @@ type bench struct {
 	mux    *Mux
 	cfg    Config
 	dialed chan net.Conn // the broker's ends
-	away   bool          // there is no broker
+	away   atomic.Bool   // there is no broker
 	exited chan int      // statuses that the process wanted to end with
 
 	stop    context.CancelFunc
@@ -71,7 +72,7 @@ func (b *bench) start() {
 func bubbleClock() int64 { return time.Now().UnixNano() }
 
 func (b *bench) dial(ctx context.Context) (net.Conn, error) {
-	if b.away {
+	if b.away.Load() {
 		return nil, syscall.ECONNREFUSED
 	}
 	near, far := net.Pipe()

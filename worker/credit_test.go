@@ -54,6 +54,7 @@ func TestCreditIsToldOnlyWhenItMatters(t *testing.T) {
 		{12, 10, true}, // bare slots: runs have become long
 		{10, 9, true},  // a slot is taken by a lost run
 		{9, 10, true},  // and is free again
+		{9, 11, true},  // and runs are short
 		{0, 0, false},  // draining
 		{160, 0, true},
 	} {

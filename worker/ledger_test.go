@@ -39,12 +39,17 @@ func TestResultsLandExactlyOnceOverBrokenConnections(t *testing.T) {
 		}
 		last := b.accept() // at leisure: the worker may hold results whose acks were cut off
 		broker.calm = true
-		go broker.serve(last)
+		served := make(chan struct{})
+		go func() {
+			broker.serve(last)
+			close(served)
+		}()
 		b.stop()
 		if err := b.ended(); err != nil {
 			t.Errorf("Run: %v", err)
 		}
 		last.cut()
+		<-served
 
 		for id, l := range broker.leases {
 			if l.applied != 1 || ran[id] != 1 {

@@ -3,6 +3,7 @@ package worker
 import (
 	"context"
 	"errors"
+	"net"
 	"slices"
 	"strings"
 	"testing"
@@ -161,10 +162,10 @@ func TestWorkerCoalescesResults(t *testing.T) {
 func TestWorkerReconnectsWithoutAFrenzy(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		gates(b.mux)
-		b.away = true
+		b.away.Store(true)
 		b.start()
 		time.Sleep(time.Minute) // attempts after 50, 100, ... 3200 ms, then each 5 s
-		b.away = false
+		b.away.Store(false)
 		began := time.Now()
 		p, _ := b.greet()
 		if waited := time.Since(began); waited > 5*time.Second {
@@ -180,7 +181,8 @@ func TestWorkerReconnectsWithoutAFrenzy(t *testing.T) {
 func TestWorkerWithoutABrokerGivesUp(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		gates(b.mux)
-		b.away, b.cfg.OrphanAfter = true, time.Minute
+		b.away.Store(true)
+		b.cfg.OrphanAfter = time.Minute
 		began := time.Now()
 		b.start()
 		if err := b.ended(); !errors.Is(err, ErrNoBroker) || ExitCode(err) != ExitTemporary {
@@ -235,7 +237,7 @@ func TestWorkerGivesItsHandlersUpWhenTheirLeaseEnds(t *testing.T) {
 		p, _ := b.greet()
 		p.give("gate")
 		synctest.Wait()
-		b.away = true
+		b.away.Store(true)
 		p.cut()
 		began := time.Now()
 		if cause := <-causes; cause != ErrLeaseLost {
@@ -244,7 +246,7 @@ func TestWorkerGivesItsHandlersUpWhenTheirLeaseEnds(t *testing.T) {
 		if ran := time.Since(began); ran != 110*time.Second {
 			t.Errorf("asked to stop after %v, want 1m50s of a lease of 2m", ran)
 		}
-		b.away = false
+		b.away.Store(false)
 		p, hello := b.greet()
 		if len(hello.Hold) != 1 {
 			t.Errorf("hold %v, want the strand that is to be given back", hello.Hold)
@@ -292,7 +294,7 @@ func TestWorkerEndsItsProcessWhenAHandlerOutlivesItsLease(t *testing.T) {
 		p, _ := b.greet()
 		p.give("gate")
 		<-started
-		b.away = true
+		b.away.Store(true)
 		p.cut()
 		began := time.Now()
 		if code := <-b.exited; code != ExitTemporary {
@@ -302,7 +304,7 @@ func TestWorkerEndsItsProcessWhenAHandlerOutlivesItsLease(t *testing.T) {
 			t.Errorf("ended after %v, want 1m59s of a lease of 2m", lived)
 		}
 		open <- nil // the real exit does not return; here the worker goes on and stops in peace
-		b.away = false
+		b.away.Store(false)
 		p, _ = b.greet()
 		p.result()
 		if err := b.end(); err != nil {
@@ -572,6 +574,24 @@ func TestWorkerAsksForMoreOnlyWhileRunsAreShort(t *testing.T) {
 		}
 		p.cut()
 	})
+}
+
+func TestLoopForgetsTheContextOfAHandlerThatHasReturned(t *testing.T) {
+	l := &loop{cancels: map[string]context.CancelCauseFunc{"t": nil}}
+	if l.admit(nil, incoming{event: returned{token: "t"}}); len(l.cancels) != 0 {
+		t.Errorf("%d contexts kept, want none", len(l.cancels))
+	}
+}
+
+func TestLoopReportsAFrameThatCannotBeEncoded(t *testing.T) {
+	near, far := net.Pipe()
+	defer near.Close()
+	defer far.Close()
+	l := &loop{conn: &conn{nc: near, out: protocol.NewOutbox(near, 1000)}}
+	l.send(&protocol.Results{ID: 7, Results: []protocol.Result{{Label: "\xff"}}})
+	if len(l.echo) != 1 || l.echo[0].(unsendable).id != 7 {
+		t.Errorf("echo %+v, want frame 7 reported", l.echo)
+	}
 }
 
 func TestConfigHasUsefulDefaults(t *testing.T) {

@@ -231,15 +231,12 @@ func TestSessionForgetsAResultAtEachFinalAck(t *testing.T) {
 	}
 }
 
-func TestSessionIgnoresAnAckOfAResultNotSentInThisSession(t *testing.T) {
+func TestSessionIgnoresAnAckOfAResultThatIsNotOnItsWay(t *testing.T) {
 	s := openSession(1)
 	s.step(t0, strandsOf("a"))
 	s.step(t0, exits("a"))
-	s.step(t0, disconnected{errors.New("EOF")})
-	s.step(t0, ackOf(protocol.AckApplied, "a"))
-	if len(s.held) != 1 {
-		t.Errorf("held %d, want the unacked result", len(s.held))
-	}
+	s.step(t0, ackOf(protocol.AckLater, "a"), ackOf(protocol.AckApplied, "a"))
+	wantEffects(t, s.step(at(laterLeast), tick{}), "result a=exit")
 }
 
 func TestSessionSendsAgainWhatTheBrokerCouldNotStoreYet(t *testing.T) {
@@ -457,7 +454,23 @@ func TestSessionGivesUpABrokerThatDoesNotWelcomeIt(t *testing.T) {
 	s := newTestSession(1)
 	s.step(t0, tick{})
 	s.step(t0, connected{})
-	wantEffects(t, s.step(at(15*time.Second), tick{}), "hang up")
+	if wake := s.wake(); wake != at(15*time.Second) {
+		t.Errorf("wakes after %v, want 15s", time.Duration(wake-t0))
+	}
+	wantEffects(t, s.step(s.wake(), tick{}), "hang up")
+}
+
+func TestSessionHangsUpOnASecondWelcome(t *testing.T) {
+	s := openSession(1)
+	wantEffects(t, s.step(t0, received{testWelcome()}), "hang up")
+}
+
+func TestSessionDoesNotNameALostStrandToTheNextBroker(t *testing.T) {
+	s := openSession(2)
+	s.step(t0, strandsOf("a", "b"))
+	s.step(t0, cancelOf(protocol.StopLost, "a"), disconnected{errors.New("EOF")})
+	s.step(s.wake(), tick{})
+	wantEffects(t, s.step(t0, connected{}), "hello b=run")
 }
 
 func TestSessionBacksOffAsTheFaultDemands(t *testing.T) {

@@ -1,0 +1,184 @@
+package worker
+
+import (
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/respirated/respirated/protocol"
+)
+
+// done queues a result for the broker. It is kept until the broker has acked it.
+func (s *session) done(r *run, result protocol.Result) {
+	r.state, r.since = runDone, s.now
+	r.result = result
+	r.result.Strand, r.result.Token, r.result.Seq = r.strand.ID, r.strand.Token, 1
+	s.unsent = append(s.unsent, r)
+}
+
+// report sends the results that wait, as many to a frame as fit.
+func (s *session) report() {
+	if s.link != linkOpen || len(s.unsent) == 0 {
+		return
+	}
+	var later []*run
+	p := packer{limits: s.limits}
+	for _, r := range s.unsent {
+		if s.now < r.retryAt {
+			later = append(later, r)
+			s.by(r.retryAt)
+			continue
+		}
+		if size := resultSize(&r.result); size > p.room() {
+			s.replace(r, fmt.Errorf("the result of this run takes %d bytes, at most %d fit into a frame: "+
+				"the exit value, the args of With and of Insert count; keep large data elsewhere", size, p.room()))
+		}
+		if s.flying+p.total > 0 && s.flying+p.total+resultSize(&r.result) > inFlight {
+			later = append(later, r) // an ack will make room
+			continue
+		}
+		p.add(r)
+	}
+	s.unsent = later
+	for _, batch := range p.batches {
+		s.sendResults(batch)
+	}
+}
+
+func (s *session) sendResults(batch []*run) {
+	m := &protocol.Results{ID: s.newID(), Results: make([]protocol.Result, 0, len(batch))}
+	for _, r := range batch {
+		r.frame, r.sentAt, r.size = m.ID, s.now, resultSize(&r.result)
+		s.flying += r.size
+		m.Results = append(m.Results, r.result)
+	}
+	s.send(m)
+}
+
+// settle takes acks.
+func (s *session) settle(entries []protocol.AckEntry) {
+	for _, e := range entries {
+		r := s.held[e.Token]
+		if r == nil || r.state != runDone || r.frame == 0 || e.Seq != r.result.Seq {
+			continue // of an earlier copy
+		}
+		if e.State == protocol.AckLater {
+			s.again(r, time.Duration(e.RetryMS)*time.Millisecond)
+			continue
+		}
+		s.forget(r)
+		s.noteFate(r, e)
+	}
+}
+
+// noteFate remembers and tells what became of a result.
+func (s *session) noteFate(r *run, e protocol.AckEntry) {
+	switch e.State {
+	case protocol.AckApplied:
+		s.credit.lag.add(time.Duration(s.now - r.sentAt))
+	case protocol.AckInvalid:
+		s.note(slog.LevelError, "result refused, the run counts as failed", "strand", e.Strand, "kind", r.strand.Kind,
+			"label", r.strand.Label, "why", e.Why)
+	case protocol.AckStale, protocol.AckGone:
+		s.note(slog.LevelInfo, "result came too late", "strand", e.Strand, "kind", r.strand.Kind, "state", e.State)
+	}
+}
+
+// forget lets go of a run whose result has been settled.
+func (s *session) forget(r *run) {
+	s.flying -= r.size
+	delete(s.held, r.strand.Token)
+}
+
+// again queues a result to be sent once more.
+func (s *session) again(r *run, wait time.Duration) {
+	s.flying -= r.size
+	r.frame, r.size, r.retryAt = 0, 0, s.now+int64(max(wait, laterLeast))
+	s.unsent = append(s.unsent, r)
+}
+
+// refused takes a fault in one frame. A result in it is sent again on its own, so that it can harm no other; then as a
+// mere failure that says why; then not at all.
+func (s *session) refused(id uint64, code protocol.Code, why string, wait time.Duration) {
+	if id == 0 {
+		return
+	}
+	for _, r := range s.inOrder() {
+		if r.state != runDone || r.frame != id {
+			continue
+		}
+		if code != protocol.CodeDBAway {
+			r.refusals++
+		}
+		switch r.refusals {
+		case 2:
+			s.replace(r, fmt.Errorf("the broker did not take the result of this run: %s: %s", code, why))
+		case 3:
+			s.note(slog.LevelError, "result dropped, the broker takes no form of it", "strand", r.strand.ID, "error", why)
+			s.forget(r)
+			continue
+		}
+		s.again(r, wait)
+	}
+}
+
+// replace puts a failure in the place of a result that cannot be sent.
+func (s *session) replace(r *run, why error) {
+	fail := failed(why, "")
+	fail.Strand, fail.Token, fail.Seq = r.result.Strand, r.result.Token, r.result.Seq
+	r.result = fail
+}
+
+// recall queues every result that has not been acked, to be sent in the next session.
+func (s *session) recall() {
+	s.unsent, s.flying = nil, 0
+	for _, r := range s.inOrder() {
+		if r.state == runDone {
+			r.frame, r.size, r.retryAt = 0, 0, 0
+			s.unsent = append(s.unsent, r)
+		}
+	}
+}
+
+// frameOverhead is room for what a frame of results has beside them.
+const frameOverhead = 64
+
+// packer spreads results over frames.
+type packer struct {
+	limits  limits
+	batches [][]*run
+	size    int  // of the last batch
+	total   int  // of all
+	closed  bool // the last batch takes no more
+}
+
+// room is what the results of one frame may take.
+func (p *packer) room() int { return p.limits.frame - frameOverhead }
+
+// add puts r into the last batch if it fits there. A result that was refused before gets a frame of its own.
+func (p *packer) add(r *run) {
+	size, alone := resultSize(&r.result), r.refusals > 0
+	last := len(p.batches) - 1
+	if last < 0 || p.closed || alone || len(p.batches[last]) == p.limits.batch || p.size+size > p.room() {
+		p.batches, p.size = append(p.batches, nil), 0
+		last++
+	}
+	p.batches[last] = append(p.batches[last], r)
+	p.size += size
+	p.total += size
+	p.closed = alone
+}
+
+// resultSize is at least what a result takes in a frame.
+func resultSize(r *protocol.Result) int {
+	const pairs = 128 // keys, lengths and numbers
+	n := pairs + len(r.Strand) + len(r.Token) + len(r.Label) + len(r.NewKind) + len(r.Value) + len(r.Stack)
+	if f := r.Failure; f != nil {
+		n += len(f.Class) + len(f.Message) + len(f.Trace)
+	}
+	for i := range r.Inserts {
+		in := &r.Inserts[i]
+		n += pairs + len(in.Key) + len(in.Kind) + len(in.Args) + len(in.Opts)
+	}
+	return n
+}

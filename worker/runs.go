@@ -1,0 +1,223 @@
+package worker
+
+import (
+	"cmp"
+	"log/slog"
+	"slices"
+	"time"
+
+	"github.com/respirated/respirated/protocol"
+)
+
+// run is one lease of a strand on its way through the worker.
+type run struct {
+	strand   protocol.Strand
+	n        uint64 // number of its arrival
+	state    runState
+	since    int64 // when it got into this state
+	deadline int64 // when the right to run it ends
+
+	stray   bool // running: the broker said it is lost; nothing of it will be sent
+	expired bool // running: its lease ran out here; it will be given back
+	asked   bool // running: asked to stop, as the worker does
+
+	result   protocol.Result // done
+	frame    uint64          // done: the frame that carries it in this session; 0 = none yet
+	sentAt   int64           // done: when that was
+	size     int             // done: what it takes there
+	retryAt  int64           // done: not to be sent before
+	refusals int             // done: how often the broker did not take the frame
+}
+
+type runState uint8
+
+const (
+	runQueued  runState = iota
+	runRunning          // its handler has a slot
+	runDone             // its result is not acked yet
+)
+
+// inOrder lists all runs in order of arrival.
+func (s *session) inOrder() []*run {
+	runs := make([]*run, 0, len(s.held))
+	for _, r := range s.held {
+		runs = append(runs, r)
+	}
+	slices.SortFunc(runs, func(a, b *run) int { return cmp.Compare(a.n, b.n) })
+	return runs
+}
+
+// accept takes in leased strands.
+func (s *session) accept(strands []protocol.Strand) {
+	for _, strand := range strands {
+		if s.held[strand.Token] != nil {
+			continue
+		}
+		s.arrived++
+		r := &run{strand: strand, n: s.arrived, since: s.now, deadline: s.deadline(strand.DeadlineNS, strand.TTLMS)}
+		s.held[strand.Token] = r
+		s.queue = append(s.queue, r)
+		s.by(r.deadline - int64(s.limits.grace))
+		s.by(s.now + int64(patience))
+	}
+}
+
+// deadline is the end of a lease on our clock.
+func (s *session) deadline(bootNS int64, ttlMS uint64) int64 {
+	if s.limits.sameClock {
+		return bootNS
+	}
+	return s.now + int64(min(ttlMS, milliseconds(protocol.MaxDuration)))*int64(time.Millisecond)
+}
+
+// extend moves the ends of leases.
+func (s *session) extend(leases []protocol.Deadline) {
+	for _, l := range leases {
+		if r := s.held[l.Token]; r != nil {
+			r.deadline = s.deadline(l.DeadlineNS, l.TTLMS)
+			s.by(r.deadline - int64(s.limits.grace))
+		}
+	}
+}
+
+// fill puts waiting strands on free slots; a worker that drains gives them back.
+func (s *session) fill() {
+	for len(s.queue) > 0 && (s.draining || s.running < s.slots) {
+		r := s.queue[0]
+		s.queue = s.queue[1:]
+		if s.draining {
+			s.giveBack(r)
+			continue
+		}
+		r.state, r.since = runRunning, s.now
+		s.running++
+		s.by(r.deadline - int64(s.limits.grace))
+		s.out.start = append(s.out.start, &r.strand)
+	}
+}
+
+// cancel stops runs at the broker's word.
+func (s *session) cancel(stops []protocol.Stop) {
+	for _, c := range stops {
+		r := s.held[c.Token]
+		switch {
+		case r == nil:
+		case c.Why == protocol.StopLost:
+			s.lose(r)
+		case r.state == runRunning && c.Why == protocol.StopCancelled:
+			s.stop(r, ErrCancelled)
+		case r.state == runRunning:
+			s.stop(r, ErrTimeout)
+		case r.state == runQueued && c.Why == protocol.StopCancelled:
+			s.unqueue(r)
+			result := failed(ErrCancelled, "")
+			result.Act = protocol.ActCancel
+			s.done(r, result)
+		}
+	}
+}
+
+func (s *session) stop(r *run, cause error) {
+	s.out.stop = append(s.out.stop, stop{r.strand.Token, cause})
+}
+
+// lose drops a run that the broker has declared lost. A handler keeps its slot until it returns.
+func (s *session) lose(r *run) {
+	switch r.state {
+	case runQueued:
+		s.unqueue(r)
+		s.forget(r)
+	case runRunning:
+		if !r.stray {
+			r.stray = true
+			s.strays++
+			s.stop(r, ErrLeaseLost)
+		}
+	case runDone:
+		s.unsent = slices.DeleteFunc(s.unsent, func(o *run) bool { return o == r })
+		s.forget(r)
+	}
+}
+
+func (s *session) unqueue(r *run) {
+	s.queue = slices.DeleteFunc(s.queue, func(o *run) bool { return o == r })
+}
+
+// finish takes the result of a handler.
+func (s *session) finish(token string, result protocol.Result) {
+	r := s.held[token]
+	if r == nil || r.state != runRunning {
+		panic("bug: a result of a strand that is not running")
+	}
+	s.running--
+	s.credit.run.add(time.Duration(s.now - r.since))
+	switch {
+	case r.stray:
+		s.strays--
+		s.forget(r)
+	case r.expired:
+		s.done(r, protocol.Result{Act: protocol.ActRelease})
+	default:
+		s.done(r, result)
+	}
+}
+
+// giveBack returns a strand that has not been started.
+func (s *session) giveBack(r *run) { s.done(r, protocol.Result{Act: protocol.ActRelease}) }
+
+// watchRuns looks at the times that belong to what we hold.
+func (s *session) watchRuns() {
+	waiting := s.queue[:0]
+	for _, r := range s.queue {
+		if s.watchQueued(r) {
+			waiting = append(waiting, r)
+		}
+	}
+	s.queue = waiting
+	for _, r := range s.inOrder() {
+		if r.state == runRunning {
+			s.watchRunning(r)
+		}
+	}
+}
+
+// watchQueued gives back what has waited for a slot too long, or for longer than its lease. It returns whether r may
+// wait on.
+func (s *session) watchQueued(r *run) bool {
+	waited := time.Duration(s.now - r.since)
+	if waited < patience && s.now < r.deadline-int64(s.limits.grace) {
+		s.by(r.since + int64(patience))
+		s.by(r.deadline - int64(s.limits.grace))
+		return true
+	}
+	s.credit.run.atLeast(waited)
+	s.giveBack(r)
+	return false
+}
+
+// watchRunning asks a handler to stop some time before its lease ends. If it is still there at the very end, its strand
+// is about to run elsewhere too. A broker ends such a process; without one, the process does it itself.
+func (s *session) watchRunning(r *run) {
+	if s.draining && s.now >= s.softBy && !r.asked {
+		r.asked = true
+		s.stop(r, ErrStopping)
+	}
+	if ask := r.deadline - int64(s.limits.grace); s.now < ask {
+		s.by(ask)
+		return
+	}
+	if !r.stray && !r.expired {
+		r.expired = true
+		s.stop(r, ErrLeaseLost)
+		s.note(slog.LevelWarn, "lease lost, handler asked to stop", "strand", r.strand.ID, "kind", r.strand.Kind)
+	}
+	if last := r.deadline - int64(s.limits.grace/10); s.now < last {
+		s.by(last)
+		return
+	}
+	if s.link != linkOpen {
+		s.out.kill = true
+		s.note(slog.LevelError, "a handler runs on although its lease has ended and no broker answers: ending this process",
+			"strand", r.strand.ID, "kind", r.strand.Kind, "label", r.strand.Label)
+	}
+}
