@@ -6,7 +6,7 @@ package broker
 type Processes interface {
 	// Connected tells that a worker with this spawn key has said hello. It may be called again after each reconnect.
 	Connected(key string)
-	// End asks the process to end: TERM to its group, a bounded wait, then KILL of the group. It returns at once; the
+	// End asks the process to end: TERM, a bounded wait, then KILL of its whole group. It returns at once; the
 	// death comes as an [WorkerExit]. Asking twice changes nothing. why is for the log.
 	End(key string, why string)
 }

@@ -31,6 +31,8 @@
 //     where the kernel can. A pid of 1 or less is refused, since kill(-1) means everybody.
 //   - Whatever is left in a process's group when it dies is killed before the death is told, so that the next run of a
 //     strand does not meet the children of the last one. Only what made itself a session of its own escapes.
+//   - TERM goes to the worker alone: the children of its handlers must live for the handlers to finish. KILL goes to the
+//     whole group.
 //   - Workers depend on nothing of the daemon's: no pipe, no parent-death signal, no shared group. Kill -9 of the
 //     daemon leaves them running.
 //   - Supervision waits for nobody: neither the Exited callback nor a caller can hold it up.

@@ -93,14 +93,15 @@ func adoptProcess(r record) *process {
 	return &process{pid: r.PID, start: r.Start, watch: w}
 }
 
-// signal sends sig to the whole group. A process that has ended is left alone.
+// signal sends KILL to the whole group, and any other signal to the worker alone: what its handlers started must live
+// for them to finish. A process that has ended is left alone.
 func (p *process) signal(sig syscall.Signal) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.gone || !p.holdsPID() {
 		return nil
 	}
-	return p.signalGroup(sig)
+	return p.send(sig, sig == syscall.SIGKILL)
 }
 
 // holdsPID is false when somebody else has, or may have, the pid by now. Our own child has it until we reap it.
@@ -118,7 +119,7 @@ func (p *process) wait() closing {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	// Where there are pidfds our child is not reaped yet: it still owns its pid, and with it the name of its group.
-	_ = p.signalGroup(syscall.SIGKILL)
+	_ = p.send(syscall.SIGKILL, true)
 	p.gone = true
 	p.watch.close()
 	if p.cmd == nil {
@@ -128,13 +129,18 @@ func (p *process) wait() closing {
 	return closing{code: p.cmd.ProcessState.ExitCode(), how: p.cmd.ProcessState.String()}
 }
 
-func (p *process) signalGroup(sig syscall.Signal) error {
+// send signals the process, or all of its group.
+func (p *process) send(sig syscall.Signal, all bool) error {
 	if p.pid <= 1 {
 		panic("bug: a signal to everybody")
 	}
-	err := p.watch.signalGroup(sig)
+	err := p.watch.signal(sig, all)
 	if errors.Is(err, errors.ErrUnsupported) {
-		err = syscall.Kill(-p.pid, sig)
+		target := p.pid
+		if all {
+			target = -p.pid
+		}
+		err = syscall.Kill(target, sig)
 	}
 	if errors.Is(err, syscall.ESRCH) {
 		return nil
@@ -161,8 +167,8 @@ func pollUntilGone(pid int, start string) {
 	}
 }
 
-// groupSignalUnsupported sends the caller to kill(2).
-var groupSignalUnsupported = fmt.Errorf("signal a group by handle: %w", errors.ErrUnsupported)
+// signalUnsupported sends the caller to kill(2).
+var signalUnsupported = fmt.Errorf("signal by handle: %w", errors.ErrUnsupported)
 
 // hasKey reports whether an environment block holds the spawn key.
 func hasKey(environ, key string) bool {

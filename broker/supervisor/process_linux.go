@@ -94,24 +94,29 @@ func hasEnded(pidfd uintptr) bool {
 	return err == nil && n == 1
 }
 
-// signalGroup reaches the group by the pidfd where the kernel can (Linux 6.9), also after the process itself has gone.
-func (w watch) signalGroup(sig syscall.Signal) error {
+// signal reaches the process, or all of its group, by the pidfd where the kernel can (a group from Linux 6.9 on); the
+// group also after the process itself has gone.
+func (w watch) signal(sig syscall.Signal, all bool) error {
 	if w.pidfd == nil {
-		return groupSignalUnsupported
+		return signalUnsupported
 	}
 	conn, err := w.pidfd.SyscallConn()
 	if err != nil {
 		return err
 	}
+	flags := 0
+	if all {
+		flags = unix.PIDFD_SIGNAL_PROCESS_GROUP
+	}
 	var sent error
 	err = conn.Control(func(fd uintptr) {
-		sent = unix.PidfdSendSignal(int(fd), sig, nil, unix.PIDFD_SIGNAL_PROCESS_GROUP)
+		sent = unix.PidfdSendSignal(int(fd), sig, nil, flags)
 	})
 	if err != nil {
 		return err
 	}
 	if sent == unix.EINVAL || sent == unix.ENOSYS || sent == unix.EPERM { // older kernels, stricter sandboxes
-		return groupSignalUnsupported
+		return signalUnsupported
 	}
 	return sent
 }

@@ -73,7 +73,7 @@ type effect int
 const (
 	nothing  effect = iota
 	spawn           // start a process
-	term            // TERM to the group
+	term            // TERM to the process
 	kill            // KILL to the group
 	giveUp          // say that it cannot be killed
 	haltPool        // stop starting processes in this pool, and say so
