@@ -42,6 +42,8 @@ func init() {
 		"dying":   dying,
 		"parent":  parent,
 		"child":   func([]string) { select {} },
+		"caring":  caring,
+		"brief":   func([]string) { _, _ = os.Stdin.Read(make([]byte, 1)) },
 		"picky":   picky,
 		"daemon":  daemon,
 		"raising": raising,
@@ -141,6 +143,27 @@ func parent([]string) {
 	g := myself()
 	g.Child = child.Process.Pid
 	untilClosed(greet(g))
+}
+
+// caring has a child in its group that ends when it is told to. Asked to end, it lets the child finish first, and says
+// by its exit status whether the child could.
+func caring([]string) {
+	asked := make(chan os.Signal, 1)
+	signal.Notify(asked, syscall.SIGTERM)
+	child := exec.Command(os.Args[0], "as", "brief")
+	work, err := child.StdinPipe()
+	if err == nil {
+		err = child.Start()
+	}
+	if err != nil {
+		panic(err)
+	}
+	go steady(nil)
+	<-asked
+	work.Close()
+	if child.Wait() != nil {
+		os.Exit(7)
+	}
 }
 
 // picky is steady if the file next to its binary exists, else it calls its configuration wrong.
