@@ -96,7 +96,7 @@ func (s *session) fill() {
 	}
 }
 
-// cancel stops runs at the broker's word.
+// cancel stops runs at the broker's word. A reason that we do not know counts as cancelled.
 func (s *session) cancel(stops []protocol.Stop) {
 	for _, c := range stops {
 		r := s.held[c.Token]
@@ -104,17 +104,25 @@ func (s *session) cancel(stops []protocol.Stop) {
 		case r == nil:
 		case c.Why == protocol.StopLost:
 			s.lose(r)
-		case r.state == runRunning && c.Why == protocol.StopCancelled:
-			s.stop(r, ErrCancelled)
-		case r.state == runRunning:
+		case r.state == runRunning && c.Why == protocol.StopTimeout:
 			s.stop(r, ErrTimeout)
-		case r.state == runQueued && c.Why == protocol.StopCancelled:
+		case r.state == runRunning:
+			s.stop(r, ErrCancelled)
+		case r.state == runQueued:
 			s.unqueue(r)
-			result := failed(ErrCancelled, "")
-			result.Act = protocol.ActCancel
-			s.done(r, result)
+			s.done(r, unstarted(c.Why))
 		}
 	}
+}
+
+// unstarted is the result of a strand that is stopped before it has begun.
+func unstarted(why string) protocol.Result {
+	if why == protocol.StopTimeout {
+		return protocol.Result{Act: protocol.ActRelease}
+	}
+	result := failed(ErrCancelled, "")
+	result.Act = protocol.ActCancel
+	return result
 }
 
 func (s *session) stop(r *run, cause error) {

@@ -345,6 +345,7 @@ func TestSessionPassesCancelsOn(t *testing.T) {
 	for _, c := range []struct{ why, want string }{
 		{protocol.StopCancelled, "stop ta: the strand was cancelled"},
 		{protocol.StopTimeout, "stop ta: the run's time limit has passed"},
+		{"some new reason", "stop ta: the strand was cancelled"},
 	} {
 		t.Run(c.why, func(t *testing.T) {
 			s := openSession(1)
@@ -367,10 +368,19 @@ func TestSessionDropsTheResultOfALostStrand(t *testing.T) {
 	}
 }
 
-func TestSessionCancelsAStrandThatHasNotStarted(t *testing.T) {
-	s := openSession(1)
-	s.step(t0, strandsOf("a", "b"))
-	wantEffects(t, s.step(t0, cancelOf(protocol.StopCancelled, "b")), "result b=cancel")
+func TestSessionStopsAStrandThatHasNotStarted(t *testing.T) {
+	for why, want := range map[string]string{
+		protocol.StopCancelled: "result b=cancel",
+		"some new reason":      "result b=cancel",
+		protocol.StopTimeout:   "result b=release",
+	} {
+		t.Run(why, func(t *testing.T) {
+			s := openSession(1)
+			s.step(t0, strandsOf("a", "b"))
+			wantEffects(t, s.step(t0, cancelOf(why, "b")), want)
+			wantEffects(t, s.step(t0, exits("a")), "result a=exit") // and b does not start
+		})
+	}
 }
 
 func TestSessionStopsAHandlerBeforeItsLeaseEndsAndGivesTheStrandBack(t *testing.T) {
