@@ -2,8 +2,6 @@ package postgres
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -25,7 +23,7 @@ func (s *Store) Insert(ctx context.Context, inserts []broker.Insert) ([]broker.I
 	if bad := checkKinds(inserts); bad != nil {
 		return nil, bad
 	}
-	rows := withIDs(inserts, broker.ID{})
+	rows := insertRows(inserts, broker.ID{})
 	ctx, cancel := call(ctx)
 	defer cancel()
 	var made []insertedRow
@@ -52,7 +50,7 @@ func checkKinds(inserts []broker.Insert) error {
 	return nil
 }
 
-// insertRow is an insert with its id and its parent (zero = none).
+// insertRow is an insert and its parent (zero = none).
 type insertRow struct {
 	broker.Insert
 	parent broker.ID
@@ -64,27 +62,16 @@ type insertedRow struct {
 	fresh bool // it was not there before
 }
 
-// withIDs draws the missing ids, so that a repeated statement makes nothing twice. An id among the options stands.
-func withIDs(inserts []broker.Insert, parent broker.ID) []insertRow {
+// insertRows gives the children among inserts their parent.
+func insertRows(inserts []broker.Insert, parent broker.ID) []insertRow {
 	rows := make([]insertRow, len(inserts))
 	for i, in := range inserts {
 		rows[i].Insert = in
 		if in.Child {
 			rows[i].parent = parent
 		}
-		if in.ID == (broker.ID{}) && !namesID(in.Opts) {
-			rand.Read(rows[i].ID[:])
-		}
 	}
 	return rows
-}
-
-// namesID says whether options set the id. Bad options are for the database to refuse.
-func namesID(opts []byte) bool {
-	var o struct {
-		ID *json.RawMessage `json:"id"`
-	}
-	return len(opts) > 0 && json.Unmarshal(opts, &o) == nil && o.ID != nil
 }
 
 // querier is a pool or a transaction.

@@ -182,7 +182,7 @@ func (l *look) insert(ctx context.Context) (children map[broker.ID]int32, err er
 	asReported := slices.SortedFunc(slices.Values(l.entries), func(a, b *entry) int { return a.place - b.place })
 	for _, e := range asReported {
 		if _, ok := l.fates[e.report.ID]; ok {
-			rows = append(rows, withIDs(e.report.Inserts, e.report.ID)...)
+			rows = append(rows, insertRows(e.report.Inserts, e.report.ID)...)
 		}
 	}
 	if rows == nil {

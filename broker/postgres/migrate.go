@@ -131,7 +131,7 @@ func (m *Migrator) prepare(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("make the lock of migrations: %w", err)
 	}
-	if _, err := m.db.ExecContext(ctx, "create schema if not exists "+quoted(m.schema)); err != nil {
+	if err := m.makeSchema(ctx); err != nil {
 		return fmt.Errorf("make schema %s: %w", m.schema, err)
 	}
 	m.goose, err = goose.NewProvider(goose.DialectPostgres, m.db, nil,
@@ -143,6 +143,17 @@ func (m *Migrator) prepare(ctx context.Context) error {
 		return fmt.Errorf("read the migrations: %w", err)
 	}
 	return nil
+}
+
+// makeSchema asks first, since even `if not exists` needs the right to make one.
+func (m *Migrator) makeSchema(ctx context.Context) error {
+	var there bool
+	err := m.db.QueryRowContext(ctx, "select to_regnamespace($1) is not null", quoted(m.schema)).Scan(&there)
+	if err != nil || there {
+		return err
+	}
+	_, err = m.db.ExecContext(ctx, "create schema if not exists "+quoted(m.schema))
+	return err
 }
 
 // lockID is the key of the advisory lock for migrating a schema.

@@ -59,6 +59,12 @@ func newSubject(t testing.TB, url string) *subject {
 	return &subject{Store: openStore(t, url), t: t, pool: openPool(t, url)}
 }
 
+// newPoolSubject is a subject without a store, for looking at the tables alone.
+func newPoolSubject(t testing.TB, url string) *subject {
+	t.Helper()
+	return &subject{t: t, pool: openPool(t, url)}
+}
+
 func openStore(t testing.TB, url string) *postgres.Store {
 	t.Helper()
 	store, err := postgres.Open(t.Context(), postgres.Config{URL: url})

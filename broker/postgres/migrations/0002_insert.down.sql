@@ -5,7 +5,7 @@ drop function respirate.insert_strands(uuid[], text[], jsonb[], jsonb[], uuid[])
 drop function respirate.lane(text, text, int, text);
 drop function respirate.tell(text, uuid[]);
 drop function respirate.check_inserts(text[], jsonb[], jsonb[]);
-drop function respirate.check_insert(text, jsonb, jsonb);
+drop function respirate.check_opts(text, jsonb);
 drop function respirate.check_option(text, jsonb);
 drop function respirate.check_tags(jsonb);
 drop function respirate.served(text);

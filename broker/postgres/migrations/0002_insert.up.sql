@@ -145,18 +145,11 @@ begin
 end
 $$;
 
--- check_insert refuses what insert() cannot take. Options are looked at by name, so that of several bad ones always the
--- same is told.
-create function respirate.check_insert(kind text, args jsonb, opts jsonb) returns void language plpgsql as $$
+-- check_opts refuses options that insert() cannot take. They are looked at by name, so that of several bad ones always
+-- the same is told.
+create function respirate.check_opts(kind text, opts jsonb) returns void language plpgsql as $$
 begin
-  perform respirate.check_name('kind', kind, 1);
-  if args is null then
-    perform respirate.refuse('args', 'is missing');
-  elsif octet_length(args::text) > 1048576 then
-    perform respirate.refuse('args', format('is %s bytes long, at most 1048576 are allowed', octet_length(args::text)));
-  elsif opts = '{}' or opts is null then
-    return;
-  elsif jsonb_typeof(opts) <> 'object' then
+  if jsonb_typeof(opts) <> 'object' then
     perform respirate.refuse('opts', format('%s is not a JSON object', left(opts::text, 40)));
   end if;
   perform respirate.check_option(o.key, o.value) from jsonb_each(opts) o order by o.key;
@@ -168,15 +161,29 @@ begin
 end
 $$;
 
--- check_inserts checks several, and tells in DETAIL which of them is bad (from 0) when one is.
+-- check_inserts refuses strands that cannot be made, and tells in DETAIL which of them is bad (from 0). What many have
+-- in common is looked at once.
 create function respirate.check_inserts(kinds text[], args jsonb[], opts jsonb[]) returns void language plpgsql as $$
 declare
   i record;
   why text;
   field text;
 begin
-  for i in select n, kind, arg, opt from unnest(kinds, args, opts) with ordinality u (kind, arg, opt, n) loop
-    perform respirate.check_insert(i.kind, i.arg, i.opt);
+  for i in select min(n) as n, kind from unnest(kinds) with ordinality u (kind, n) group by kind order by 1 loop
+    perform respirate.check_name('kind', i.kind, 1);
+  end loop;
+  for i in
+    select n, octet_length(arg::text) as size from unnest(kinds, args) with ordinality u (kind, arg, n)
+    where arg is null or octet_length(arg::text) > 1048576 limit 1
+  loop
+    perform respirate.refuse('args',
+      case when i.size is null then 'is missing' else format('is %s bytes long, at most 1048576 are allowed', i.size) end);
+  end loop;
+  for i in
+    select min(n) as n, kind, opt from unnest(kinds, opts) with ordinality u (kind, opt, n)
+    where opt <> '{}' group by kind, opt order by 1
+  loop
+    perform respirate.check_opts(i.kind, i.opt);
   end loop;
 exception when invalid_parameter_value then
   get stacked diagnostics why = message_text, field = column_name;

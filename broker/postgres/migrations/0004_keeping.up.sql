@@ -103,8 +103,6 @@ begin
   end loop;
 
   select now() - greatest(max(q.retention), '7 days') into oldest from respirate.queue q;
-  perform respirate.drop_partitions('respirate.history', oldest), respirate.drop_partitions('respirate.attempt', oldest);
-
   delete from respirate.history_default h where h.ctid = any (array(
     select d.ctid from respirate.history_default d where d.finished_at < oldest limit bound));
   get diagnostics n = row_count;
@@ -121,6 +119,9 @@ begin
   get diagnostics n = row_count;
   more := more or n = bound;
   delete from respirate.broker b where b.alive_until < now() - interval '1 day';
+
+  -- Last, since from here on until the commit nobody can write history.
+  perform respirate.drop_partitions('respirate.history', oldest), respirate.drop_partitions('respirate.attempt', oldest);
   return more;
 end
 $$;
