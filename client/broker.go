@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"time"
+
+	"github.com/respirated/respirated/client/internal/driver"
 )
 
 // BrokerRow is a broker as it last made itself known.
@@ -34,9 +36,9 @@ func (c *Client[TTx]) BrokerListTx(ctx context.Context, tx TTx) ([]*BrokerRow, e
 	return c.brokerList(ctx, c.in(tx))
 }
 
-func (c *Client[TTx]) brokerList(ctx context.Context, db conn) ([]*BrokerRow, error) {
+func (c *Client[TTx]) brokerList(ctx context.Context, db driver.Conn) ([]*BrokerRow, error) {
 	var brokers []*BrokerRow
-	err := db.query(ctx, func(scan scanFunc) error {
+	err := db.Query(ctx, func(scan driver.Scan) error {
 		var b BrokerRow
 		var kinds string
 		err := scan(&b.ID, &b.Host, &b.PID, &b.Build, &b.Lo, &b.Hi, &kinds, &b.Workers, &b.Slots, &b.Busy, &b.Alive,

@@ -10,6 +10,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/respirated/respirated/client/internal/driver"
 	"github.com/respirated/respirated/protocol"
 )
 
@@ -57,22 +58,29 @@ type InsertOpts = protocol.InsertOpts
 // connection of its own, and need not be closed. TTx is the transaction of its database library, taken by each verb
 // whose name ends in Tx.
 type Client[TTx any] struct {
-	db  driver[TTx]
+	db  driver.Driver[TTx]
 	cfg Config
 	sql statements
 }
 
+// PgxDB is what [New] needs of pgx. *pgxpool.Pool and *pgx.Conn have it, and so has pgx.Tx: a client made of a
+// transaction does all its work inside it.
+type PgxDB interface {
+	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
+	Begin(ctx context.Context) (pgx.Tx, error)
+}
+
 // New makes a client of a pgx pool. A nil config means the defaults.
 func New(pool PgxDB, config *Config) (*Client[pgx.Tx], error) {
-	return newClient[pgx.Tx](newPgxDriver(pool), config)
+	return newClient[pgx.Tx](driver.NewPgx(pool), config)
 }
 
 // NewSQL makes a client of a database/sql pool with any driver for Postgres. A nil config means the defaults.
 func NewSQL(db *sql.DB, config *Config) (*Client[*sql.Tx], error) {
-	return newClient[*sql.Tx](newSQLDriver(db), config)
+	return newClient[*sql.Tx](driver.NewSQL(db), config)
 }
 
-func newClient[TTx any](d driver[TTx], config *Config) (*Client[TTx], error) {
+func newClient[TTx any](d driver.Driver[TTx], config *Config) (*Client[TTx], error) {
 	if config == nil {
 		config = &Config{}
 	}
@@ -84,21 +92,21 @@ func newClient[TTx any](d driver[TTx], config *Config) (*Client[TTx], error) {
 }
 
 // pool runs each statement on its own.
-func (c *Client[TTx]) pool() conn { return timed{c.db, c.cfg.Timeout} }
+func (c *Client[TTx]) pool() driver.Conn { return driver.Timed(c.db, c.cfg.Timeout) }
 
 // in runs statements inside the caller's transaction.
-func (c *Client[TTx]) in(tx TTx) conn { return timed{c.db.in(tx), c.cfg.Timeout} }
+func (c *Client[TTx]) in(tx TTx) driver.Conn { return driver.Timed(c.db.In(tx), c.cfg.Timeout) }
 
 // atomically runs work so that all of it happens or nothing. Work that is a single statement needs no transaction around
 // it. What the database undid for the sake of somebody else's transaction is tried again.
-func (c *Client[TTx]) atomically(ctx context.Context, single bool, work func(conn) error) error {
+func (c *Client[TTx]) atomically(ctx context.Context, single bool, work func(driver.Conn) error) error {
 	const tries = 4
 	for try := 1; ; try++ {
 		var err error
 		if single {
 			err = work(c.pool())
 		} else {
-			err = inTx(ctx, c.db, c.cfg.Timeout, work)
+			err = driver.InTx(ctx, c.db, c.cfg.Timeout, work)
 		}
 		if err == nil || try == tries || !undone(err) {
 			return err

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/respirated/respirated/client/internal/driver"
+	"github.com/respirated/respirated/client/internal/pgtext"
 	"github.com/respirated/respirated/protocol"
 )
 
@@ -27,7 +29,7 @@ func (c *Client[TTx]) InsertManyFast(ctx context.Context, params []InsertManyPar
 	if err != nil {
 		return 0, err
 	}
-	err = c.atomically(ctx, false, func(db conn) error { return c.insertFast(ctx, db, plain, to, looked) })
+	err = c.atomically(ctx, false, func(db driver.Conn) error { return c.insertFast(ctx, db, plain, to, looked) })
 	if err != nil {
 		return 0, err
 	}
@@ -53,7 +55,7 @@ func (c *Client[TTx]) InsertManyFastTx(ctx context.Context, tx TTx, params []Ins
 
 // copyable parts the rows that a COPY can take from those that the database must look at.
 func (c *Client[TTx]) copyable(rows []row) (plain, looked []row) {
-	if !c.db.canCopy() {
+	if !c.db.CanCopy() {
 		return nil, rows
 	}
 	for _, r := range rows {
@@ -66,7 +68,7 @@ func (c *Client[TTx]) copyable(rows []row) (plain, looked []row) {
 	return plain, looked
 }
 
-func (c *Client[TTx]) insertFast(ctx context.Context, db conn, plain []row, to copyTarget, looked []row) error {
+func (c *Client[TTx]) insertFast(ctx context.Context, db driver.Conn, plain []row, to copyTarget, looked []row) error {
 	if _, err := c.insertRows(ctx, db, looked); err != nil {
 		return err
 	}
@@ -77,7 +79,7 @@ func (c *Client[TTx]) insertFast(ctx context.Context, db conn, plain []row, to c
 		return fmt.Errorf("copy %d strands: %w", len(plain), err)
 	}
 	// Brokers are told after the rows are there, as insert_many does by itself.
-	if err := db.query(ctx, func(scanFunc) error { return nil }, c.sql.hint); err != nil {
+	if err := db.Query(ctx, func(driver.Scan) error { return nil }, c.sql.hint); err != nil {
 		return fmt.Errorf("tell brokers of %d strands: %w", len(plain), err)
 	}
 	c.cfg.Logger.DebugContext(ctx, "strands copied", "count", len(plain))
@@ -85,14 +87,14 @@ func (c *Client[TTx]) insertFast(ctx context.Context, db conn, plain []row, to c
 }
 
 // copyRows sends about batchBytes in one COPY, so that each gets the deadline of one statement.
-func (c *Client[TTx]) copyRows(ctx context.Context, db conn, rows []row, to copyTarget) error {
+func (c *Client[TTx]) copyRows(ctx context.Context, db driver.Conn, rows []row, to copyTarget) error {
 	var text []byte
 	for i, r := range rows {
 		text = to.appendRow(text, r)
 		if len(text) < batchBytes && i < len(rows)-1 {
 			continue
 		}
-		if err := db.copyIn(ctx, bytes.NewReader(text), c.sql.copyStrands); err != nil {
+		if err := db.CopyIn(ctx, bytes.NewReader(text), c.sql.copyStrands); err != nil {
 			return err
 		}
 		text = text[:0]
@@ -132,7 +134,7 @@ type copyTarget struct {
 //
 // Nothing is remembered for the next call: the caller's transaction that made a lane may yet be rolled back, and a number
 // that means another lane by then would misplace strands.
-func (c *Client[TTx]) target(ctx context.Context, db conn, rows []row) (copyTarget, error) {
+func (c *Client[TTx]) target(ctx context.Context, db driver.Conn, rows []row) (copyTarget, error) {
 	to := copyTarget{lanes: make(map[laneKey]int)}
 	for _, r := range rows {
 		if !r.opts.RequireKind {
@@ -145,7 +147,7 @@ func (c *Client[TTx]) target(ctx context.Context, db conn, rows []row) (copyTarg
 	// In order, so that two clients who make several lanes do not wait for each other crosswise.
 	keys := slices.SortedFunc(maps.Keys(to.lanes), compareLanes)
 	i := 0
-	err := db.query(ctx, func(scan scanFunc) error {
+	err := db.Query(ctx, func(scan driver.Scan) error {
 		var number int
 		err := scan(&number, &to.now)
 		to.lanes[keys[i]] = number
@@ -168,7 +170,7 @@ func laneArrays(keys []laneKey) []any {
 	}
 	args := make([]any, len(columns))
 	for i, column := range columns {
-		args[i] = arrayLiteral(column)
+		args[i] = pgtext.Array(column)
 	}
 	return args
 }
@@ -176,23 +178,17 @@ func laneArrays(keys []laneKey) []any {
 // appendRow writes the columns that copy_strands.sql lists, in COPY's text format.
 func (to copyTarget) appendRow(text []byte, r row) []byte {
 	o := r.opts
-	for i, column := range []field{
-		{text: newID()},
-		{text: to.schedule(o).Format(time.RFC3339Nano)},
-		{text: strconv.Itoa(to.lanes[r.lane()])},
-		{text: strconv.Itoa(cmp.Or(o.MaxTries, protocol.DefaultMaxTries))},
-		{text: strconv.FormatBool(o.Keep)},
-		{text: cmp.Or(o.Label, protocol.DefaultLabel)},
-		{text: string(r.args)},
-		{text: arrayLiteral(o.Tags), null: len(o.Tags) == 0},
-		{text: string(o.Metadata), null: o.Metadata == nil},
-	} {
-		if i > 0 {
-			text = append(text, '\t')
-		}
-		text = column.append(text)
-	}
-	return append(text, '\n')
+	return pgtext.AppendRow(text,
+		pgtext.Field{Text: newID()},
+		pgtext.Field{Text: to.schedule(o).Format(time.RFC3339Nano)},
+		pgtext.Field{Text: strconv.Itoa(to.lanes[r.lane()])},
+		pgtext.Field{Text: strconv.Itoa(cmp.Or(o.MaxTries, protocol.DefaultMaxTries))},
+		pgtext.Field{Text: strconv.FormatBool(o.Keep)},
+		pgtext.Field{Text: cmp.Or(o.Label, protocol.DefaultLabel)},
+		pgtext.Field{Text: string(r.args)},
+		pgtext.Field{Text: pgtext.Array(o.Tags), Null: len(o.Tags) == 0},
+		pgtext.Field{Text: string(o.Metadata), Null: o.Metadata == nil},
+	)
 }
 
 // schedule is never in the past: that would put the strand before those who wait already.
@@ -201,31 +197,4 @@ func (to copyTarget) schedule(o InsertOpts) time.Time {
 		return o.ScheduledAt.UTC()
 	}
 	return to.now.UTC()
-}
-
-// field is one column of one row.
-type field struct {
-	text string
-	null bool
-}
-
-func (f field) append(b []byte) []byte {
-	if f.null {
-		return append(b, `\N`...)
-	}
-	for i := range len(f.text) {
-		switch c := f.text[i]; c {
-		case '\\':
-			b = append(b, `\\`...)
-		case '\n':
-			b = append(b, `\n`...)
-		case '\r':
-			b = append(b, `\r`...)
-		case '\t':
-			b = append(b, `\t`...)
-		default:
-			b = append(b, c)
-		}
-	}
-	return b
 }

@@ -4,6 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+
+	"github.com/respirated/respirated/client/internal/driver"
+	"github.com/respirated/respirated/client/internal/pgtext"
 )
 
 // Args are what a strand is about. They are stored as JSON, and a worker gets them back in a type that has the same
@@ -91,7 +94,7 @@ func (c *Client[TTx]) InsertMany(ctx context.Context, params []InsertManyParams)
 		}
 	}
 	var results []*InsertResult
-	err = c.atomically(ctx, single, func(db conn) error {
+	err = c.atomically(ctx, single, func(db driver.Conn) error {
 		results, err = c.insertRows(ctx, db, rows)
 		return err
 	})
@@ -107,7 +110,7 @@ func (c *Client[TTx]) InsertManyTx(ctx context.Context, tx TTx, params []InsertM
 	return c.insertRows(ctx, c.in(tx), rows)
 }
 
-func (c *Client[TTx]) insertRows(ctx context.Context, db conn, rows []row) ([]*InsertResult, error) {
+func (c *Client[TTx]) insertRows(ctx context.Context, db driver.Conn, rows []row) ([]*InsertResult, error) {
 	results := make([]*InsertResult, 0, len(rows))
 	for len(rows) > 0 {
 		n := batch(rows)
@@ -123,18 +126,18 @@ func (c *Client[TTx]) insertRows(ctx context.Context, db conn, rows []row) ([]*I
 }
 
 // insertBatch inserts what one statement takes.
-func (c *Client[TTx]) insertBatch(ctx context.Context, db conn, rows []row) ([]*InsertResult, error) {
+func (c *Client[TTx]) insertBatch(ctx context.Context, db driver.Conn, rows []row) ([]*InsertResult, error) {
 	kinds, args, opts := make([]string, len(rows)), make([]string, len(rows)), make([]string, len(rows))
 	for i, r := range rows {
 		kinds[i], args[i], opts[i] = r.kind, string(r.args), string(r.optsJSON)
 	}
 	results := make([]*InsertResult, 0, len(rows))
-	err := db.query(ctx, func(scan scanFunc) error {
+	err := db.Query(ctx, func(scan driver.Scan) error {
 		r := rows[len(results)]
 		result := &InsertResult{Kind: r.kind, Opts: r.opts}
 		results = append(results, result)
 		return scan(&result.ID)
-	}, c.sql.insertMany, arrayLiteral(kinds), arrayLiteral(args), arrayLiteral(opts))
+	}, c.sql.insertMany, pgtext.Array(kinds), pgtext.Array(args), pgtext.Array(opts))
 	if err != nil {
 		return nil, fmt.Errorf("insert %d strands, first of kind %q: %w", len(rows), rows[0].kind, refusal(err, rows))
 	}

@@ -6,6 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/respirated/respirated/client/internal/driver"
+	"github.com/respirated/respirated/client/internal/pgtext"
 )
 
 // A listing is bounded in every way, however many strands there are: each statement looks at no more than visitRows of
@@ -44,7 +47,7 @@ func (c *Client[TTx]) StrandList(ctx context.Context, params *StrandListParams) 
 		return nil, fmt.Errorf("list strands: %w", err)
 	}
 	var page *StrandListResult
-	err = c.boundedly(ctx, func(db conn) error {
+	err = c.boundedly(ctx, func(db driver.Conn) error {
 		page, err = c.page(ctx, db, walk)
 		return err
 	})
@@ -68,9 +71,9 @@ func (c *Client[TTx]) StrandListTx(ctx context.Context, tx TTx, params *StrandLi
 }
 
 // boundedly reads in a transaction whose statements end in time. It is rolled back, and the bound with it.
-func (c *Client[TTx]) boundedly(ctx context.Context, read func(conn) error) error {
-	return transact(ctx, c.db, c.cfg.Timeout, c.db.rollback, func(db conn) error {
-		err := db.query(ctx, func(scanFunc) error { return nil }, c.sql.bounds, listTimeout.String())
+func (c *Client[TTx]) boundedly(ctx context.Context, read func(driver.Conn) error) error {
+	return driver.Undone(ctx, c.db, c.cfg.Timeout, func(db driver.Conn) error {
+		err := db.Query(ctx, func(driver.Scan) error { return nil }, c.sql.bounds, listTimeout.String())
 		if err != nil {
 			return err
 		}
@@ -79,7 +82,7 @@ func (c *Client[TTx]) boundedly(ctx context.Context, read func(conn) error) erro
 }
 
 // page reads the strands that a walk finds.
-func (c *Client[TTx]) page(ctx context.Context, db conn, w *walk) (*StrandListResult, error) {
+func (c *Client[TTx]) page(ctx context.Context, db driver.Conn, w *walk) (*StrandListResult, error) {
 	live, finished, err := c.find(ctx, db, w)
 	if err != nil {
 		return nil, err
@@ -102,7 +105,7 @@ func (c *Client[TTx]) page(ctx context.Context, db conn, w *walk) (*StrandListRe
 }
 
 // find goes on with a walk until it has found enough, or the time for one page is over.
-func (c *Client[TTx]) find(ctx context.Context, db conn, w *walk) (live, finished []string, err error) {
+func (c *Client[TTx]) find(ctx context.Context, db driver.Conn, w *walk) (live, finished []string, err error) {
 	lanes, err := c.pickLanes(ctx, db, w)
 	if err != nil {
 		return nil, nil, err
@@ -124,42 +127,42 @@ func (c *Client[TTx]) find(ctx context.Context, db conn, w *walk) (live, finishe
 }
 
 // pickLanes is nil where the filters ask for all lanes.
-func (c *Client[TTx]) pickLanes(ctx context.Context, db conn, w *walk) (lanes any, err error) {
+func (c *Client[TTx]) pickLanes(ctx context.Context, db driver.Conn, w *walk) (lanes any, err error) {
 	if w.at.Phase != phaseLive || !w.filtersLanes() {
 		return nil, nil
 	}
 	numbers := []string{}
-	err = db.query(ctx, func(scan scanFunc) error {
+	err = db.Query(ctx, func(scan driver.Scan) error {
 		var n string
 		err := scan(&n)
 		numbers = append(numbers, n)
 		return err
 	}, c.sql.pickLanes, w.kinds, w.queues, w.tenants)
-	return arrayLiteral(numbers), err
+	return pgtext.Array(numbers), err
 }
 
-func (c *Client[TTx]) visitLive(ctx context.Context, db conn, w *walk, lanes any) ([]string, error) {
+func (c *Client[TTx]) visitLive(ctx context.Context, db driver.Conn, w *walk, lanes any) ([]string, error) {
 	look := w.left()
 	if len(w.live) < len(liveStates) {
 		look = visitRows
 	}
-	return c.visit(ctx, db, w, look, c.sql.visitLive, orNull(w.at.ID), lanes, arrayLiteral(w.live), w.left(), look)
+	return c.visit(ctx, db, w, look, c.sql.visitLive, orNull(w.at.ID), lanes, pgtext.Array(w.live), w.left(), look)
 }
 
-func (c *Client[TTx]) visitFinished(ctx context.Context, db conn, w *walk) ([]string, error) {
+func (c *Client[TTx]) visitFinished(ctx context.Context, db driver.Conn, w *walk) ([]string, error) {
 	look := w.left()
 	if len(w.finished) < len(finishedStates) || w.filtersLanes() {
 		look = visitRows
 	}
-	return c.visit(ctx, db, w, look, c.sql.visitFinished, w.at.At, w.at.ID, arrayLiteral(w.finished), w.kinds, w.queues, w.tenants,
+	return c.visit(ctx, db, w, look, c.sql.visitFinished, w.at.At, w.at.ID, pgtext.Array(w.finished), w.kinds, w.queues, w.tenants,
 		w.left(), look)
 }
 
 // visit looks at no more than look strands, and moves the walk behind them.
-func (c *Client[TTx]) visit(ctx context.Context, db conn, w *walk, look int, statement string, args ...any) ([]string, error) {
+func (c *Client[TTx]) visit(ctx context.Context, db driver.Conn, w *walk, look int, statement string, args ...any) ([]string, error) {
 	var foundText, lastText string
 	var seen int
-	err := db.query(ctx, func(scan scanFunc) error { return scan(&foundText, &seen, &lastText) }, statement, args...)
+	err := db.Query(ctx, func(scan driver.Scan) error { return scan(&foundText, &seen, &lastText) }, statement, args...)
 	if err != nil {
 		return nil, err
 	}

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+
+	"github.com/respirated/respirated/client/internal/driver"
 )
 
 // manyBatch is how many strands one statement of a verb on many steers; outside of a caller's transaction each is one of
@@ -59,19 +61,19 @@ func (c *Client[TTx]) retryMany() manyVerb {
 
 // steps are where a verb looks for strands, and where it steers them.
 type steps struct {
-	read, write func(work func(conn) error) error
+	read, write func(work func(driver.Conn) error) error
 }
 
 // own gives each step a transaction of its own, so that no lock is held for longer than a batch.
 func (c *Client[TTx]) own(ctx context.Context) steps {
 	return steps{
-		read:  func(work func(conn) error) error { return c.boundedly(ctx, work) },
-		write: func(work func(conn) error) error { return c.atomically(ctx, true, work) },
+		read:  func(work func(driver.Conn) error) error { return c.boundedly(ctx, work) },
+		write: func(work func(driver.Conn) error) error { return c.atomically(ctx, true, work) },
 	}
 }
 
 func (c *Client[TTx]) within(tx TTx) steps {
-	run := func(work func(conn) error) error { return work(c.in(tx)) }
+	run := func(work func(driver.Conn) error) error { return work(c.in(tx)) }
 	return steps{read: run, write: run}
 }
 
@@ -116,7 +118,7 @@ func (v manyVerb) walk(params *StrandManyParams) (*walk, error) {
 func (c *Client[TTx]) steerSome(ctx context.Context, in steps, verb manyVerb, w *walk) (int, error) {
 	var ids []string
 	w.found = 0
-	err := in.read(func(db conn) error {
+	err := in.read(func(db driver.Conn) error {
 		live, finished, err := c.find(ctx, db, w)
 		ids = slices.Concat(live, finished)
 		return err
@@ -126,7 +128,7 @@ func (c *Client[TTx]) steerSome(ctx context.Context, in steps, verb manyVerb, w 
 	}
 	slices.Sort(ids) // so that two who steer the same strands do not wait for each other crosswise
 	var states []State
-	err = in.write(func(db conn) error {
+	err = in.write(func(db driver.Conn) error {
 		states, err = steerAll(ctx, db, verb.statement, ids)
 		return err
 	})

@@ -11,6 +11,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/respirated/respirated/client/internal/pgtext"
 	"github.com/respirated/respirated/protocol"
 )
 
@@ -164,7 +165,7 @@ func checkMetadata(metadata json.RawMessage) error {
 }
 
 func checkSize(text []byte, limit int) error {
-	n, err := checkJSON(text)
+	n, err := pgtext.CheckJSON(text)
 	if err == nil && n > limit {
 		err = fmt.Errorf("is %d bytes long, more than %d", n, limit)
 	}

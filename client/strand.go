@@ -6,6 +6,9 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"github.com/respirated/respirated/client/internal/driver"
+	"github.com/respirated/respirated/client/internal/pgtext"
 )
 
 // State is what becomes of a strand, or has become of it.
@@ -84,7 +87,7 @@ func (c *Client[TTx]) StrandGetTx(ctx context.Context, tx TTx, id string) (*Stra
 	return c.strandGet(ctx, c.in(tx), id)
 }
 
-func (c *Client[TTx]) strandGet(ctx context.Context, db conn, id string) (*StrandRow, error) {
+func (c *Client[TTx]) strandGet(ctx context.Context, db driver.Conn, id string) (*StrandRow, error) {
 	id, err := canonicalID(id)
 	if err != nil {
 		return nil, fmt.Errorf("get strand: id %w", err)
@@ -101,7 +104,7 @@ func (c *Client[TTx]) strandGet(ctx context.Context, db conn, id string) (*Stran
 
 // findStrand looks among the live, then among the finished, then among the live again: a strand may finish, or be
 // brought back, between two looks.
-func (c *Client[TTx]) findStrand(ctx context.Context, db conn, id string) (*StrandRow, error) {
+func (c *Client[TTx]) findStrand(ctx context.Context, db driver.Conn, id string) (*StrandRow, error) {
 	for _, statement := range []string{c.sql.live, c.sql.finished, c.sql.live} {
 		rows, err := readStrands(ctx, db, statement, []string{id})
 		if err != nil {
@@ -115,17 +118,17 @@ func (c *Client[TTx]) findStrand(ctx context.Context, db conn, id string) (*Stra
 }
 
 // readStrands runs live.sql or finished.sql.
-func readStrands(ctx context.Context, db conn, statement string, ids []string) ([]*StrandRow, error) {
+func readStrands(ctx context.Context, db driver.Conn, statement string, ids []string) ([]*StrandRow, error) {
 	var rows []*StrandRow
-	err := db.query(ctx, func(scan scanFunc) error {
+	err := db.Query(ctx, func(scan driver.Scan) error {
 		row, err := scanStrand(scan)
 		rows = append(rows, row)
 		return err
-	}, statement, arrayLiteral(ids))
+	}, statement, pgtext.Array(ids))
 	return rows, err
 }
 
-func scanStrand(scan scanFunc) (*StrandRow, error) {
+func scanStrand(scan driver.Scan) (*StrandRow, error) {
 	var r StrandRow
 	var state, args, stack, value, tags, metadata string
 	err := scan(&r.ID, &r.Tenant, &r.Queue, &r.Priority, &r.Kind, &r.Label, &state,
@@ -147,9 +150,9 @@ func rawJSON(text string) json.RawMessage {
 	return json.RawMessage(text)
 }
 
-func (c *Client[TTx]) attempts(ctx context.Context, db conn, id string) ([]Attempt, error) {
+func (c *Client[TTx]) attempts(ctx context.Context, db driver.Conn, id string) ([]Attempt, error) {
 	var attempts []Attempt
-	err := db.query(ctx, func(scan scanFunc) error {
+	err := db.Query(ctx, func(scan driver.Scan) error {
 		var a Attempt
 		err := scan(&a.At, &a.Try, &a.Outcome, &a.Class, &a.Message, &a.Trace, &a.Worker, &a.Host, &a.Exit, &a.Stderr)
 		attempts = append(attempts, a)

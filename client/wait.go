@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"time"
+
+	"github.com/respirated/respirated/client/internal/driver"
 )
 
 // Between two looks at a strand, StrandWait pauses for as long as this, growing from the first to the last.
@@ -35,7 +37,7 @@ func (c *Client[TTx]) StrandWait(ctx context.Context, id string) (*StrandRow, er
 // ifFinished returns nil while the strand is live. That look is cheap: it reads no args.
 func (c *Client[TTx]) ifFinished(ctx context.Context, id string) (*StrandRow, error) {
 	var live bool
-	if err := c.pool().query(ctx, func(scan scanFunc) error { return scan(&live) }, c.sql.isLive, id); err != nil {
+	if err := c.pool().Query(ctx, func(scan driver.Scan) error { return scan(&live) }, c.sql.isLive, id); err != nil {
 		return nil, fmt.Errorf("wait for strand %s: %w", id, err)
 	}
 	if live {

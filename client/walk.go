@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"github.com/respirated/respirated/client/internal/pgtext"
 )
 
 // walk is a listing on its way.
@@ -74,7 +76,7 @@ func filter(names []string) any {
 	if len(names) == 0 {
 		return nil
 	}
-	return arrayLiteral(names)
+	return pgtext.Array(names)
 }
 
 func (w *walk) pick(states []State) error {

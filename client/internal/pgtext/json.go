@@ -1,4 +1,4 @@
-package client
+package pgtext
 
 import (
 	"encoding/json"
@@ -9,9 +9,9 @@ import (
 	"unicode/utf8"
 )
 
-// checkJSON says why Postgres would not take b as jsonb, or else how many bytes b has in the spelling of jsonb, where a
+// CheckJSON says why Postgres would not take b as jsonb, or else how many bytes b has in the spelling of jsonb, where a
 // number has all its digits. (A key that occurs twice in an object counts twice here, though jsonb keeps one.)
-func checkJSON(b []byte) (length int, err error) {
+func CheckJSON(b []byte) (length int, err error) {
 	var any json.RawMessage
 	if err := json.Unmarshal(b, &any); err != nil {
 		return 0, fmt.Errorf("is not valid JSON: %w", err)

@@ -1,9 +1,9 @@
-package client
+package pgtext
 
 import "strings"
 
-// arrayLiteral writes texts as Postgres reads an array from a string, which every driver can send as an argument.
-func arrayLiteral(texts []string) string {
+// Array writes texts as Postgres reads an array from a string, which every driver can send as an argument.
+func Array(texts []string) string {
 	n := len("{}")
 	for _, s := range texts {
 		n += len(s) + len(`"",`) + strings.Count(s, `"`)
