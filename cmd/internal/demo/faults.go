@@ -1,6 +1,7 @@
 package demo
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -26,10 +27,7 @@ func fail(_ context.Context, s *worker.Strand[Fail]) error {
 	if s.Args.Times > 0 && s.Try > s.Args.Times {
 		return nil
 	}
-	err := errors.New("failed as it was told to")
-	if s.Args.Message != "" {
-		err = errors.New(s.Args.Message)
-	}
+	err := errors.New(cmp.Or(s.Args.Message, "failed as it was told to"))
 	if s.Args.Final {
 		return worker.Dead(err)
 	}
@@ -45,7 +43,7 @@ type Panic struct {
 func (Panic) Kind() string { return "panic" }
 
 func doPanic(_ context.Context, s *worker.Strand[Panic]) error {
-	panic("panicked as it was told to: " + s.Args.Message)
+	panic(cmp.Or(s.Args.Message, "panicked as it was told to"))
 }
 
 // Crash ends its whole process.

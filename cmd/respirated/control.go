@@ -1,0 +1,198 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/respirated/respirated/broker"
+	"github.com/respirated/respirated/broker/supervisor"
+)
+
+// controlSocket is the file, beside the broker's socket, on which a daemon answers questions about itself.
+const controlSocket = "control.sock"
+
+// daemonStatus is what GET /api/v1/status tells.
+type daemonStatus struct {
+	Version   string    `json:"version"`
+	PID       int       `json:"pid"`
+	StartedAt time.Time `json:"started_at"`
+	broker.Snapshot
+}
+
+// workerStatus is a worker as GET /api/v1/workers tells of it: a seat of a pool, its session with the broker, or both.
+type workerStatus struct {
+	Name      string   `json:"name"` // such as "pid 4711"; "" = no process
+	Connected bool     `json:"connected"`
+	Kinds     []string `json:"kinds"`
+	Want      int      `json:"want"` // strands it may hold
+	Held      int      `json:"held"`
+	Draining  bool     `json:"draining"`
+	SilentMS  int64    `json:"silent_ms"` // since it last sent anything
+	supervisor.Info
+}
+
+// externalPool is where workers are listed that no supervisor has started.
+const externalPool = "external"
+
+// control answers questions about a daemon.
+type control struct {
+	started time.Time
+	broker  interface {
+		Snapshot(context.Context) (broker.Snapshot, error)
+	}
+	supervisor interface{ Workers() []supervisor.Info }
+}
+
+func (c control) handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /api/v1/status", answer(c.status))
+	mux.HandleFunc("GET /api/v1/workers", answer(c.workers))
+	return mux
+}
+
+func answer[T any](ask func(context.Context) (T, error)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		v, err := ask(r.Context())
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusServiceUnavailable)
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		_ = printJSON(w, v) // who asked is gone
+	}
+}
+
+func (c control) status(ctx context.Context) (daemonStatus, error) {
+	snap, err := c.broker.Snapshot(ctx)
+	return daemonStatus{Version: version(), PID: os.Getpid(), StartedAt: c.started, Snapshot: snap}, err
+}
+
+func (c control) workers(ctx context.Context) ([]workerStatus, error) {
+	snap, err := c.broker.Snapshot(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return joinWorkers(c.supervisor.Workers(), snap.Workers), nil
+}
+
+// joinWorkers puts together what supervisor and broker know of the same process.
+func joinWorkers(seats []supervisor.Info, sessions []broker.WorkerSnapshot) []workerStatus {
+	byKey := make(map[string]broker.WorkerSnapshot)
+	for _, s := range sessions {
+		if s.Key != "" {
+			byKey[s.Key] = s
+		}
+	}
+	workers := []workerStatus{}
+	for _, seat := range seats {
+		session, ok := byKey[seat.Key]
+		if !ok && seat.PID != 0 {
+			session.Name = fmt.Sprintf("pid %d", seat.PID)
+		}
+		delete(byKey, seat.Key)
+		workers = append(workers, joined(session, seat))
+	}
+	for _, s := range sessions {
+		_, left := byKey[s.Key]
+		if s.Key == "" || left {
+			workers = append(workers, joined(s, strangerTo(s)))
+		}
+	}
+	return workers
+}
+
+// strangerTo stands for the seat that a session's worker does not have. Its process may be gone while the broker still
+// settles what it held.
+func strangerTo(s broker.WorkerSnapshot) supervisor.Info {
+	state := "gone"
+	if s.Connected {
+		state = "connected"
+	}
+	var pid int
+	_, _ = fmt.Sscanf(s.Name, "pid %d", &pid) // 0 = it has no pid here
+	return supervisor.Info{Pool: externalPool, PID: pid, State: state}
+}
+
+func joined(s broker.WorkerSnapshot, seat supervisor.Info) workerStatus {
+	if s.Kinds == nil {
+		s.Kinds = []string{}
+	}
+	return workerStatus{s.Name, s.Connected, s.Kinds, s.Want, s.Held, s.Draining, s.SilentMS, seat}
+}
+
+// listenControl makes the control socket in the folder of the broker's, whose lock the caller holds: a file that is
+// there is a dead daemon's.
+func listenControl(dir string) (net.Listener, error) {
+	path := filepath.Join(dir, controlSocket)
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("remove the control socket of a daemon that is gone: %w", err)
+	}
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		return nil, fmt.Errorf("listen for control: %w: choose a shorter --socket if its path is too long", err)
+	}
+	if err := os.Chmod(path, 0o600); err != nil {
+		return nil, errors.Join(fmt.Errorf("close the control socket to others: %w", err), l.Close())
+	}
+	return l, nil
+}
+
+// controlServer serves a control socket. Questions are short, and so is the time for them.
+func controlServer(c control) *http.Server {
+	return &http.Server{
+		Handler:           c.handler(),
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       5 * time.Second,
+		WriteTimeout:      10 * time.Second,
+		IdleTimeout:       10 * time.Second,
+		MaxHeaderBytes:    16 << 10,
+	}
+}
+
+// askDaemon gets what the daemon of a socket tells under a path of its API.
+func askDaemon(ctx context.Context, socket, path string, into any) error {
+	socket, err := broker.SocketPath(socket)
+	if err != nil {
+		return err
+	}
+	file := filepath.Join(filepath.Dir(socket), controlSocket)
+	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", file)
+	}}
+	defer transport.CloseIdleConnections()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://daemon"+path, nil)
+	if err != nil {
+		return fmt.Errorf("ask the daemon: %w", err)
+	}
+	resp, err := (&http.Client{Transport: transport, Timeout: 10 * time.Second}).Do(req)
+	if err != nil {
+		return fmt.Errorf("no daemon answers at %s: start one with `respirated run`, or name its --socket: %w", file, rootCause(err))
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		why, _ := io.ReadAll(io.LimitReader(resp.Body, 1024)) // whatever there is of it
+		return fmt.Errorf("the daemon at %s does not tell: %s", file, cmp.Or(oneLine(string(why)), resp.Status))
+	}
+	if err := json.NewDecoder(resp.Body).Decode(into); err != nil {
+		return fmt.Errorf("read the answer of the daemon at %s: %w", file, err)
+	}
+	return nil
+}
+
+// rootCause is the innermost error: those around it tell of an HTTP request that nobody has asked for.
+func rootCause(err error) error {
+	for errors.Unwrap(err) != nil {
+		err = errors.Unwrap(err)
+	}
+	return err
+}

@@ -1,0 +1,201 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os/signal"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/oklog/run"
+
+	"github.com/respirated/respirated/broker"
+	"github.com/respirated/respirated/broker/postgres"
+	"github.com/respirated/respirated/broker/supervisor"
+)
+
+// daemon is the parts of a host's daemon, wired to each other.
+type daemon struct {
+	log        *slog.Logger
+	store      *postgres.Store
+	socket     *broker.Socket
+	control    net.Listener
+	supervisor *supervisor.Supervisor
+	broker     *broker.Broker
+	channel    *postgres.Channel
+}
+
+// newDaemon makes the parts. Nothing runs yet, but the socket is taken, so that nobody else serves it.
+func newDaemon(ctx context.Context, cfg fileConfig, log *slog.Logger) (_ *daemon, err error) {
+	d := &daemon{log: log}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, d.close())
+		}
+	}()
+	if d.socket, err = broker.ListenSocket(cfg.Socket); err != nil {
+		return nil, err
+	}
+	if d.control, err = listenControl(d.socket.Dir); err != nil {
+		return nil, err
+	}
+	database := postgres.Config{URL: cfg.DatabaseURL, Schema: cfg.Schema, Logger: log}
+	if d.store, err = postgres.Open(ctx, database); err != nil {
+		return nil, err
+	}
+	if d.channel, err = postgres.NewChannel(database); err != nil {
+		return nil, err
+	}
+	d.supervisor, err = supervisor.New(supervisor.Config{
+		Pools:       cfg.pools(),
+		Socket:      d.socket.Path,
+		StateFile:   filepath.Join(d.socket.Dir, "workers.json"),
+		LogDir:      filepath.Join(d.socket.Dir, "log"),
+		Exited:      func(e broker.WorkerExit) { d.broker.Exited(e) }, // supervisor and broker know each other
+		StopTimeout: cfg.stopTimeout(),
+		Log:         log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	d.broker, err = broker.New(d.store, d.supervisor, broker.Config{
+		Build:        version(),
+		Lease:        time.Duration(cfg.Lease),
+		DrainTimeout: time.Duration(cfg.DrainTimeout),
+		Logger:       log,
+	})
+	return d, err
+}
+
+// close gives back what newDaemon took.
+func (d *daemon) close() error {
+	var errs []error
+	if d.control != nil {
+		errs = append(errs, ignoreClosed(d.control.Close()))
+	}
+	if d.socket != nil {
+		errs = append(errs, ignoreClosed(d.socket.Close()))
+	}
+	if d.store != nil {
+		d.store.Close()
+	}
+	return errors.Join(errs...)
+}
+
+// ignoreClosed forgives what has been closed by who served it.
+func ignoreClosed(err error) error {
+	if errors.Is(err, net.ErrClosed) {
+		return nil
+	}
+	return err
+}
+
+// run runs the parts until a signal comes, ctx ends, or one of them fails. They stop in the order in which they are
+// added here: each is interrupted in turn, and some interrupts wait. demo, which may be nil, is the part that only
+// `respirated dev` has.
+func (d *daemon) run(ctx context.Context, demo func(context.Context) error) error {
+	var g parts
+
+	// Signals: the first begins the end. From then on we do not catch them, so that the second ends the process at once.
+	{
+		ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
+		g.add("signals", func() error { <-ctx.Done(); return nil }, stop)
+	}
+
+	// The demo inserts strands. It ends while all the others still work, so that it can tell what became of them.
+	if demo != nil {
+		ctx, cancel := context.WithCancel(ctx)
+		over := make(chan struct{})
+		g.add("demo", func() error { defer close(over); return demo(ctx) }, func() { cancel(); <-over })
+	}
+
+	// The supervisor sends TERM to the workers. It is not waited for here, since the broker has to take their results
+	// meanwhile.
+	{
+		ctx, cancel := context.WithCancel(ctx)
+		g.add("supervisor", func() error { return d.supervisor.Run(ctx) }, cancel)
+	}
+
+	// The broker takes no more work, and ends when the workers' last results are in the database. Those who serve it
+	// stop after it: its interrupt waits.
+	{
+		ctx, cancel := context.WithCancel(ctx)
+		over := make(chan struct{})
+		g.add("broker", func() error { defer close(over); return d.broker.Run(ctx, d.socket) }, func() { cancel(); <-over })
+	}
+
+	// The channel brings cancels to a broker that drains, too.
+	{
+		ctx, cancel := context.WithCancel(ctx)
+		g.add("channel", func() error { return d.channel.Run(ctx, d.broker.Hint) }, cancel)
+	}
+
+	// The control socket tells how the drain goes.
+	{
+		server := controlServer(control{started: time.Now(), broker: d.broker, supervisor: d.supervisor})
+		g.add("control socket", func() error { return server.Serve(d.control) }, func() { server.Close() })
+	}
+
+	// Maintenance can stop at any time; it is last because nothing waits for it.
+	{
+		ctx, cancel := context.WithCancel(ctx)
+		g.add("maintenance", func() error { return d.store.RunMaintenance(ctx) }, cancel)
+	}
+
+	d.log.Info("respirated runs", "version", version(), "socket", d.socket.Path, "broker", d.broker.ID())
+	err := g.run()
+
+	// The store and the lock on the socket's folder go when nobody is left who needs them.
+	err = errors.Join(err, d.close())
+	d.log.Info("respirated has stopped")
+	return err
+}
+
+// parts is a run.Group that tells every error, and not only that of the first part to end.
+type parts struct {
+	group run.Group
+
+	mu   sync.Mutex // guards errs
+	errs []error
+}
+
+func (p *parts) add(name string, execute func() error, interrupt func()) {
+	p.group.Add(func() error {
+		err := execute()
+		if err != nil && !toldToStop(err) {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			p.errs = append(p.errs, fmt.Errorf("%s: %w", name, err))
+		}
+		return err
+	}, func(error) { interrupt() })
+}
+
+func (p *parts) run() error {
+	_ = p.group.Run() // it is among errs
+	return errors.Join(p.errs...)
+}
+
+// toldToStop tells an interrupt from a failure.
+func toldToStop(err error) bool {
+	return errors.Is(err, context.Canceled) || errors.Is(err, http.ErrServerClosed)
+}
+
+// migrateUp applies missing migrations before a daemon starts.
+func migrateUp(ctx context.Context, cfg fileConfig, log *slog.Logger) error {
+	m, err := postgres.NewMigrator(ctx, postgres.Config{URL: cfg.DatabaseURL, Schema: cfg.Schema, Logger: log})
+	if err != nil {
+		return err
+	}
+	steps, err := m.Up(ctx)
+	for _, step := range steps {
+		log.Info("migration applied", "version", step.Version, "name", step.Name)
+	}
+	return errors.Join(err, m.Close())
+}

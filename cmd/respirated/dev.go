@@ -1,0 +1,156 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/respirated/respirated/broker/postgres/private"
+	"github.com/respirated/respirated/client"
+	"github.com/respirated/respirated/cmd/internal/demo"
+	"github.com/respirated/respirated/worker"
+)
+
+// devFlags are those of `respirated dev`.
+type devFlags struct {
+	time     time.Duration
+	procs    int
+	data     string
+	worker   string
+	logLevel logLevel
+}
+
+func devCommand(s *settings) *cobra.Command {
+	f := devFlags{logLevel: "error"}
+	cmd := &cobra.Command{
+		Use:   "dev",
+		Short: "Run everything on this machine, with a live demo",
+		Long: `Run everything on this machine: a PostgreSQL of its own, the broker, and worker processes. Strands of the demo's kinds
+are inserted all the time, and what becomes of them is told. With --worker, your own binary runs, and strands are
+inserted for those of the demo's kinds that it serves.
+
+Ctrl-C, or the end of --for, stops everything and removes it again.`,
+		Example: `  respirated dev
+  respirated dev --for 20s
+  respirated dev --worker ./worker --procs 4 --keep-data tmp/data`,
+		Args: takes(cobra.NoArgs),
+	}
+	flags := cmd.Flags()
+	flags.DurationVar(&f.time, "for", 0, "insert strands for so long, then stop (default until Ctrl-C)")
+	flags.IntVar(&f.procs, "procs", 2, "worker processes")
+	flags.StringVar(&f.data, "keep-data", "", "keep the database in this `FOLDER` (default: it is removed)")
+	flags.StringVar(&f.worker, "worker", "", "start workers from this `BINARY` (default: the demo's)")
+	flags.Var(&f.logLevel, "log-level", "what to show of the daemon's own log: debug, info, warn or error")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if s.databaseURL != "" {
+			return usage(errors.New("dev brings a database of its own: leave out --database-url, or see respirated run"))
+		}
+		return f.run(cmd.Context(), s, cmd.OutOrStdout(), cmd.ErrOrStderr())
+	}
+	return cmd
+}
+
+func (f *devFlags) run(ctx context.Context, s *settings, out, errOut io.Writer) (err error) {
+	// A signal before the daemon catches them itself ends the start.
+	starting, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+
+	server, err := private.Start(starting, private.Config{Dir: f.data})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, server.Stop()) }()
+	folder, err := os.MkdirTemp("", "respirate-dev-")
+	if err != nil {
+		return fmt.Errorf("make a folder for the socket: %w", err)
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(folder)) }()
+	cfg, err := f.config(s, server.URL(), filepath.Join(folder, "respirate.sock"))
+	if err != nil {
+		return err
+	}
+	log := newLogger(errOut, "text", f.logLevel)
+	if err := migrateUp(starting, cfg, log); err != nil {
+		return err
+	}
+	d, err := newDaemon(starting, cfg, log)
+	if err != nil {
+		return err
+	}
+	db, err := connect(starting, cfg, client.InsertOpts{})
+	if err != nil {
+		return errors.Join(err, d.close())
+	}
+	defer db.close(ctx)
+	f.greet(out, cfg)
+	show := newShow(db, d.broker, out)
+	err = d.run(ctx, func(ctx context.Context) error { return show.run(ctx, f.time) })
+	return errors.Join(err, show.sum.print(out, f.procs))
+}
+
+// config is that of a daemon which shares nothing with others on this machine.
+func (f *devFlags) config(s *settings, url, socket string) (fileConfig, error) {
+	cfg := fileConfig{
+		DatabaseURL: url,
+		Schema:      cmp.Or(s.schema, client.DefaultSchema),
+		Socket:      cmp.Or(s.socket, socket),
+		// Long enough for the demo's strands, short enough for whoever presses Ctrl-C.
+		DrainTimeout: duration(5 * time.Second),
+		Pools:        []poolConfig{{Name: "dev", Worker: f.worker, Procs: f.procs}},
+	}
+	if f.worker != "" {
+		return cfg, nil
+	}
+	// This program is the demo's worker as well, so that dev needs no Go tool and no second binary.
+	self, err := os.Executable()
+	if err != nil {
+		return cfg, fmt.Errorf("find this program, to start workers from it: %w", err)
+	}
+	cfg.Pools[0].Worker, cfg.Pools[0].Args = self, []string{demoWorkerVerb}
+	return cfg, nil
+}
+
+func (f *devFlags) greet(out io.Writer, cfg fileConfig) {
+	fmt.Fprintf(out, `A private PostgreSQL, one broker and %d worker processes. To join in from another terminal:
+
+  export DATABASE_URL='%s'
+  export RESPIRATE_SOCKET='%s'
+  respirated strand list
+
+`, f.procs, cfg.DatabaseURL, cfg.Socket)
+}
+
+const demoWorkerVerb = "demo-worker"
+
+// demoOrphanAfter is short: when `respirated dev` was killed, nobody comes back for its workers.
+const demoOrphanAfter = 5 * time.Second
+
+// demoWorkerCommand is cmd/demo-worker inside of this program, for `respirated dev`.
+func demoWorkerCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:    demoWorkerVerb,
+		Short:  "Be a worker of the demo's kinds, for respirated dev",
+		Hidden: true,
+		Args:   takes(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGTERM, syscall.SIGINT)
+			context.AfterFunc(ctx, stop) // a second signal ends the process at once
+			log := slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil))
+			err := worker.Run(ctx, demo.Mux(), worker.Config{OrphanAfter: demoOrphanAfter, Logger: log})
+			if err != nil {
+				return codedError{err, worker.ExitCode(err)}
+			}
+			return nil
+		},
+	}
+}

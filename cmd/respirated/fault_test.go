@@ -1,0 +1,160 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"path/filepath"
+	"slices"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/respirated/respirated/broker/postgres/private/privatetest"
+	"github.com/respirated/respirated/client"
+	"github.com/respirated/respirated/cmd/internal/demo"
+	"github.com/respirated/respirated/worker"
+)
+
+// demoWorkers are flags for so many processes of the demo's worker. Leases are short, since those that nobody knows of
+// after a kill have to run out.
+func demoWorkers(t *testing.T, procs int) []string {
+	return []string{"--worker", filepath.Join(programs(t), "demo-worker"), "--procs", fmt.Sprint(procs), "--lease", "8s"}
+}
+
+func TestKilledDaemonLosesNothingAndItsWorkersGoOn(t *testing.T) {
+	h := newHost(t, privatetest.URL(t), demoWorkers(t, 4)...)
+	h.start()
+	before := h.workers(4)
+	n := inShort(8000)
+	ids := h.insertLedger(n, 20*time.Millisecond)
+
+	for _, part := range []int{n / 8, n / 2} {
+		h.awaitLines(part)
+		h.kill()
+		if left := h.leftWorkers(); !slices.Equal(left, before) {
+			t.Errorf("after the kill the workers are %v, want %v", left, before)
+		}
+		h.start()
+	}
+
+	h.awaitDone(n)
+	h.exactlyOnce(ids)
+	if after := h.workers(4); !slices.Equal(after, before) {
+		t.Errorf("workers are %v, were %v: some were restarted", after, before)
+	}
+	if failed := h.count("select count(*) from respirate.attempts"); failed != 0 {
+		t.Errorf("%d runs failed, want none", failed)
+	}
+}
+
+func TestKilledWorkersLeaveEvidenceAndTheirStrandsFinish(t *testing.T) {
+	h := newHost(t, privatetest.URL(t), demoWorkers(t, 4)...)
+	h.start()
+	n := inShort(6000)
+	ids := h.insertLedger(n, 20*time.Millisecond)
+	seed := rand.Uint64()
+	chance := rand.New(rand.NewPCG(seed, 0))
+	t.Logf("seed %d", seed)
+
+	kills := inShort(8)
+	for i := range kills {
+		h.awaitLines((i + 1) * n / (kills + 2))
+		// A strand that was held at three deaths is dead, which is another test's matter: all suspects have finished.
+		h.eventually("no strand is a suspect", func() bool {
+			return h.count("select count(*) from respirate.strands where crashes > 0") == 0
+		})
+		pids := h.workers(4)
+		if err := syscall.Kill(pids[chance.IntN(len(pids))], syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	h.awaitDone(n)
+	ran := h.lines()
+	suspects := h.list("select distinct strand::text from respirate.attempts where outcome = 'crashed'")
+	for _, id := range ids {
+		if times := len(ran[id]); times == 0 || times > 1 && !slices.Contains(suspects, id) {
+			t.Errorf("strand %s ran %d times; suspect: %v", id, times, slices.Contains(suspects, id))
+		}
+	}
+	if len(suspects) == 0 {
+		t.Error("no worker held anything when it was killed, so this shows nothing")
+	}
+	const good = "select count(*) from respirate.attempts where outcome = 'crashed' and exit = 'signal: killed' and stderr like '%broker found%'"
+	if evident, all := h.count(good), h.count("select count(*) from respirate.attempts"); evident != all {
+		t.Errorf("%d of %d failures tell signal and last words of the worker", evident, all)
+	}
+}
+
+func TestRestartOfPostgresUnderLoadLosesNothingAndNobodyElseRestarts(t *testing.T) {
+	server := privatetest.Server(t)
+	h := newHost(t, server.URL(), demoWorkers(t, 4)...)
+	h.start()
+	before := h.workers(4)
+	daemon := h.daemon.Process.Pid
+	n := inShort(8000)
+	ids := h.insertLedger(n, 20*time.Millisecond)
+
+	h.awaitLines(n / 8)
+	server.Kill()
+	if err := server.Restart(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	h.connect()
+	h.awaitLines(n / 2)
+	if err := server.Restart(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	h.connect()
+
+	h.awaitDone(n)
+	h.exactlyOnce(ids)
+	if after := h.workers(4); !slices.Equal(after, before) {
+		t.Errorf("workers are %v, were %v: some were restarted", after, before)
+	}
+	var status daemonStatus
+	if err := askDaemon(t.Context(), h.socket(), "/api/v1/status", &status); err != nil || status.PID != daemon {
+		t.Errorf("the daemon is %d, was %d: %v", status.PID, daemon, err)
+	}
+}
+
+func TestTwoHundredWorkersCostFiveDatabaseConnections(t *testing.T) {
+	h := newHost(t, privatetest.URL(t))
+	h.start()
+	const workers = 200
+	ctx, cancel := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	for range workers {
+		running.Go(func() {
+			err := worker.Run(ctx, demo.Mux(), worker.Config{Socket: h.socket(), Slots: 1, Logger: slog.New(slog.DiscardHandler)})
+			if err != nil {
+				t.Errorf("worker: %v", err)
+			}
+		})
+	}
+	defer running.Wait()
+	defer cancel()
+	h.workers(workers)
+
+	n := inShort(20_000)
+	params := make([]client.InsertManyParams, n)
+	for i := range params {
+		params[i].Args = demo.Noop{}
+	}
+	if _, err := h.db.InsertManyFast(t.Context(), params); err != nil {
+		t.Fatal(err)
+	}
+	most := 0
+	h.eventually("all strands are done", func() bool {
+		most = max(most, h.count(`select count(*) from pg_stat_activity
+			where datname = current_database() and backend_type = 'client backend' and pid <> pg_backend_pid()`))
+		return h.count("select count(*) from respirate.finished where state = 'done'") == n
+	})
+	if most > 5 {
+		t.Errorf("%d workers cost %d database connections, want 5 at most", workers, most)
+	}
+	t.Logf("%d workers, %d database connections", workers, most)
+}

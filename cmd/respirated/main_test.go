@@ -1,0 +1,136 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+)
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if builtIn != "" {
+		_ = os.RemoveAll(builtIn)
+	}
+	os.Exit(code)
+}
+
+// builtIn is the folder with the programs under test, once somebody has asked for them.
+var builtIn string
+
+// build makes respirated and demo-worker once for all tests that need real processes.
+var build = sync.OnceValues(func() (dir string, err error) {
+	if dir, err = os.MkdirTemp("", "respirated-test-"); err != nil {
+		return "", err
+	}
+	builtIn = dir
+	args := []string{"build", "-o", dir}
+	if raceEnabled {
+		args = append(args, "-race")
+	}
+	out, err := exec.Command("go", append(args, ".", "../demo-worker")...).CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("build the programs: %w\n%s", err, out)
+	}
+	return dir, nil
+})
+
+// programs is the folder that holds respirated and demo-worker.
+func programs(t testing.TB) string {
+	t.Helper()
+	dir, err := build()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// call runs a verb in this process.
+func call(args ...string) (code int, stdout, stderr string) {
+	var out, errOut bytes.Buffer
+	code = execute(context.Background(), args, strings.NewReader(""), &out, &errOut)
+	return code, out.String(), errOut.String()
+}
+
+func TestWrongCallsAreErrorsOfUsageOnOneLine(t *testing.T) {
+	for _, c := range []struct{ call, want string }{
+		{"frob", `there is no verb "frob"`},
+		{"strand lst", `did you mean list?`},
+		{"strand list extra", `it is called as respirated strand list`},
+		{"strand list --limit 0", `--limit is 0, it must be at least 1`},
+		{"strand list --limit x", `invalid argument "x"`},
+		{"strand show", `accepts 1 arg(s)`},
+		{"strand cancel", `say which strands`},
+		{"strand cancel --kind a", `and --all`},
+		{"strand retry x --all", `ids go without a filter and --all`},
+		{"run --log-level loud", `want debug, info, warn or error`},
+		{"run --procs 3", `go with --worker`},
+		{"run --frob", `unknown flag: --frob`},
+		{"insert", `a KIND, or --file`},
+		{"insert a --at 1 --in 1s", `--at goes without --in`},
+		{"insert a --at tomorrow", `--at "tomorrow" is not a time such as`},
+		{"insert a --timeout 1s", `--timeout is for --wait`},
+		{"insert a --file f", `--file goes without KIND`},
+		{"migrate down", `say which version remains`},
+		{"migrate sql --schema Bad", `schema "Bad"`},
+		{"dev --database-url postgres:///x", `leave out --database-url`},
+	} {
+		code, stdout, stderr := call(strings.Fields(c.call)...)
+		if code != exitUsage || !strings.Contains(stderr, c.want) || strings.Count(stderr, "\n") != 1 || stdout != "" {
+			t.Errorf("respirated %s: code %d, stdout %q, stderr %q; want code %d and one line with %q", c.call, code, stdout, stderr, exitUsage, c.want)
+		}
+	}
+}
+
+func TestEveryVerbHasHelpWithExamples(t *testing.T) {
+	var verbs [][]string
+	for _, cmd := range rootCommand().Commands() {
+		for _, sub := range cmd.Commands() {
+			verbs = append(verbs, []string{cmd.Name(), sub.Name()})
+		}
+		if !cmd.HasSubCommands() {
+			verbs = append(verbs, []string{cmd.Name()})
+		}
+	}
+	if len(verbs) < 15 {
+		t.Fatalf("found the verbs %v, which are too few", verbs)
+	}
+	for _, verb := range verbs {
+		code, stdout, stderr := call(append(verb, "--help")...)
+		hasExample := strings.Contains(stdout, "Examples:\n  ") || verb[0] == demoWorkerVerb
+		if code != 0 || stderr != "" || !hasExample {
+			t.Errorf("%v --help: code %d, stderr %q, examples %v", verb, code, stderr, hasExample)
+		}
+	}
+}
+
+func TestHelpTellsTheExitCodes(t *testing.T) {
+	for _, args := range [][]string{nil, {"--help"}} {
+		code, stdout, _ := call(args...)
+		if code != 0 || !strings.Contains(stdout, "3  there is no such strand") {
+			t.Errorf("respirated %v: code %d and %q", args, code, stdout)
+		}
+	}
+}
+
+func TestSchemaCanBePrintedWithoutADatabase(t *testing.T) {
+	code, stdout, stderr := call("migrate", "sql", "--schema", "jobs")
+	if code != 0 || !strings.Contains(stdout, `create table "jobs".strand`) || strings.Contains(stdout, "respirate.") {
+		t.Errorf("code %d, stderr %q, stdout %.300q", code, stderr, stdout)
+	}
+}
+
+// moduleRoot is the folder of go.mod.
+func moduleRoot(t testing.TB) string {
+	t.Helper()
+	root, err := filepath.Abs("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return root
+}

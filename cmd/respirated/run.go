@@ -1,0 +1,117 @@
+package main
+
+import (
+	"cmp"
+	"errors"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/respirated/respirated/broker/supervisor"
+)
+
+// runFlags are those of `respirated run`. What is not set is taken from the configuration file.
+type runFlags struct {
+	worker       string
+	pool         string
+	procs, slots int
+	lease        time.Duration
+	drainTimeout time.Duration
+	logFormat    logFormat
+	logLevel     logLevel
+	migrate      bool
+}
+
+func runCommand(s *settings) *cobra.Command {
+	var f runFlags
+	cmd := &cobra.Command{
+		Use:   "run",
+		Short: "Run the daemon of this host",
+		Long: `Run the daemon of this host: it takes strands from the database and hands them to worker processes, which connect to
+its socket. With --worker, or pools in the configuration file, it starts them as well and keeps them running; without,
+others do.
+
+On SIGTERM or SIGINT it takes no more work, lets workers finish what they hold for up to --drain-timeout, and stops.
+A second signal ends it at once. If it is killed, its workers go on, and the next daemon on the same socket adopts them.`,
+		Example: `  respirated run --worker ./worker --procs 4 --slots 10
+  respirated run --config /etc/respirated.yaml --log-format json
+  DATABASE_URL=postgres://localhost/app respirated run --migrate --worker ./worker`,
+		Args: takes(cobra.NoArgs),
+	}
+	f.add(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		cfg, err := s.load()
+		if err != nil {
+			return err
+		}
+		if cfg, err = f.over(cfg); err != nil {
+			return usage(err)
+		}
+		log := newLogger(cmd.ErrOrStderr(), cfg.LogFormat, cfg.LogLevel)
+		if cfg.Migrate {
+			if err := migrateUp(cmd.Context(), cfg, log); err != nil {
+				return err
+			}
+		}
+		d, err := newDaemon(cmd.Context(), cfg, log)
+		if err != nil {
+			return err
+		}
+		return d.run(cmd.Context(), nil)
+	}
+	return cmd
+}
+
+func (f *runFlags) add(cmd *cobra.Command) {
+	flags := cmd.Flags()
+	flags.StringVar(&f.worker, "worker", "", "start workers from this `BINARY`")
+	flags.StringVar(&f.pool, "pool", "", "`NAME` of their pool (default \"default\")")
+	flags.IntVar(&f.procs, "procs", 0, "worker processes (default 4)")
+	flags.IntVar(&f.slots, "slots", 0, "strands that each of them runs at once (default 10)")
+	flags.DurationVar(&f.lease, "lease", 0, "how long a strand stays with a worker that nothing is heard of (default 2m0s)")
+	flags.DurationVar(&f.drainTimeout, "drain-timeout", 0, "how long workers may finish what they hold (default 30s)")
+	flags.Var(&f.logFormat, "log-format", "text or json (default text)")
+	flags.Var(&f.logLevel, "log-level", "debug, info, warn or error (default info)")
+	flags.BoolVar(&f.migrate, "migrate", false, "apply missing migrations first")
+}
+
+// over puts the flags over the configuration file.
+func (f *runFlags) over(cfg fileConfig) (fileConfig, error) {
+	switch {
+	case f.lease < 0 || f.drainTimeout < 0:
+		return cfg, errors.New("--lease and --drain-timeout must be above 0")
+	case f.worker == "" && (f.pool != "" || f.procs != 0 || f.slots != 0):
+		return cfg, errors.New("--pool, --procs and --slots go with --worker")
+	case f.worker != "" && len(cfg.Pools) > 0:
+		return cfg, errors.New("the configuration file has pools: add one there instead of --worker")
+	case f.worker != "":
+		cfg.Pools = []poolConfig{{Name: cmp.Or(f.pool, "default"), Worker: f.worker, Procs: f.procs, Slots: f.slots}}
+	}
+	cfg.Lease = cmp.Or(duration(f.lease), cfg.Lease)
+	cfg.DrainTimeout = cmp.Or(duration(f.drainTimeout), cfg.DrainTimeout, duration(defaultDrain))
+	cfg.LogFormat = cmp.Or(f.logFormat, cfg.LogFormat)
+	cfg.LogLevel = cmp.Or(f.logLevel, cfg.LogLevel)
+	cfg.Migrate = cfg.Migrate || f.migrate
+	return cfg, nil
+}
+
+const defaultDrain = 30 * time.Second
+
+// pools are the configured pools as the supervisor takes them.
+func (cfg fileConfig) pools() []supervisor.Pool {
+	pools := make([]supervisor.Pool, len(cfg.Pools))
+	for i, p := range cfg.Pools {
+		pools[i] = supervisor.Pool{
+			Name: cmp.Or(p.Name, "default"), Binary: p.Worker, Args: p.Args, Procs: p.Procs, Slots: p.Slots, Env: p.Env, Dir: p.Dir,
+			StopTimeout: time.Duration(p.StopTimeout),
+		}
+	}
+	return pools
+}
+
+// stopTimeout is when the supervisor kills a worker that does not stop: shortly before the broker gives back what that
+// worker holds, so that nobody runs a strand that somebody else may get.
+func (cfg fileConfig) stopTimeout() time.Duration {
+	drain := time.Duration(cfg.DrainTimeout)
+	return drain - min(drain/10, 2*time.Second)
+}

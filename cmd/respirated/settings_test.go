@@ -1,0 +1,143 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestConfigErrorsNameFileLineAndColumn(t *testing.T) {
+	for text, want := range map[string]string{
+		"database_url: x\nfoo: 1\n":                   `:2:1: unknown field "foo"`,
+		"pools:\n- name: a\n  proc: 3\n":              `:3:3: unknown field "proc"`,
+		"pools:\n- name: a\n  procs: many\n":          `:3:10: cannot unmarshal string`,
+		"pools: 3\n":                                  `:1:8: int was used where sequence is expected`,
+		"drain_timeout: 30\n":                         `:1:16: "30" is not a duration above 0 such as 30s`,
+		"lease: -3s\n":                                `:1:8: "-3s" is not a duration above 0 such as 30s`,
+		"lease: [1s]\n":                               `:1:8: "[" is not a duration`,
+		"log_level: loud\n":                           `:1:12: "loud" is not debug, info, warn or error`,
+		"log_format: xml\n":                           `:1:13: "xml" is not text or json`,
+		"schema: a\nschema: b\n":                      `:2:1: mapping key "schema" already defined`,
+		"pools: [\n":                                  `:1:8: sequence end token ']' not found`,
+		"migrate: perhaps\n":                          `:1:10: cannot unmarshal string`,
+		"schema: a\n---\nschema: b\n":                 `: holds a second document`,
+		"schema: " + strings.Repeat("a", 2<<20):       `larger than 1048576 bytes`,
+		"socket: \"\\x1b[2J\"\nlog_level: \"\x1b\"\n": `:2:`,
+	} {
+		name := writeConfig(t, text)
+		_, err := readConfig(name)
+		if err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), filepath.Base(name)) {
+			t.Errorf("%.60q: got error %v, want one with the file's name and %q", text, err, want)
+		}
+	}
+}
+
+func TestConfigFileIsReadWhole(t *testing.T) {
+	got, err := readConfig(writeConfig(t, `
+# all there is
+database_url: postgres://localhost/app
+schema: jobs
+socket: /run/respirate/respirate.sock
+migrate: true
+lease: 2m
+drain_timeout: 45s
+log_format: json
+log_level: warn
+pools:
+  - name: web
+    worker: ./worker
+    args: [--fast]
+    procs: 3
+    slots: 20
+    env: [AWS_REGION]
+    dir: /srv
+    stop_timeout: 1m
+  - {name: slow, worker: ./other}
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := fileConfig{
+		DatabaseURL: "postgres://localhost/app", Schema: "jobs", Socket: "/run/respirate/respirate.sock", Migrate: true,
+		Lease: duration(2 * time.Minute), DrainTimeout: duration(45 * time.Second), LogFormat: "json", LogLevel: "warn",
+		Pools: []poolConfig{
+			{Name: "web", Worker: "./worker", Args: []string{"--fast"}, Procs: 3, Slots: 20, Env: []string{"AWS_REGION"}, Dir: "/srv", StopTimeout: duration(time.Minute)},
+			{Name: "slow", Worker: "./other"},
+		},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+}
+
+func TestEmptyConfigSetsNothing(t *testing.T) {
+	for _, text := range []string{"", "# nothing\n", "---\n"} {
+		got, err := readConfig(writeConfig(t, text))
+		if diff := cmp.Diff(fileConfig{}, got); err != nil || diff != "" {
+			t.Errorf("%q: got %v and -want +got:\n%s", text, err, diff)
+		}
+	}
+}
+
+func TestFlagsWinOverEnvironmentOverFile(t *testing.T) {
+	file := writeConfig(t, "database_url: from-file\nsocket: from-file\nschema: from-file\n")
+	t.Setenv("DATABASE_URL", "from-env")
+	t.Setenv("RESPIRATE_SOCKET", "")
+	got, err := (&settings{file: file, schema: "from-flag"}).load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := fileConfig{DatabaseURL: "from-env", Socket: "from-file", Schema: "from-flag"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+}
+
+func TestRunFlagsWinOverFileAndContradictionsAreRefused(t *testing.T) {
+	file := fileConfig{Lease: duration(time.Minute), DrainTimeout: duration(time.Minute), LogLevel: "warn"}
+	got, err := (&runFlags{worker: "w", procs: 2, lease: time.Second}).over(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := fileConfig{
+		Lease: duration(time.Second), DrainTimeout: duration(time.Minute), LogLevel: "warn",
+		Pools: []poolConfig{{Name: "default", Worker: "w", Procs: 2}},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+	for _, bad := range []struct {
+		flags runFlags
+		file  fileConfig
+	}{
+		{runFlags{procs: 3}, fileConfig{}},
+		{runFlags{worker: "w"}, fileConfig{Pools: []poolConfig{{Name: "a"}}}},
+		{runFlags{lease: -1}, fileConfig{}},
+	} {
+		if _, err := bad.flags.over(bad.file); err == nil {
+			t.Errorf("%+v over %+v was taken", bad.flags, bad.file)
+		}
+	}
+}
+
+func TestWorkersAreKilledBeforeTheBrokerGivesUpWhatTheyHold(t *testing.T) {
+	for _, drain := range []time.Duration{time.Millisecond, time.Second, 10 * time.Second, time.Hour} {
+		got := fileConfig{DrainTimeout: duration(drain)}.stopTimeout()
+		if got >= drain || got < drain/2 {
+			t.Errorf("drain timeout %v: stop timeout %v, want a little less", drain, got)
+		}
+	}
+}
+
+func writeConfig(t *testing.T, text string) string {
+	t.Helper()
+	name := filepath.Join(t.TempDir(), "config.yaml")
+	if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return name
+}
