@@ -43,11 +43,11 @@ func (c *Channel) leave(listener *func(broker.Hint)) {
 	delete(c.listeners, listener)
 }
 
-// Hint tells every listener that something may be due. While the channel is down the hint is lost.
-func (c *Channel) Hint() {
+// Hint tells every listener. While the channel is down the hint is lost.
+func (c *Channel) Hint(h broker.Hint) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.tell(broker.Hint{})
+	c.tell(h)
 }
 
 // Down cuts the channel: hints are lost until Up.

@@ -26,7 +26,7 @@ func listening(t *testing.T, test func(tr *trial, s *Store, told *[]broker.Hint)
 			t.Errorf("run: got error %v, want %v", err, context.Canceled)
 		}
 		before := len(told)
-		s.Channel().Hint()
+		s.Channel().Hint(hint)
 		if len(told) != before {
 			t.Error("a channel told something after its context had ended")
 		}
@@ -36,13 +36,14 @@ func listening(t *testing.T, test func(tr *trial, s *Store, told *[]broker.Hint)
 var (
 	hello = broker.Hint{Connected: true}
 	hint  = broker.Hint{}
+	stop  = broker.Hint{Cancel: true}
 )
 
 func TestChannelTellsOfEachConnectAndLosesHintsWhileDown(t *testing.T) {
 	listening(t, func(tr *trial, s *Store, told *[]broker.Hint) {
-		s.Channel().Hint()
+		s.Channel().Hint(hint)
 		s.Channel().Down()
-		s.Channel().Hint()
+		s.Channel().Hint(hint)
 		s.Channel().Up()
 		tr.equal("told", *told, []broker.Hint{hello, hint, hello})
 	})
@@ -58,6 +59,16 @@ func TestChannelHintsAtWhateverMayBecomeDue(t *testing.T) {
 		tr.equal("told of a nap", *told, []broker.Hint{hello, hint, hint})
 		s.Wake(id)
 		tr.equal("told of a wake", *told, []broker.Hint{hello, hint, hint, hint})
+	})
+}
+
+func TestChannelTellsOfACancelThatALeaseHolds(t *testing.T) {
+	listening(t, func(tr *trial, s *Store, told *[]broker.Hint) {
+		tr.announce(broker.Announcement{Broker: newID(), Busy: true})
+		s.Cancel(tr.insert(""))
+		tr.equal("told of a cancel of a free strand", *told, []broker.Hint{hello})
+		s.Cancel(tr.insertLeased("").ID)
+		tr.equal("told of a cancel of a leased strand", *told, []broker.Hint{hello, stop})
 	})
 }
 

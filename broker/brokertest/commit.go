@@ -25,7 +25,7 @@ func (s *Store) Commit(ctx context.Context, reports []broker.Report) ([]broker.V
 		return nil
 	})
 	if hint {
-		s.channel.Hint()
+		s.channel.Hint(broker.Hint{})
 	}
 	if err != nil {
 		return nil, err

@@ -55,17 +55,25 @@ func (s *Store) Attempts(id broker.ID) []broker.Failure {
 
 // Cancel implements [Subject].
 func (s *Store) Cancel(id broker.ID) {
+	if s.askCancel(id) {
+		s.channel.Hint(broker.Hint{Cancel: true})
+	}
+}
+
+// askCancel says whether the strand lives on for now.
+func (s *Store) askCancel(id broker.ID) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	r := s.mustLive("cancel", id)
 	now := s.clock()
 	if r.leased(now) {
 		r.cancelAsked = true
-		return
+		return true
 	}
 	b := batch{store: s, now: now}
 	b.finish(r, Finished{State: Cancelled})
 	b.releaseParents()
+	return false
 }
 
 // Wake implements [Subject].
@@ -75,7 +83,7 @@ func (s *Store) Wake(id broker.ID) {
 	hint := s.hintWanted(s.clock())
 	s.mu.Unlock()
 	if hint {
-		s.channel.Hint()
+		s.channel.Hint(broker.Hint{})
 	}
 }
 

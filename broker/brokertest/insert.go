@@ -32,7 +32,7 @@ func (s *Store) Insert(ctx context.Context, inserts []broker.Insert) ([]broker.I
 		return nil
 	})
 	if hint {
-		s.channel.Hint()
+		s.channel.Hint(broker.Hint{})
 	}
 	if err != nil {
 		return nil, err

@@ -105,11 +105,22 @@ func (s *Store) covers(req broker.ScanRequest, r *strand) bool {
 	return place >= req.Slice.Lo && place < hi && slices.Contains(req.Kinds, r.kind) && !s.paused[r.queue]
 }
 
+// small is a payload that need not be told from none.
+const small = 1 << 10
+
+func (r *strand) payload() int {
+	if n := len(r.args) + len(r.stack); n > small {
+		return n
+	}
+	return 0
+}
+
 func (r *strand) candidate(now time.Time) broker.Candidate {
 	return broker.Candidate{
 		ID:       r.id,
 		Kind:     r.kind,
 		Priority: r.priority,
+		Bytes:    r.payload(),
 		Alone:    r.crashes >= 2 || r.losses(now) >= 5,
 	}
 }

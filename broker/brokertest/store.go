@@ -50,7 +50,8 @@ func NewStore(clock func() time.Time) *Store {
 	}
 }
 
-// Channel brings a hint when something becomes due by an insert or a wake, unless every live broker is busy.
+// Channel brings a hint when something becomes due by an insert, a wake or a report, unless every live broker is busy,
+// and one when a leased strand is to be cancelled.
 func (s *Store) Channel() *Channel { return s.channel }
 
 // call carries out one call with whatever fault befalls it. work has the store to itself, at one moment of its clock.
@@ -106,6 +107,10 @@ func (s *Store) Renew(ctx context.Context, pairs []broker.Pair, ttl time.Duratio
 		for _, p := range pairs {
 			r, ok := s.live[p.ID]
 			if !ok || r.token != p.Token || r.free() {
+				continue
+			}
+			if s.locked[p.ID] {
+				kept = append(kept, broker.Kept{Pair: p, Locked: true})
 				continue
 			}
 			r.lease = now.Add(ttl)

@@ -166,8 +166,9 @@ var actCases = []testCase{
 	{"CrashBacksOffAndKeepsTheEvidence", func(tr *trial) {
 		p := tr.insertLeased("")
 		began := time.Now()
-		tr.applied(broker.Report{Pair: p, Act: broker.Crash, Failure: &boom})
+		tr.applied(broker.Report{Pair: p, Act: broker.Crash, Failure: &boom, Stack: []byte(`["not to be kept"]`)})
 		row := tr.row(p.ID)
+		tr.sameJSON("stack", row.Stack, `null`)
 		if lo := time.Second - time.Since(began) - skew; row.Due < lo || row.Due > time.Second+skew {
 			tr.t.Errorf("due: got %v, want 1 s, or %v at least", row.Due, lo)
 		}
@@ -229,7 +230,7 @@ func (tr *trial) givesBack(act broker.Act) {
 	tr.t.Helper()
 	p := tr.troubled()
 	before := tr.row(p.ID)
-	tr.applied(broker.Report{Pair: p, Seq: 1, Act: act, Delay: time.Hour})
+	tr.applied(broker.Report{Pair: p, Seq: 1, Act: act, Delay: time.Hour, Stack: []byte(`["not to be kept"]`)})
 	before.Due, before.Leased, before.Left = time.Hour, false, 0
 	tr.sameRow("row", tr.row(p.ID), before)
 }

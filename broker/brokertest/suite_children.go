@@ -190,6 +190,23 @@ func lockedParent(tr *trial) {
 	tr.isWoken(parent)
 }
 
+// whileLocked begins work while somebody has locked a row. Work may wait for the lock or not: after a moment it opens.
+func (tr *trial) whileLocked(id broker.ID, work func(context.Context)) {
+	tr.t.Helper()
+	unlock := tr.store.Lock(id)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		work(tr.ctx)
+	}()
+	select {
+	case <-done:
+	case <-time.After(100 * time.Millisecond):
+	}
+	unlock()
+	<-done
+}
+
 // family adds a parent with n children. All are leased.
 func (tr *trial) family(n int) (parent broker.Pair, children []broker.Pair) {
 	tr.t.Helper()

@@ -17,6 +17,7 @@ var bad = []struct {
 	{"ValueWithAnEscapedNUL", broker.Report{Act: broker.Exit, Value: []byte(`{"a":["\u0000"]}`)}},
 	{"ValueWithHalfASurrogatePair", broker.Report{Act: broker.Exit, Value: []byte(`"\ud83d"`)}},
 	{"ValueWithTheSecondHalfOfASurrogatePair", broker.Report{Act: broker.Exit, Value: []byte(`"\ude00"`)}},
+	{"ValueWithASurrogateAndSomethingElse", broker.Report{Act: broker.Exit, Value: []byte(`"\ud83d\u0041"`)}},
 	{"ValueThatIsNotUTF8", broker.Report{Act: broker.Exit, Value: []byte("\"\xff\"")}},
 	{"StackThatIsNoJSON", broker.Report{Act: broker.Nap, Stack: []byte(`[`)}},
 	{"StackThatIsNoArray", broker.Report{Act: broker.Save, Stack: []byte(`{}`)}},

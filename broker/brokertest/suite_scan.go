@@ -1,6 +1,8 @@
 package brokertest
 
 import (
+	"crypto/rand"
+	"encoding/base64"
 	"encoding/binary"
 	"fmt"
 	"slices"
@@ -127,6 +129,15 @@ var scanCases = []testCase{
 		got := tr.scan(broker.ScanRequest{Kinds: []string{kind}, Bottom: true})
 		tr.about("next due", got.NextDue, 10*time.Minute)
 	}},
+	{"ScanTellsAboutHowLargeAStrandIs", func(tr *trial) {
+		id := newID()
+		noise := base64.StdEncoding.EncodeToString(make100K())
+		tr.insertAll(broker.Insert{ID: id, Kind: kind, Args: fmt.Appendf(nil, "%q", noise)})
+		got := tr.scan(broker.ScanRequest{Kinds: []string{kind}, Bottom: true}).Candidates
+		if len(got) != 1 || got[0].Bytes < len(noise)/2 || got[0].Bytes > len(noise)*2 {
+			tr.t.Errorf("scan: got %+v, want one of about %d bytes", got, len(noise))
+		}
+	}},
 	{"ScanNamesStrandsThatMustRunAloneAfterTwoCrashes", func(tr *trial) {
 		id := tr.insert("")
 		for crashes := range 2 {
@@ -192,6 +203,13 @@ func scanGoesOnBehindEarlierScans(tr *trial) {
 	tr.equal("fourth", candidates(tr.scan(request)), []broker.ID(nil))
 	request.Bottom = true
 	tr.equal("from the bottom again", candidates(tr.scan(request)), want[:4])
+}
+
+// make100K makes bytes that nobody can compress.
+func make100K() []byte {
+	noise := make([]byte, 100<<10)
+	rand.Read(noise)
+	return noise
 }
 
 // plenty is more strands than any case inserts.
