@@ -21,9 +21,12 @@ const (
 
 // limits is what the broker's welcome said.
 type limits struct {
-	frame, batch, hold int
-	heart, dead, grace time.Duration
-	sameClock          bool // both sides read the same boot clock, so that deadlines can be compared
+	frame     int           // bytes of a frame
+	batch     int           // results in a frame
+	heart     time.Duration // say something at least this often
+	dead      time.Duration // a broker that is silent for so long is lost
+	grace     time.Duration // a handler is asked to stop this long before its lease ends
+	sameClock bool          // both sides read the same boot clock, so that deadlines can be compared
 }
 
 // greet opens the talk on a new connection.
@@ -65,27 +68,18 @@ func (s *session) open(w *protocol.Welcome) {
 		return
 	}
 	s.limits = limits{
-		frame:     orElse(int(w.MaxFrame), protocol.DefaultMaxFrame),
-		batch:     orElse(int(w.MaxBatch), 1),
-		hold:      int(min(w.MaxN, protocol.DefaultMaxN)),
-		heart:     orElse(time.Duration(w.HeartMS)*time.Millisecond, protocol.DefaultHeart),
-		dead:      orElse(time.Duration(w.DeadMS)*time.Millisecond, protocol.DefaultDead),
-		grace:     orElse(time.Duration(w.LeaseMS)*time.Millisecond, protocol.DefaultLease) / 12,
+		frame:     int(w.MaxFrame),
+		batch:     int(w.MaxBatch),
+		heart:     time.Duration(w.HeartMS) * time.Millisecond,
+		dead:      time.Duration(w.DeadMS) * time.Millisecond,
+		grace:     time.Duration(w.LeaseMS) * time.Millisecond / 12,
 		sameClock: s.greeted <= w.BootNS && w.BootNS <= s.now,
 	}
 	s.link, s.opened = linkOpen, s.now
-	s.credit.most = min(s.maxHold, s.limits.hold)
+	s.credit.most = min(s.maxHold, int(w.MaxN), protocol.DefaultMaxN) // hello has to list them all in one array
 	s.credit.told = -1
 	s.by(s.now)
 	s.note(slog.LevelInfo, "broker found", "broker", w.Broker, "session", w.Session, "held", len(s.held))
-}
-
-// orElse is v, or the default where v says nothing.
-func orElse[T int | time.Duration](v, otherwise T) T {
-	if v <= 0 {
-		return otherwise
-	}
-	return v
 }
 
 func (s *session) receive(msg protocol.ToWorker) {
@@ -123,14 +117,14 @@ func (s *session) receiveOpen(msg protocol.ToWorker) {
 	case *protocol.Ack:
 		s.settle(msg.Entries)
 	case *protocol.Drain:
-		s.beginDrain(time.Duration(min(msg.ByMS, milliseconds(protocol.MaxDuration)))*time.Millisecond, msg.Why)
+		s.beginDrain(time.Duration(msg.ByMS)*time.Millisecond, msg.Why)
 	case *protocol.Pong, *protocol.Reply: // a sign of life
 	}
 }
 
 // fault takes an error that the broker reports.
 func (s *session) fault(e *protocol.Err) {
-	retry := time.Duration(min(e.RetryMS, milliseconds(time.Hour))) * time.Millisecond
+	retry := time.Duration(e.RetryMS) * time.Millisecond
 	s.note(slog.LevelError, "the broker reports a fault", "code", e.Code, "error", e.Message, "fatal", e.Fatal)
 	if !e.Fatal {
 		s.refused(e.Re, e.Code, e.Message, retry)

@@ -16,25 +16,26 @@ func (s *session) done(r *run, result protocol.Result) {
 	s.unsent = append(s.unsent, r)
 }
 
-// report sends the results that wait, as many to a frame as fit.
+// report sends the results that wait, as many to a frame as fit. What is too much to be on its way at once waits for
+// acks, and whatever follows waits behind it, so that a large result is not overtaken for ever.
 func (s *session) report() {
 	if s.link != linkOpen || len(s.unsent) == 0 {
 		return
 	}
 	var later []*run
+	full := false
 	p := packer{limits: s.limits}
 	for _, r := range s.unsent {
 		if s.now < r.retryAt {
-			later = append(later, r)
 			s.by(r.retryAt)
+			later = append(later, r)
 			continue
 		}
-		if size := resultSize(&r.result); size > p.room() {
-			s.replace(r, fmt.Errorf("the result of this run takes %d bytes, at most %d fit into a frame: "+
-				"the exit value, the args of With and of Insert count; keep large data elsewhere", size, p.room()))
-		}
-		if s.flying+p.total > 0 && s.flying+p.total+resultSize(&r.result) > inFlight {
-			later = append(later, r) // an ack will make room
+		s.fit(r, p.room())
+		ahead := s.flying + p.total
+		full = full || ahead > 0 && ahead+resultSize(&r.result) > inFlight
+		if full {
+			later = append(later, r)
 			continue
 		}
 		p.add(r)
@@ -42,6 +43,14 @@ func (s *session) report() {
 	s.unsent = later
 	for _, batch := range p.batches {
 		s.sendResults(batch)
+	}
+}
+
+// fit replaces a result that is larger than a frame.
+func (s *session) fit(r *run, room int) {
+	if size := resultSize(&r.result); size > room {
+		s.replace(r, fmt.Errorf("the result of this run takes %d bytes, at most %d fit into a frame: "+
+			"the exit value, the args of With and of Insert count; keep large data elsewhere", size, room))
 	}
 }
 

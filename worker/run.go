@@ -225,14 +225,17 @@ func idOf(m protocol.ToBroker) uint64 {
 	return 0
 }
 
-// finish ends what belongs to the loop. Handlers that still run are left behind; where there are none it waits for
-// their goroutines.
+// finish ends what belongs to the loop. Handlers that still run are asked to stop and left behind; where there are none
+// it waits for their goroutines.
 func (l *loop) finish(err error) error {
 	if l.conn != nil {
 		l.conn.hangUp()
 	}
 	if len(l.cancels) == 0 {
 		l.handlers.Wait()
+	}
+	for _, cancel := range l.cancels {
+		cancel(ErrStopping)
 	}
 	return err
 }

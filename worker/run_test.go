@@ -194,6 +194,25 @@ func TestWorkerWithoutABrokerGivesUp(t *testing.T) {
 	})
 }
 
+func TestWorkerThatGivesUpAsksItsHandlersToStop(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		causes := obedient(b.mux)
+		b.cfg.OrphanAfter = time.Minute
+		b.start()
+		p, _ := b.greet()
+		p.give("gate")
+		synctest.Wait()
+		b.away.Store(true)
+		p.cut()
+		if err := b.ended(); !errors.Is(err, ErrNoBroker) {
+			t.Errorf("Run: %v, want ErrNoBroker", err)
+		}
+		if cause := <-causes; cause != ErrStopping {
+			t.Errorf("cause %v, want ErrStopping", cause)
+		}
+	})
+}
+
 func TestWorkerHandsCancelsToItsHandlers(t *testing.T) {
 	for _, c := range []struct {
 		why   string

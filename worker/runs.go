@@ -67,7 +67,7 @@ func (s *session) deadline(bootNS int64, ttlMS uint64) int64 {
 	if s.limits.sameClock {
 		return bootNS
 	}
-	return s.now + int64(min(ttlMS, milliseconds(protocol.MaxDuration)))*int64(time.Millisecond)
+	return s.now + int64(ttlMS)*int64(time.Millisecond)
 }
 
 // extend moves the ends of leases.
@@ -198,7 +198,9 @@ func (s *session) watchQueued(r *run) bool {
 		s.by(r.deadline - int64(s.limits.grace))
 		return true
 	}
-	s.credit.run.atLeast(waited)
+	if waited >= patience {
+		s.credit.run.atLeast(waited)
+	}
 	s.giveBack(r)
 	return false
 }

@@ -235,5 +235,6 @@ func (s *session) conclude() {
 	if s.link == linkOpen {
 		s.send(&protocol.Bye{Why: "drained"})
 	}
+	s.note(slog.LevelInfo, "drained")
 	s.end(nil)
 }

@@ -261,6 +261,27 @@ func TestSessionLimitsTheBytesOnTheirWay(t *testing.T) {
 	wantEffects(t, s.step(t0, ackOf(protocol.AckApplied, "a", "b")), "result e=exit; result f=exit")
 }
 
+func TestSessionLetsNoResultOvertakeALargeOne(t *testing.T) {
+	s := openSession(8)
+	s.limits.frame = 8 << 20
+	s.step(t0, strandsOf("a", "b", "c"))
+	s.step(t0, exits("a"))
+	fx := s.step(t0, returned{"tb", protocol.Result{Act: protocol.ActExit, Value: make([]byte, inFlight)}}, exits("c"))
+	wantEffects(t, fx, "")
+	wantEffects(t, s.step(t0, ackOf(protocol.AckApplied, "a")), "result b=exit")
+	wantEffects(t, s.step(t0, ackOf(protocol.AckApplied, "b")), "result c=exit")
+}
+
+func TestSessionGivesBackAStrandWhoseLeaseIsAboutToEnd(t *testing.T) {
+	s := openSession(1)
+	strand := testStrand("a")
+	strand.DeadlineNS = at(time.Second)
+	wantEffects(t, s.step(t0, received{&protocol.Strands{Strands: []protocol.Strand{strand}}}), "result a=release")
+	if s.credit.run.known {
+		t.Error("that was taken for a run")
+	}
+}
+
 func TestSessionReplacesAResultThatIsLargerThanAFrame(t *testing.T) {
 	s := openSession(1)
 	s.step(t0, strandsOf("a"))
