@@ -21,7 +21,7 @@ func (s *Store) Commit(ctx context.Context, reports []broker.Report) ([]broker.V
 			verdicts = append(verdicts, b.apply(r))
 		}
 		b.releaseParents()
-		hint = b.madeDue && s.hintWanted(now)
+		hint = b.worthAHint()
 		return nil
 	})
 	if hint {
@@ -40,6 +40,9 @@ type batch struct {
 	parents []broker.ID // of strands that ended, one entry for each
 	madeDue bool        // something may have become due
 }
+
+// worthAHint says whether some broker would care for what has been done.
+func (b *batch) worthAHint() bool { return b.madeDue && b.store.hintWanted(b.now) }
 
 // apply judges one report and carries it out if it passes.
 func (b *batch) apply(r broker.Report) broker.Verdict {

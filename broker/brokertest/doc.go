@@ -1,5 +1,5 @@
-// Package brokertest has what the tests of a broker stand on: a [Store] and a [Channel] in memory that fail on demand,
-// and the suite that holds for every [broker.Store].
+// Package brokertest has what the tests of a broker stand on: a [Store], a [Channel] and [Processes] in memory that
+// fail on demand, and the suite that holds for every [broker.Store].
 //
 // The store in memory is worth something only because it behaves like the one on Postgres. [TestStore] keeps them
 // together in two ways: each promise of broker.Store has a test that both must pass, and a random walk does the same

@@ -158,3 +158,15 @@ func TestCommitWhileARenewIsInFlightIsABugOfTheCaller(t *testing.T) {
 		s.Commit(t.Context(), nil)
 	})
 }
+
+func TestPeersShareStrandsButNeitherCursorsNorFaults(t *testing.T) {
+	s := NewStore(time.Now)
+	tr, peer := newTrial(t, s), newTrial(t, s.Peer())
+	id := tr.insert("")
+	s.Inject(Scan, Fault{}, Fault{Before: broker.ErrAway})
+	request := broker.ScanRequest{Kinds: []string{kind}}
+	tr.equal("found", candidates(tr.scan(request)), []broker.ID{id})
+	tr.equal("found by the peer", candidates(peer.scan(request)), []broker.ID{id})
+	peer.lease(id)
+	tr.equal("leased", tr.row(id).Leased, true)
+}

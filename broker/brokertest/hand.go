@@ -55,25 +55,25 @@ func (s *Store) Attempts(id broker.ID) []broker.Failure {
 
 // Cancel implements [Subject].
 func (s *Store) Cancel(id broker.ID) {
-	if s.askCancel(id) {
-		s.channel.Hint(broker.Hint{Cancel: true})
+	if h, worth := s.cancel(id); worth {
+		s.channel.Hint(h)
 	}
 }
 
-// askCancel says whether the strand lives on for now.
-func (s *Store) askCancel(id broker.ID) bool {
+// cancel gives the hint that follows from it, if one does.
+func (s *Store) cancel(id broker.ID) (h broker.Hint, worth bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	r := s.mustLive("cancel", id)
 	now := s.clock()
 	if r.leased(now) {
 		r.cancelAsked = true
-		return true
+		return broker.Hint{Cancel: true}, true
 	}
 	b := batch{store: s, now: now}
 	b.finish(r, Finished{State: Cancelled})
 	b.releaseParents()
-	return false
+	return broker.Hint{}, b.worthAHint()
 }
 
 // Wake implements [Subject].

@@ -27,6 +27,7 @@ func (r *strand) position() position { return position{r.schedule, r.id} }
 // lost its worker, so that no report will end it.
 func (s *Store) Scan(ctx context.Context, req broker.ScanRequest) (broker.ScanResult, error) {
 	var result broker.ScanResult
+	hint := false
 	err := s.call(ctx, Scan, func(now time.Time) error {
 		if req.Bottom {
 			clear(s.cursors)
@@ -42,17 +43,21 @@ func (s *Store) Scan(ctx context.Context, req broker.ScanRequest) (broker.ScanRe
 		result.More = len(found) == req.Limit
 		result.NextDue = s.nextDue(req, now)
 		result.Settled = true
-		s.sweep(req, now)
+		hint = s.sweep(req, now)
 		return nil
 	})
+	if hint {
+		s.channel.Hint(broker.Hint{})
+	}
 	if err != nil {
 		return broker.ScanResult{}, err
 	}
 	return result, nil
 }
 
-// sweep ends the strands of a request for which a cancel is asked and whose lease has run out.
-func (s *Store) sweep(req broker.ScanRequest, now time.Time) {
+// sweep ends the strands of a request for which a cancel is asked and whose lease has run out. It says whether that is
+// worth a hint.
+func (s *Store) sweep(req broker.ScanRequest, now time.Time) bool {
 	b := batch{store: s, now: now}
 	for _, r := range s.live {
 		overdue := !r.leased(now) && !r.schedule.After(now)
@@ -61,6 +66,7 @@ func (s *Store) sweep(req broker.ScanRequest, now time.Time) {
 		}
 	}
 	b.releaseParents()
+	return b.worthAHint()
 }
 
 // ahead lists what is due behind the cursors, in the order of its start.

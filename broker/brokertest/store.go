@@ -9,19 +9,24 @@ import (
 )
 
 // Store is a [broker.Store] in memory. It has one transaction at a time, and history for ever. It is a [Subject] too,
-// so that a test can look into it.
+// so that a test can look into it. One broker uses it; others use its peers.
 type Store struct {
+	*database
+	faults  *faults
+	cursors map[lane]position // guarded by database.mu
+}
+
+// database is what the stores of several brokers share.
+type database struct {
 	clock   func() time.Time
 	channel *Channel
-	faults  *faults
 
-	mu       sync.Mutex // guards all below
+	mu       sync.Mutex // guards all below, and the cursors of the stores
 	live     map[broker.ID]*strand
 	history  map[broker.ID]Finished
 	attempts map[broker.ID][]broker.Failure
 	paused   map[queue]bool
 	locked   map[broker.ID]bool
-	cursors  map[lane]position
 	brokers  map[broker.ID]presence
 }
 
@@ -36,19 +41,24 @@ type presence struct {
 
 // NewStore returns an empty store that lives by clock, such as time.Now.
 func NewStore(clock func() time.Time) *Store {
-	return &Store{
+	return newStore(&database{
 		clock:    clock,
 		channel:  NewChannel(),
-		faults:   newFaults(),
 		live:     map[broker.ID]*strand{},
 		history:  map[broker.ID]Finished{},
 		attempts: map[broker.ID][]broker.Failure{},
 		paused:   map[queue]bool{},
 		locked:   map[broker.ID]bool{},
-		cursors:  map[lane]position{},
 		brokers:  map[broker.ID]presence{},
-	}
+	})
 }
+
+func newStore(db *database) *Store {
+	return &Store{database: db, faults: newFaults(), cursors: map[lane]position{}}
+}
+
+// Peer returns the store of another broker: strands and channel are shared, cursors and faults are not.
+func (s *Store) Peer() *Store { return newStore(s.database) }
 
 // Channel brings a hint when something becomes due by an insert, a wake or a report, unless every live broker is busy,
 // and one when a leased strand is to be cancelled.
