@@ -98,7 +98,10 @@ func (c *Client[TTx]) InsertMany(ctx context.Context, params []InsertManyParams)
 		results, err = c.insertRows(ctx, db, rows)
 		return err
 	})
-	return results, err
+	if err != nil {
+		return nil, err
+	}
+	return results, nil
 }
 
 // InsertManyTx is InsertMany inside the caller's transaction.

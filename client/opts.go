@@ -117,7 +117,7 @@ func checkName(name string) error {
 	case name == "":
 		return errors.New("is empty")
 	case len(name) > protocol.MaxName:
-		return fmt.Errorf("is %d bytes long, more than %d: %.40q...", len(name), protocol.MaxName, name)
+		return fmt.Errorf("is %d bytes long, more than %d", len(name), protocol.MaxName)
 	case !utf8.ValidString(name):
 		return fmt.Errorf("is not valid UTF-8: %.40q", name)
 	case hasControl(name):

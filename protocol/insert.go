@@ -20,7 +20,7 @@ type InsertOpts struct {
 	Queue       string          // "" = DefaultQueue
 	Tenant      string          // "" = the default tenant
 	Priority    int             // 1 (first) to 9 (last); 0 = 5
-	ScheduledAt time.Time       // not before; zero = at once
+	ScheduledAt time.Time       // not before, in the years 1 to 9999; zero or past = at once
 	MaxTries    int             // failures until it is dead, at most 32767; 0 = 25
 	Label       string          // where the program starts; "" = "start"
 	Tags        []string        // for people and filters

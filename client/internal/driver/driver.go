@@ -28,3 +28,19 @@ type Driver[TTx any] interface {
 	Commit(ctx context.Context, tx TTx) error
 	Rollback(ctx context.Context, tx TTx) error
 }
+
+// rows is what the libraries' answers have in common.
+type rows interface {
+	Next() bool
+	Scan(dest ...any) error
+	Err() error
+}
+
+func each(rows rows, row func(Scan) error) error {
+	for rows.Next() {
+		if err := row(rows.Scan); err != nil {
+			return err
+		}
+	}
+	return rows.Err()
+}

@@ -45,12 +45,7 @@ func (c pgxConn) Query(ctx context.Context, row func(Scan) error, sql string, ar
 		return err
 	}
 	defer rows.Close()
-	for rows.Next() {
-		if err := row(rows.Scan); err != nil {
-			return err
-		}
-	}
-	return rows.Err()
+	return each(rows, row)
 }
 
 func (pgxConn) CanCopy() bool { return true }

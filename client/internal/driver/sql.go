@@ -31,12 +31,7 @@ func (c sqlConn) Query(ctx context.Context, row func(Scan) error, sql string, ar
 		return err
 	}
 	defer rows.Close()
-	for rows.Next() {
-		if err := row(rows.Scan); err != nil {
-			return err
-		}
-	}
-	return rows.Err()
+	return each(rows, row)
 }
 
 func (sqlConn) CanCopy() bool { return false } // each driver has a way of its own, or none

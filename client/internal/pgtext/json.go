@@ -74,14 +74,18 @@ func (w *jsonWalk) text() error {
 
 func (w *jsonWalk) escape() error {
 	switch w.rest[1] {
+	case 'u':
+		return w.unicode()
 	case '/':
 		w.skip(2, 1)
-		return nil
 	default:
 		w.skip(2, 2)
-		return nil
-	case 'u':
 	}
+	return nil
+}
+
+// unicode passes a \uXXXX, or the two of a surrogate pair.
+func (w *jsonWalk) unicode() error {
 	r, n := w.codePoint(), len(`\u0000`)
 	if utf16.IsSurrogate(r) {
 		r = w.pair(r)
