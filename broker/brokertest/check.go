@@ -15,8 +15,13 @@ import (
 // The checks answer why something cannot be stored; "" means that it can. They refuse what Postgres refuses: it holds
 // no NUL and no half of a surrogate pair in text, and nothing but JSON in JSON.
 
-// maxName is the longest kind, label, queue or tenant in bytes.
-const maxName = 255
+// What an insert may carry.
+const (
+	maxName     = 255     // bytes of a kind, label, queue, tenant or tag
+	maxArgs     = 1 << 20 // bytes
+	maxMetadata = 64 << 10
+	maxTags     = 100
+)
 
 func checkName(name string) (why string) {
 	switch {
@@ -28,6 +33,13 @@ func checkName(name string) (why string) {
 		return fmt.Sprintf("%.40q is not valid UTF-8", name)
 	case strings.ContainsFunc(name, unicode.IsControl):
 		return fmt.Sprintf("%.40q has a control character", name)
+	}
+	return ""
+}
+
+func checkSize(doc []byte, most int) (why string) {
+	if len(doc) > most {
+		return fmt.Sprintf("is %d bytes long, at most %d are allowed", len(doc), most)
 	}
 	return ""
 }

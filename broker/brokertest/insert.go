@@ -87,7 +87,7 @@ func newDraft(in broker.Insert, now time.Time) (*draft, *broker.InsertError) {
 	if why := checkName(in.Kind); why != "" {
 		return nil, &broker.InsertError{Field: "kind", Why: why}
 	}
-	if why := checkJSON(in.Args); why != "" {
+	if why := cmp.Or(checkSize(in.Args, maxArgs), checkJSON(in.Args)); why != "" {
 		return nil, &broker.InsertError{Field: "args", Why: why}
 	}
 	if bad := d.read(in.Opts); bad != nil {
@@ -112,7 +112,7 @@ func (d *draft) read(opts []byte) *broker.InsertError {
 	}
 	var given map[string]json.RawMessage
 	why := checkJSON(opts)
-	if why == "" && json.Unmarshal(opts, &given) != nil {
+	if why == "" && (json.Unmarshal(opts, &given) != nil || given == nil) {
 		why = "is not a JSON object"
 	}
 	if why != "" {
@@ -123,9 +123,16 @@ func (d *draft) read(opts []byte) *broker.InsertError {
 		if !known {
 			return &broker.InsertError{Field: "opts." + name, Why: "is not an option"}
 		}
+		if string(given[name]) == "null" { // as good as none
+			delete(given, name)
+			continue
+		}
 		if why := set(d, given[name]); why != "" {
 			return &broker.InsertError{Field: "opts." + name, Why: why}
 		}
+	}
+	if given["at"] != nil && given["in"] != nil {
+		return &broker.InsertError{Field: "opts.in", Why: "goes without opts.at"}
 	}
 	return nil
 }
@@ -162,10 +169,10 @@ var options = map[string]func(d *draft, value []byte) (why string){
 		d.schedule = d.now.Add(time.Duration(seconds * float64(time.Second)))
 		return ""
 	},
-	"tags": func(d *draft, value []byte) string { return decode(value, &d.tags, "an array of texts") },
+	"tags": func(d *draft, value []byte) string { return decodeTags(value, &d.tags) },
 	"metadata": func(d *draft, value []byte) string {
 		d.metadata = value
-		return decode(value, &map[string]json.RawMessage{}, "a JSON object")
+		return cmp.Or(checkSize(value, maxMetadata), decode(value, &map[string]json.RawMessage{}, "a JSON object"))
 	},
 	"keep": func(_ *draft, value []byte) string { // this store keeps everything
 		return decode(value, new(bool), "true or false")
@@ -193,6 +200,21 @@ func decodeTenant(value []byte, into *string) (why string) {
 		return ""
 	}
 	return decodeName(value, into)
+}
+
+func decodeTags(value []byte, into *[]string) (why string) {
+	if why := decode(value, into, "an array of texts"); why != "" {
+		return why
+	}
+	if len(*into) > maxTags {
+		return fmt.Sprintf("has %d entries, at most %d are allowed", len(*into), maxTags)
+	}
+	for _, tag := range *into {
+		if why := checkName(tag); why != "" {
+			return why
+		}
+	}
+	return ""
 }
 
 func decodeNumber(value []byte, into *int, lo, hi int) (why string) {

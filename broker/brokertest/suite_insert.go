@@ -23,8 +23,12 @@ var badInserts = []struct {
 	{"ArgsWithTwoDocuments", "args", broker.Insert{Kind: kind, Args: []byte(`{} {}`)}},
 	{"ArgsWithANUL", "args", broker.Insert{Kind: kind, Args: []byte("\"\x00\"")}},
 	{"ArgsWithAnEscapedNUL", "args", broker.Insert{Kind: kind, Args: []byte(`{"a":"\u0000"}`)}},
+	{"NoArgs", "args", broker.Insert{Kind: kind}},
+	{"ArgsTooLarge", "args", broker.Insert{Kind: kind, Args: []byte(`"` + strings.Repeat("x", maxArgs) + `"`)}},
+	{"ArgsTooDeep", "args", broker.Insert{Kind: kind, Args: deep}},
 	{"ArgsThatAreNotUTF8", "args", broker.Insert{Kind: kind, Args: []byte("\"\xff\"")}},
 	{"OptionsThatAreNoJSON", "opts", withOpts(`{`)},
+	{"OptionsThatAreNull", "opts", withOpts(`null`)},
 	{"OptionsThatAreNoObject", "opts", withOpts(`[1]`)},
 	{"AnUnknownOption", "opts.colour", withOpts(`{"colour":"red"}`)},
 	{"AnIDThatIsNoUUID", "opts.id", withOpts(`{"id":"7"}`)},
@@ -37,19 +41,29 @@ var badInserts = []struct {
 	{"APriorityThatIsNotWhole", "opts.priority", withOpts(`{"priority":1.5}`)},
 	{"APriorityThatIsText", "opts.priority", withOpts(`{"priority":"high"}`)},
 	{"ATimeThatIsNone", "opts.at", withOpts(`{"at":"soon"}`)},
+	{"ATimeWithoutEnd", "opts.at", withOpts(`{"at":"infinity"}`)},
+	{"ATimeBeforeAllOthers", "opts.at", withOpts(`{"at":"-infinity"}`)},
 	{"ATimeThatIsANumber", "opts.at", withOpts(`{"at":7}`)},
 	{"ADelayThatIsText", "opts.in", withOpts(`{"in":"1h"}`)},
+	{"BothATimeAndADelay", "opts.in", withOpts(`{"at":"2030-01-01T00:00:00Z","in":5}`)},
 	{"MaxTriesOfNought", "opts.max_tries", withOpts(`{"max_tries":0}`)},
 	{"MaxTriesTooHigh", "opts.max_tries", withOpts(`{"max_tries":32768}`)},
 	{"AnEmptyLabel", "opts.label", withOpts(`{"label":""}`)},
 	{"ALabelTooLong", "opts.label", withOpts(`{"label":"` + strings.Repeat("x", maxName+1) + `"}`)},
 	{"TagsThatAreNoArray", "opts.tags", withOpts(`{"tags":"a"}`)},
 	{"TagsThatAreNoTexts", "opts.tags", withOpts(`{"tags":["a",1]}`)},
+	{"AnEmptyTag", "opts.tags", withOpts(`{"tags":["a",""]}`)},
+	{"ATagWithAControlCharacter", "opts.tags", withOpts(`{"tags":["a\n"]}`)},
+	{"TooManyTags", "opts.tags", withOpts(`{"tags":["x"` + strings.Repeat(`,"x"`, maxTags) + `]}`)},
+	{"MetadataTooLarge", "opts.metadata", withOpts(`{"metadata":{"a":"` + strings.Repeat("x", maxMetadata) + `"}}`)},
 	{"MetadataThatIsNoObject", "opts.metadata", withOpts(`{"metadata":[1]}`)},
 	{"KeepThatIsNeitherTrueNorFalse", "opts.keep", withOpts(`{"keep":"yes"}`)},
 	{"RequireKindThatIsNeitherTrueNorFalse", "opts.require_kind", withOpts(`{"require_kind":1}`)},
 	{"AKindThatNobodyServesWhenThatIsRequired", "kind", withOpts(`{"require_kind":true}`)},
 }
+
+// deep is JSON that nobody can follow to its end.
+var deep = []byte(strings.Repeat("[", 100_000) + strings.Repeat("]", 100_000))
 
 func withOpts(opts string) broker.Insert {
 	return broker.Insert{Kind: kind, Args: []byte(`{}`), Opts: []byte(opts)}
@@ -103,6 +117,13 @@ func insertCases() []testCase {
 			in := broker.Insert{ID: newID(), Kind: kind, Args: []byte(`{}`)}
 			tr.equal("ids", tr.insertAll(in, in), []broker.ID{in.ID, in.ID})
 			tr.finds(in.ID)
+		}},
+		{"InsertWithNullOptionsHasTheDefaults", func(tr *trial) {
+			s := tr.lease(tr.insert(`{"queue":null,"tenant":null,"priority":null,"at":null,"in":null,"max_tries":null,` +
+				`"label":null,"tags":null,"metadata":null,"keep":null,"require_kind":null}`))
+			tr.equal("label, queue", []string{s.Label, s.Queue}, []string{"start", "default"})
+			tr.equal("priority, max tries", []int{s.Priority, s.MaxTries}, []int{5, 25})
+			tr.sameJSON("metadata", s.Metadata, "null")
 		}},
 		{"InsertForLaterIsDueThen", func(tr *trial) {
 			tr.about("in", tr.row(tr.insert(`{"in":90.5}`)).Due, 90500*time.Millisecond)

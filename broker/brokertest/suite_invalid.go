@@ -19,6 +19,7 @@ var bad = []struct {
 	{"ValueWithTheSecondHalfOfASurrogatePair", broker.Report{Act: broker.Exit, Value: []byte(`"\ude00"`)}},
 	{"ValueWithASurrogateAndSomethingElse", broker.Report{Act: broker.Exit, Value: []byte(`"\ud83d\u0041"`)}},
 	{"ValueThatIsNotUTF8", broker.Report{Act: broker.Exit, Value: []byte("\"\xff\"")}},
+	{"ValueThatIsTooDeep", broker.Report{Act: broker.Exit, Value: deep}},
 	{"StackThatIsNoJSON", broker.Report{Act: broker.Nap, Stack: []byte(`[`)}},
 	{"StackThatIsNoArray", broker.Report{Act: broker.Save, Stack: []byte(`{}`)}},
 	{"StackWithAnEscapedNUL", broker.Report{Act: broker.Fail, Stack: []byte(`["\u0000"]`), Failure: &boom}},

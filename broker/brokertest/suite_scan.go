@@ -92,6 +92,15 @@ var scanCases = []testCase{
 		tr.store.Pause("a", "q", false)
 		tr.finds(paused, other, late)
 	}},
+	{"ScanFindsWhatBecameDueWhileItsQueueWasPaused", func(tr *trial) {
+		id := tr.insert(`{"queue":"q","in":3600}`)
+		tr.finds()
+		tr.store.Pause("", "q", true)
+		tr.arrive(id)
+		tr.finds()
+		tr.store.Pause("", "q", false)
+		tr.finds(id)
+	}},
 	{"ScanFromTheBottomTakesNothing", func(tr *trial) {
 		id := tr.insert("")
 		tr.finds(id)
@@ -128,6 +137,12 @@ var scanCases = []testCase{
 		tr.insert(`{"in":3600}`)
 		got := tr.scan(broker.ScanRequest{Kinds: []string{kind}, Bottom: true})
 		tr.about("next due", got.NextDue, 10*time.Minute)
+	}},
+	{"ScanIsInNoHurryForAStrandThatIsDueInAges", func(tr *trial) {
+		tr.insert(`{"at":"9999-12-31T00:00:00Z"}`)
+		if got := tr.scan(broker.ScanRequest{Kinds: []string{kind}, Bottom: true}).NextDue; got < 24*time.Hour {
+			tr.t.Errorf("next due: got %v, want a long time", got)
+		}
 	}},
 	{"ScanTellsAboutHowLargeAStrandIs", func(tr *trial) {
 		id := newID()
