@@ -96,7 +96,7 @@ var scanCases = []testCase{
 		id := tr.insert(`{"queue":"q","in":3600}`)
 		tr.finds()
 		tr.store.Pause("", "q", true)
-		tr.arrive(id)
+		tr.store.Age(id, 2*time.Hour)
 		tr.finds()
 		tr.store.Pause("", "q", false)
 		tr.finds(id)
