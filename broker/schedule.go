@@ -42,6 +42,7 @@ type schedule struct {
 	scanner scanner
 	notice  notice
 
+	stepped   int64 // when step was called last
 	nextSweep int64
 	draining  bool
 	drainBy   int64
@@ -91,6 +92,7 @@ func newSchedule(broker ID, seed [32]byte, l limits) *schedule {
 // statement is in flight is gathered into the next one.
 func (s *schedule) step(now int64, events ...event) effects {
 	var fx effects
+	s.stepped = now
 	for _, ev := range events {
 		s.take(now, ev, &fx)
 	}
@@ -147,26 +149,24 @@ func (s *schedule) take(now int64, ev event, fx *effects) {
 	}
 }
 
-// nextTick is when step wants to be called even if nothing happens.
+// nextTick is when step wants to be called even if nothing happens. What time alone had made possible by the last step,
+// that step has done; what it has left waits for an answer, whatever the clock says. So only later times count.
 func (s *schedule) nextTick() int64 {
 	next := s.nextSweep
-	for _, at := range []int64{s.scanner.next(s), s.commits.next(), s.notice.next(), s.waitingFor()} {
-		if at != 0 {
+	for _, at := range []int64{s.scanner.next(s), s.commits.next(), s.notice.next(), s.leaseAfter, s.renewNext()} {
+		if at > s.stepped {
 			next = min(next, at)
 		}
 	}
 	return next
 }
 
-// waitingFor is when a statement that failed may be tried again; 0 = nothing waits.
-func (s *schedule) waitingFor() int64 {
-	switch {
-	case s.leasing == nil && s.buffer.len() > 0 && s.leaseAfter != 0:
-		return s.leaseAfter
-	case s.renewDue && s.renewing == nil && s.renewAfter != 0:
-		return s.renewAfter
+// renewNext is when leases that are due may be renewed; 0 = none is known to be due.
+func (s *schedule) renewNext() int64 {
+	if !s.renewDue {
+		return 0
 	}
-	return 0
+	return s.renewAfter
 }
 
 // match brings free credit and candidates together, and leases all pairs that met since the last lease.
