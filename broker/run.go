@@ -166,10 +166,7 @@ func (s *schedule) extend(now int64, ev renewed, fx *effects) {
 	for _, k := range ev.kept {
 		still[k.Pair] = true
 		if r := s.running(k.Pair); r != nil {
-			s.prolong(now, r, &leases)
-			if k.Cancel && r.stopWhy == "" {
-				s.askToStop(now, r, protocol.StopCancelled, s.grace, &stops)
-			}
+			s.keep(now, r, k, &leases, &stops)
 		}
 	}
 	for _, p := range asked {
@@ -180,6 +177,18 @@ func (s *schedule) extend(now int64, ev renewed, fx *effects) {
 	}
 	tellAll(&leases, fx)
 	tellAll(&stops, fx)
+}
+
+// keep goes on with a run that is still ours. One whose row is locked has its old deadline until the lock is gone.
+func (s *schedule) keep(now int64, r *run, k Kept, leases *perSession[protocol.Lease], stops *perSession[protocol.Cancel]) {
+	if k.Locked {
+		r.renewAt = now + lockedRetry
+	} else {
+		s.prolong(now, r, leases)
+	}
+	if k.Cancel && r.stopWhy == "" {
+		s.askToStop(now, r, protocol.StopCancelled, s.grace, stops)
+	}
 }
 
 // prolong moves the deadline of a renewed run, and tells its worker.

@@ -64,7 +64,7 @@ type limits struct {
 
 const (
 	sweepEvery   = int64(time.Second)
-	lockedRetry  = int64(100 * time.Millisecond) // a report whose row somebody has locked
+	lockedRetry  = int64(100 * time.Millisecond) // a row that somebody has locked
 	renewApart   = int64(50 * time.Millisecond)  // renewals asked for by hints
 	errorRetry   = int64(200 * time.Millisecond) // a statement that failed
 	awaitEOF     = int64(time.Second)            // a dead process whose socket a grandchild may hold open

@@ -337,6 +337,21 @@ func TestLeaseThatIsNotRenewedIsLost(t *testing.T) {
 	}
 }
 
+func TestLeaseOfALockedRowKeepsItsDeadlineAndIsAskedForAgain(t *testing.T) {
+	b := newBench(t)
+	b.connect(t0, 1, "w", 1)
+	pairs, _ := b.lease(t0, due(1))
+	at := t0 + 41*second
+	b.step(at, heard{1})
+	fx := b.step(at, renewed{kept: []Kept{{Pair: pairs[0], Locked: true}}})
+	equal(t, "sent", sent(fx, 1), []string(nil))
+	if got, want := b.runs[pairs[0].ID].leaseEnd, t0+int64(105*time.Second); got != want {
+		t.Errorf("deadline %d, want %d as before: the database has not extended the lease", got, want)
+	}
+	fx = b.step(at+second, heard{1})
+	equal(t, "renewed again", fx.renew, pairs)
+}
+
 func TestGoneWorkerIsNotRenewed(t *testing.T) {
 	b := newBench(t)
 	b.connect(t0, 1, "w", 1)
