@@ -114,7 +114,7 @@ type Broker struct {
 	away     bool // Run's goroutine only: the last statement failed
 }
 
-// New makes a Broker over a store. procs may be nil. Nothing runs before [Broker.Run].
+// New makes a Broker over a store. procs may be nil: then no worker is ours. Nothing runs before [Broker.Run].
 func New(store Store, procs Processes, cfg Config) (*Broker, error) {
 	cfg, err := cfg.withDefaults()
 	if err != nil {

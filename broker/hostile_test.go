@@ -208,6 +208,19 @@ func TestInsertByCallIsDoneOnceHoweverOftenItIsSent(t *testing.T) {
 	}
 }
 
+func TestWorkerWithAKeyOfAnotherBrokerIsServedAsNobodys(t *testing.T) {
+	h := serve(t, brokertest.NewStore(time.Now), filepath.Join(socketDir(t), "d", "s.sock"), broker.Config{})
+	inherited := hello()
+	inherited.Key = "key of another broker"
+	if m, err := h.talk().say(inherited).hear(); err != nil || m.Op() != "welcome" {
+		t.Fatalf("got %v, %v; want welcome", m, err)
+	}
+	snap, err := h.broker.Snapshot(t.Context())
+	if err != nil || len(snap.Workers) != 1 || snap.Workers[0].Key != "" {
+		t.Errorf("got %+v, %v; want one worker without a key", snap, err)
+	}
+}
+
 // TestPeerThatAnnouncesMuchAndSendsNothingCostsLittle opens many connections that each announce a frame of the largest
 // size and then stall.
 func TestPeerThatAnnouncesMuchAndSendsNothingCostsLittle(t *testing.T) {
@@ -255,6 +268,18 @@ func TestWorkerThatDoesNotReadIsCutOffAndOthersAreServed(t *testing.T) {
 	h.work(mux, 2)
 	ids := insert(t, store, "echo", 100)
 	eventually(t, "the others are served", allFinished(store, ids, brokertest.Done))
+}
+
+func TestHelloMayBeLongerThanLaterFrames(t *testing.T) {
+	h := serve(t, brokertest.NewStore(time.Now), filepath.Join(socketDir(t), "d", "s.sock"), broker.Config{MaxFrame: 64 << 10})
+	greeting := hello()
+	for range protocol.DefaultMaxN {
+		held := protocol.Hold{Kind: "echo", State: protocol.HoldDone, Strand: greeting.Worker, Token: greeting.Worker}
+		greeting.Hold = append(greeting.Hold, held)
+	}
+	if m, err := h.talk().say(greeting).hear(); err != nil || m.Op() != "welcome" {
+		t.Fatalf("got %v, %v; want welcome for all that a worker can hold", m, err)
+	}
 }
 
 func TestMoreConnectionsThanAllowedAreToldSo(t *testing.T) {

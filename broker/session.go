@@ -168,14 +168,18 @@ func refuse(conn net.Conn, why *protocol.Err) {
 
 // converse reads frames and turns them into events, until the connection ends or breaks a rule.
 func (b *Broker) converse(s *session) error {
-	reader := protocol.NewReader(s.conn, b.cfg.MaxFrame)
+	reader := protocol.NewReader(s.conn, protocol.HandshakeMaxFrame)
 	_ = s.conn.SetReadDeadline(time.Now().Add(protocol.HandshakeTimeout))
 	hello, err := readHello(reader)
 	if err != nil {
 		return err
 	}
 	_ = s.conn.SetReadDeadline(time.Time{})
+	reader.SetMax(b.cfg.MaxFrame)
 	reader.SetTimeouts(s.conn, 0, b.cfg.Dead)
+	if b.procs == nil {
+		hello.Key = "" // another broker's, inherited
+	}
 	ev, err := s.greeted(hello)
 	if err != nil {
 		return err
