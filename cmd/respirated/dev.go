@@ -61,11 +61,12 @@ Ctrl-C, or the end of --for, stops everything and removes it again.`,
 }
 
 func (f *devFlags) run(ctx context.Context, s *settings, out, errOut io.Writer) (err error) {
-	// A signal before the daemon catches them itself ends the start.
-	starting, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
+	// From the first moment on, a signal means: stop and clean up. A second one ends the process at once.
+	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
+	context.AfterFunc(ctx, stop)
 
-	server, err := private.Start(starting, private.Config{Dir: f.data})
+	server, err := private.Start(ctx, private.Config{Dir: f.data})
 	if err != nil {
 		return err
 	}
@@ -80,14 +81,14 @@ func (f *devFlags) run(ctx context.Context, s *settings, out, errOut io.Writer) 
 		return err
 	}
 	log := newLogger(errOut, "text", f.logLevel)
-	if err := migrateUp(starting, cfg, log); err != nil {
+	if err := migrateUp(ctx, cfg, log); err != nil {
 		return err
 	}
-	d, err := newDaemon(starting, cfg, log)
+	d, err := newDaemon(ctx, cfg, log)
 	if err != nil {
 		return err
 	}
-	db, err := connect(starting, cfg, client.InsertOpts{})
+	db, err := connect(ctx, cfg, client.InsertOpts{})
 	if err != nil {
 		return errors.Join(err, d.close())
 	}

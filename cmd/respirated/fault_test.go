@@ -158,3 +158,65 @@ func TestTwoHundredWorkersCostFiveDatabaseConnections(t *testing.T) {
 	}
 	t.Logf("%d workers, %d database connections", workers, most)
 }
+
+func TestStrandThatDoesNotStopIsEndedWithItsWorkerAndGivenBack(t *testing.T) {
+	h := newHost(t, privatetest.URL(t), append(demoWorkers(t, 1), "--drain-timeout", "1s")...)
+	h.start()
+	inserted, err := h.db.Insert(t.Context(), demo.Hang{}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.awaitState(inserted.ID, client.Leased)
+	h.stop(h.daemon)
+	row, err := h.db.StrandGet(t.Context(), inserted.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if row.State == client.Leased || row.FinishedAt != nil {
+		t.Errorf("the strand is %s, want it given back", row.State)
+	}
+}
+
+func TestSecondSignalEndsTheDaemonAtOnce(t *testing.T) {
+	h := newHost(t, privatetest.URL(t), demoWorkers(t, 1)...)
+	h.start()
+	inserted, err := h.db.Insert(t.Context(), demo.Hang{}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.awaitState(inserted.ID, client.Leased)
+	if err := h.daemon.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	h.eventually("the daemon drains", func() bool {
+		var status daemonStatus
+		return askDaemon(t.Context(), h.socket(), "/api/v1/status", &status) == nil && status.Draining
+	})
+	if err := h.daemon.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	_ = h.daemon.Wait() // by the signal
+	if got := h.daemon.ProcessState.Sys().(syscall.WaitStatus); got.Signal() != syscall.SIGTERM {
+		t.Errorf("the daemon ended with %v, want the signal", h.daemon.ProcessState)
+	}
+	for _, pid := range h.leftWorkers() {
+		_ = syscall.Kill(pid, syscall.SIGKILL) // it may be gone
+	}
+}
+
+func TestNextDaemonTakesTheSocketOfAKilledOneAndACancelReachesARunningStrand(t *testing.T) {
+	h := newHost(t, privatetest.URL(t), demoWorkers(t, 1)...)
+	h.start()
+	inserted, err := h.db.Insert(t.Context(), demo.Sleep{For: demo.Duration(time.Hour)}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.awaitState(inserted.ID, client.Leased)
+	h.kill()
+	h.start()
+	h.workers(1)
+	if _, err := h.db.StrandCancel(t.Context(), inserted.ID); err != nil {
+		t.Fatal(err)
+	}
+	h.awaitState(inserted.ID, client.Cancelled)
+}

@@ -215,6 +215,15 @@ func (h *host) awaitDone(n int) {
 	}
 }
 
+// awaitState waits until a strand is in that state.
+func (h *host) awaitState(id string, state client.State) {
+	h.t.Helper()
+	h.eventually(fmt.Sprintf("strand %s is %s", id, state), func() bool {
+		row, err := h.db.StrandGet(h.t.Context(), id)
+		return err == nil && row.State == state
+	})
+}
+
 // count runs a query that gives one number.
 func (h *host) count(query string, args ...any) (n int) {
 	h.t.Helper()
