@@ -22,6 +22,7 @@ const (
 type Channel struct {
 	config *pgx.ConnConfig
 	name   string
+	ping   time.Duration // how long silence may last before the server is asked whether it is there, and its answer
 	log    *slog.Logger
 }
 
@@ -38,7 +39,7 @@ func NewChannel(cfg Config) (*Channel, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Channel{config: pool.ConnConfig, name: channelName(cfg.Schema), log: cfg.Logger}, nil
+	return &Channel{config: pool.ConnConfig, name: channelName(cfg.Schema), ping: pingEvery, log: cfg.Logger}, nil
 }
 
 // Run implements [broker.Channel]. It returns only when ctx ends, and then nil.
@@ -88,7 +89,7 @@ func (c *Channel) listen(ctx context.Context, notify func(broker.Hint)) (worked 
 
 // next waits for one notification, or, when none comes for a while, sees whether the server is still there.
 func (c *Channel) next(ctx context.Context, conn *pgx.Conn, notify func(broker.Hint)) error {
-	waiting, cancel := context.WithTimeout(ctx, pingEvery)
+	waiting, cancel := context.WithTimeout(ctx, c.ping)
 	defer cancel()
 	n, err := conn.WaitForNotification(waiting)
 	switch {
@@ -105,7 +106,7 @@ func (c *Channel) next(ctx context.Context, conn *pgx.Conn, notify func(broker.H
 
 // ask sends a statement that has no parameters and needs an answer soon.
 func (c *Channel) ask(ctx context.Context, conn *pgx.Conn, sql string) error {
-	ctx, cancel := context.WithTimeout(ctx, pingEvery)
+	ctx, cancel := context.WithTimeout(ctx, c.ping)
 	defer cancel()
 	_, err := conn.Exec(ctx, sql)
 	return err

@@ -20,7 +20,6 @@ func (s *Store) Scan(ctx context.Context, req broker.ScanRequest) (broker.ScanRe
 			return broker.ScanResult{}, failed(err, "load the lanes of %d kinds", len(req.Kinds))
 		}
 	}
-	round := s.scanRound()
 	found, end, err := s.scanLanes(ctx, req)
 	if err != nil {
 		return broker.ScanResult{}, failed(err, "scan %d kinds", len(req.Kinds))
@@ -29,7 +28,7 @@ func (s *Store) Scan(ctx context.Context, req broker.ScanRequest) (broker.ScanRe
 		Candidates: s.take(found),
 		More:       len(found) >= req.Limit,
 		NextDue:    end.next,
-		Settled:    s.settled(round, end),
+		Settled:    s.settled(end.xmin),
 	}
 	if err := s.sweep(ctx, found); err != nil {
 		s.log.Warn("cancelled strands not ended", "error", err)
@@ -76,8 +75,8 @@ func (d dueRow) payload() int {
 
 // scanEnd is the last row of scan.sql.
 type scanEnd struct {
-	next       time.Duration // until the next strand becomes due; 0 = not known
-	xmin, xmax int64         // of the snapshot
+	next time.Duration // until the next strand becomes due; 0 = not known
+	xmin int64         // of the snapshot
 }
 
 func (s *Store) scanLanes(ctx context.Context, req broker.ScanRequest) ([]dueRow, scanEnd, error) {
@@ -90,15 +89,15 @@ func (s *Store) scanLanes(ctx context.Context, req broker.ScanRequest) ([]dueRow
 	_, err := query(ctx, s, func(row pgx.CollectableRow) (none struct{}, err error) {
 		id, lane, schedule, bytes := pgtype.UUID{}, pgtype.Int4{}, pgtype.Timestamptz{}, pgtype.Int4{}
 		alone, cancelled, next := pgtype.Bool{}, pgtype.Bool{}, pgtype.Float8{}
-		xmin, xmax := pgtype.Int8{}, pgtype.Int8{}
-		if err := row.Scan(&id, &lane, &schedule, &bytes, &alone, &cancelled, &next, &xmin, &xmax); err != nil {
+		xmin := pgtype.Int8{}
+		if err := row.Scan(&id, &lane, &schedule, &bytes, &alone, &cancelled, &next, &xmin); err != nil {
 			return none, err
 		}
 		if id.Valid {
 			found = append(found, dueRow{id.Bytes, lane.Int32, schedule, bytes.Int32, alone.Bool, cancelled.Bool})
 			return none, nil
 		}
-		end = scanEnd{next: time.Duration(next.Float64 * float64(time.Second)), xmin: xmin.Int64, xmax: xmax.Int64}
+		end = scanEnd{next: time.Duration(next.Float64 * float64(time.Second)), xmin: xmin.Int64}
 		return none, nil
 	}, "scan", args...)
 	return found, end, err

@@ -42,8 +42,8 @@ type Store struct {
 
 	// mu guards what follows.
 	mu        sync.Mutex
-	announced broker.Announcement // the last one; the zero value before the first
-	settling  settling
+	announced broker.Announcement    // the last one; the zero value before the first
+	barrier   int64                  // what settle drew after that; 0 = not yet
 	blocked   map[broker.ID]struct{} // answered Later last time: the fast path would wait for them once more
 }
 

@@ -2,7 +2,7 @@
 -- should start. It locks nothing. A cancelled strand whose lease has run out is shown too: somebody must end it.
 --
 -- The last row is about the scan: in how many seconds the next strand becomes due, if the limit was not reached (0 =
--- none is deferred), and the bounds of the snapshot that it saw.
+-- none is deferred), and the xmin of the snapshot that it saw.
 -- Carried by strand_ready, one descent for each lane; ids out of range are passed over in the index.
 with lanes as materialized (
   select l.lane, l.priority, l.low, l.low_id
@@ -23,7 +23,7 @@ with lanes as materialized (
   order by l.priority, s.schedule, s.id
   limit $7::int
 )
-select f.id, f.lane, f.schedule, f.bytes, f.alone, f.cancelled, null::float8 as next, null::bigint as xmin, null::bigint as xmax
+select f.id, f.lane, f.schedule, f.bytes, f.alone, f.cancelled, null::float8 as next, null::bigint as xmin
 from found f
 union all
 select null, null, null, null, null, null,
@@ -36,4 +36,4 @@ select null, null, null, null, null, null,
       order by s.schedule, s.id
       limit 1
     ) n), 0) end,
-  pg_snapshot_xmin(pg_current_snapshot())::text::bigint, pg_snapshot_xmax(pg_current_snapshot())::text::bigint
+  pg_snapshot_xmin(pg_current_snapshot())::text::bigint
