@@ -209,7 +209,7 @@ func checkName(what, name string) error {
 	case name == "":
 		return fmt.Errorf("the name of a %s is empty", what)
 	case len(name) > 255:
-		return fmt.Errorf("the name of a %s is %d bytes long, 255 at most: %.40q...", what, len(name), name)
+		return fmt.Errorf("the name of a %s is %d bytes long, 255 at most; it begins with %.40q", what, len(name), name)
 	case !utf8.ValidString(name):
 		return fmt.Errorf("the name of a %s is not UTF-8: %q", what, name)
 	case strings.ContainsFunc(name, unicode.IsControl):
