@@ -2,6 +2,9 @@ module github.com/respirated/respirated
 
 go 1.26.8
 
+// Scratch: what the README's tour leaves there is no part of the house.
+ignore ./tmp
+
 require (
 	github.com/fergusstrange/embedded-postgres v1.34.0 // indirect
 	github.com/goccy/go-yaml v1.19.2 // indirect

@@ -10,14 +10,41 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/jackc/pgx/v5"
 )
 
+// sqlVerb makes this test binary run a file of SQL in DATABASE_URL, for the tour of the README.
+const sqlVerb = "run-sql"
+
 func TestMain(m *testing.M) {
+	if len(os.Args) == 3 && os.Args[1] == sqlVerb {
+		if err := runSQLFile(os.Args[2]); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	code := m.Run()
 	if builtIn != "" {
 		_ = os.RemoveAll(builtIn)
 	}
 	os.Exit(code)
+}
+
+func runSQLFile(name string) error {
+	text, err := os.ReadFile(name)
+	if err != nil {
+		return err
+	}
+	ctx := context.Background()
+	conn, err := pgx.Connect(ctx, os.Getenv("DATABASE_URL"))
+	if err != nil {
+		return err
+	}
+	defer conn.Close(ctx)
+	_, err = conn.Exec(ctx, string(text))
+	return err
 }
 
 // builtIn is the folder with the programs under test, once somebody has asked for them.
