@@ -44,6 +44,7 @@ func (s *schedule) clone() *schedule {
 	}
 	c.commits = commits{slices.Clone(s.commits.waiting), slices.Clone(s.commits.locked), slices.Clone(s.commits.flying), s.commits.after}
 	c.scanner.hungry = slices.Clone(s.scanner.hungry)
+	c.scanner.asked = slices.Clone(s.scanner.asked)
 	return &c
 }
 
@@ -237,7 +238,8 @@ func (n *namer) schedule(s *schedule) {
 		n.put("candidate", id[0])
 	}
 	n.put("timers", n.past(s.commits.after), n.past(s.leaseAfter), n.past(s.renewAfter), s.renewDue, n.past(s.nextSweep))
-	n.put("scanner", s.scanner.flying, s.scanner.now, s.scanner.more, n.past(s.scanner.at), n.past(s.scanner.bottomAt))
+	n.put("scanner", s.scanner.flying, s.scanner.now, s.scanner.more, n.past(s.scanner.at), n.past(s.scanner.bottomAt),
+		n.past(s.scanner.ownAt), s.scanner.asked)
 }
 
 func (s *schedule) nameOf(no workerNo) string {

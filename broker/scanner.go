@@ -15,7 +15,9 @@ type scanner struct {
 	more     bool  // the last one ended at its limit
 	at       int64 // the next one by time
 	bottomAt int64
+	ownAt    int64    // when a strand that we have made due ourselves is due; 0 = none
 	hungry   []string // kinds with workers and too few candidates; sorted; made anew by decide
+	asked    []string // the kinds of the last one
 
 	busy      bool  // inserters need not notify: we look often
 	settleEnd int64 // until then some transaction may still believe that we are busy; 0 = none does
@@ -42,17 +44,31 @@ func (sc *scanner) decide(s *schedule, now int64, fx *effects) {
 	}
 	ahead := s.ahead()
 	sc.hungry = s.hungryKinds(sc.hungry[:0], ahead/2)
-	if len(sc.hungry) == 0 || !(sc.now || sc.more || now >= sc.at || now >= sc.bottomAt) {
+	if len(sc.hungry) == 0 || !(sc.now || sc.more || sc.timely(now) || sc.unasked()) {
 		return
 	}
 	sc.bottom = now >= sc.bottomAt || sc.now && !sc.busy
-	sc.flying, sc.now = true, false
-	fx.scan = &ScanRequest{
-		Kinds:  slices.Clone(sc.hungry),
-		Slice:  s.slice,
-		Limit:  ahead + s.buffer.len(), // those already here may be found again
-		Bottom: sc.bottom,
+	sc.flying, sc.now, sc.asked = true, false, slices.Clone(sc.hungry)
+	if now >= sc.ownAt {
+		sc.ownAt = 0
 	}
+	fx.scan = &ScanRequest{Kinds: sc.asked, Slice: s.slice, Limit: ahead, Bottom: sc.bottom}
+	if sc.bottom {
+		fx.scan.Limit += s.atHand(sc.asked) // they may be found again
+	}
+}
+
+func (sc *scanner) timely(now int64) bool {
+	return now >= sc.at || now >= sc.bottomAt || sc.ownAt != 0 && now >= sc.ownAt
+}
+
+// unasked says whether some kind has become hungry that the last scan was not about: nothing is known of what has come
+// for it meanwhile.
+func (sc *scanner) unasked() bool {
+	return slices.ContainsFunc(sc.hungry, func(kind string) bool {
+		_, asked := slices.BinarySearch(sc.asked, kind)
+		return !asked
+	})
 }
 
 // found takes in what a scan has found.
@@ -77,7 +93,7 @@ func (sc *scanner) found(s *schedule, now int64, ev scanned) {
 		added++
 	}
 	sc.seen += added
-	sc.more = ev.More && added > 0
+	sc.more = ev.More
 	if sc.bottom {
 		sc.bottomAt = now + int64(s.scanEvery)
 	}
@@ -101,7 +117,7 @@ func (sc *scanner) period(s *schedule, now int64) int64 {
 	return int64(s.scanEvery)
 }
 
-// expect has the next scan see a strand that we have just made due.
+// expect has a scan see a strand that we have just made due. One in flight may have looked before.
 func (sc *scanner) expect(now int64, r Report) {
 	switch r.Act {
 	case Nap, Hop, Release, Yield, Fail:
@@ -109,7 +125,9 @@ func (sc *scanner) expect(now int64, r Report) {
 		if delay < 0 {
 			delay = soonest
 		}
-		sc.at = min(sc.at, now+int64(delay+time.Millisecond))
+		if at := now + int64(delay+time.Millisecond); sc.ownAt == 0 || at < sc.ownAt {
+			sc.ownAt = at
+		}
 	}
 }
 
@@ -136,6 +154,9 @@ func (sc *scanner) next(s *schedule) int64 {
 	next := int64(0)
 	if !sc.flying && len(sc.hungry) > 0 {
 		next = min(sc.at, sc.bottomAt)
+		if sc.ownAt != 0 {
+			next = min(next, sc.ownAt)
+		}
 	}
 	if window := sc.since + rateWindow; sc.busy && (next == 0 || window < next) {
 		next = window
@@ -157,6 +178,15 @@ func (s *schedule) ahead() int {
 		}
 	}
 	return min(max(2*want, leastAhead), mostAhead)
+}
+
+// atHand is how many candidates there are of these kinds; all that must run alone count.
+func (s *schedule) atHand(kinds []string) int {
+	n := len(s.alone)
+	for _, kind := range kinds {
+		n += len(s.buffer.lines[kind])
+	}
+	return n
 }
 
 // hungryKinds appends the kinds that some worker wants and of which fewer than low candidates are at hand.

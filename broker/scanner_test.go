@@ -1,0 +1,148 @@
+package broker
+
+import (
+	"encoding/binary"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/respirated/respirated/protocol"
+)
+
+// backlog is a database with an order in which strands are found, and a cursor for each kind, as Store wants it.
+type backlog struct {
+	due    []Candidate // in the order of their start
+	leased map[ID]bool
+	passed map[string]int // by kind
+}
+
+func newBacklog() *backlog { return &backlog{leased: map[ID]bool{}, passed: map[string]int{}} }
+
+func (d *backlog) add(kind string, n int, alone bool) {
+	for range n {
+		c := Candidate{Kind: kind, Priority: 5, Alone: alone}
+		binary.BigEndian.PutUint32(c.ID[:], uint32(len(d.due)+1))
+		d.due = append(d.due, c)
+	}
+}
+
+func (d *backlog) scan(req *ScanRequest) (r ScanResult) {
+	if req.Bottom {
+		clear(d.passed)
+	}
+	for i := 0; i < len(d.due) && len(r.Candidates) < req.Limit; i++ {
+		c := d.due[i]
+		if !d.leased[c.ID] && i >= d.passed[c.Kind] && slices.Contains(req.Kinds, c.Kind) {
+			r.Candidates = append(r.Candidates, c)
+			d.passed[c.Kind] = i + 1
+		}
+	}
+	r.More = len(r.Candidates) == req.Limit
+	return r
+}
+
+func served(kinds ...string) (all []protocol.Kind) {
+	for _, kind := range kinds {
+		all = append(all, protocol.Kind{Name: kind})
+	}
+	return all
+}
+
+// work lets time pass over d and a schedule with one worker, on session 1, whose runs take as long as run. It returns how many
+// strands of each kind have ended.
+func (b *bench) work(d *backlog, fx effects, lasts, run int64) map[string]int {
+	ended := map[string]int{}
+	var held []Pair // in order of their end
+	var ends []int64
+	for now := t0; now < t0+lasts; {
+		var evs []event
+		if fx.scan != nil {
+			evs = append(evs, scanned{ScanResult: d.scan(fx.scan)})
+		}
+		if fx.announce != nil {
+			evs = append(evs, announced{})
+		}
+		if fx.lease != nil {
+			granted := strandsOf(fx.lease)
+			for i, p := range fx.lease {
+				granted[i].Kind, d.leased[p.ID] = b.runs[p.ID].kind, true
+				held, ends = append(held, p), append(ends, now+run)
+			}
+			evs = append(evs, leased{granted: granted})
+		}
+		if fx.commit != nil {
+			var c committed
+			for _, r := range fx.commit {
+				ended[b.runs[r.ID].kind]++
+				c.verdicts = append(c.verdicts, Verdict{State: Applied})
+			}
+			evs = append(evs, c)
+		}
+		if evs == nil {
+			now = max(now, b.nextTick())
+			if len(ends) > 0 && ends[0] <= now {
+				now = ends[0]
+				evs = append(evs, reported{session: 1, re: 1, reports: []Report{exitOf(held[0])}})
+				held, ends = held[1:], ends[1:]
+			} else {
+				evs = append(evs, heard{1})
+			}
+		}
+		fx = b.step(now, evs...)
+	}
+	return ended
+}
+
+func TestIdleKindDoesNotHoldUpTheBacklogOfAnother(t *testing.T) {
+	b, d := newBench(t), newBacklog()
+	d.add("loaded", 3000, false)
+	fx := b.step(t0, greeted{session: 1, worker: "w", kinds: served("idle", "loaded")}, wanted{session: 1, n: 1})
+	if got := b.work(d, fx, 20*second, second/100)["loaded"]; got < 1990 {
+		t.Errorf("%d strands of 10 ms ended in 20 s, want the slot busy all the time", got)
+	}
+}
+
+func TestManyStrandsThatMustRunAloneDoNotHideTheOthers(t *testing.T) {
+	b, d := newBench(t), newBacklog()
+	d.add("k", 1, false) // takes its time, and so long nothing can run alone
+	d.add("k", 500, true)
+	d.add("k", 1, false)
+	fx := b.connect(t0, 1, "w", 5)
+	if b.work(d, fx, 20*second, 60*second); !b.buffer.has(d.due[501].ID) {
+		t.Error("the first strand behind 500 that must run alone has not been found within 20 s")
+	}
+}
+
+func TestBacklogOfManyKindsIsNotTakenIntoMemory(t *testing.T) {
+	b, d := newBench(t), newBacklog()
+	var kinds []string
+	for i := range 15 {
+		kinds = append(kinds, fmt.Sprint("kind ", i))
+		d.add(kinds[i], 10_000, false)
+	}
+	fx := b.step(t0, greeted{session: 1, worker: "w", kinds: served(kinds...)}, wanted{session: 1, n: 1})
+	b.work(d, fx, second/10, second)
+	if got, most := b.buffer.len(), len(kinds)*b.ahead(); got > most {
+		t.Errorf("%d candidates at hand, want at most %d", got, most)
+	}
+}
+
+func TestNapThatCommitsDuringAScanIsScannedForInTime(t *testing.T) {
+	b := newBench(t)
+	b.connect(t0, 1, "w", 1)
+	b.step(t0, announced{})
+	pairs, _ := b.lease(t0, due(1))
+	if !b.scanner.flying {
+		t.Fatal("no scan is in flight")
+	}
+	b.step(t0, reported{session: 1, re: 1, reports: []Report{{Pair: pairs[0], Seq: 1, Act: Nap, Delay: 200 * time.Millisecond}}})
+	b.step(t0, verdicts(Applied))
+	b.step(t0+1, scanned{})
+	if at := b.nextTick(); at > t0+int64(201*time.Millisecond) {
+		t.Errorf("the next step is after %v, want one when the napper is due", time.Duration(at-t0))
+	}
+	if fx := b.step(t0 + int64(202*time.Millisecond)); fx.scan == nil {
+		t.Error("no scan when the napper is due")
+	}
+}
