@@ -105,11 +105,12 @@ func TestIdleKindDoesNotHoldUpTheBacklogOfAnother(t *testing.T) {
 
 func TestManyStrandsThatMustRunAloneDoNotHideTheOthers(t *testing.T) {
 	b, d := newBench(t), newBacklog()
-	d.add("k", 1, false) // takes its time, and so long nothing can run alone
+	b.connect(t0, 1, "w", 5)
+	b.lease(t0, due(200)) // takes its time, and so long nothing can run alone
 	d.add("k", 500, true)
 	d.add("k", 1, false)
-	fx := b.connect(t0, 1, "w", 5)
-	if b.work(d, fx, 20*second, 60*second); !b.buffer.has(d.due[501].ID) {
+	b.scanner.flying = false
+	if b.work(d, b.step(t0, hinted{}), 20*second, second); !b.buffer.has(d.due[500].ID) {
 		t.Error("the first strand behind 500 that must run alone has not been found within 20 s")
 	}
 }
