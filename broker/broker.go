@@ -276,7 +276,7 @@ func (b *Broker) perform(ctx context.Context, wg *sync.WaitGroup, fx effects) {
 		b.procs.Connected(key)
 	}
 	for _, e := range fx.end {
-		b.log.Warn("worker is ended", "why", e.why)
+		b.log.Warn("worker is ended", "worker", e.name, "why", e.why)
 		b.procs.End(e.key, e.why)
 	}
 }

@@ -20,7 +20,7 @@ func (s *schedule) clone() *schedule {
 	for kind, line := range s.buffer.lines {
 		c.buffer.lines[kind] = slices.Clone(line)
 	}
-	c.alone = slices.Clone(s.alone)
+	c.alone, c.reserved = slices.Clone(s.alone), slices.Clone(s.reserved)
 	c.runs = map[ID]*run{}
 	for id, r := range s.runs {
 		copied := *r

@@ -235,6 +235,7 @@ func (s *schedule) refuse(p pending, why string) {
 func (s *schedule) unwait(p pending) {
 	if w := s.workers[p.from.worker]; w != nil && (p.stray || p.Act == Save) {
 		w.waiting--
+		s.dismiss(w)
 	}
 }
 

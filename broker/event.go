@@ -138,4 +138,4 @@ type hangUp struct {
 }
 
 // ending asks for the end of a worker process.
-type ending struct{ key, why string }
+type ending struct{ key, name, why string }

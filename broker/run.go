@@ -67,9 +67,7 @@ func (s *schedule) vacate(r *run) {
 	w.held--
 	w.bytesHeld -= r.bytes
 	s.recount(w)
-	if w.held == 0 && w.session == 0 && w.key == "" {
-		s.remove(w)
-	}
+	s.dismiss(w)
 }
 
 // sweep looks once a second at everything that waits for time to pass.
@@ -108,13 +106,14 @@ func (s *schedule) sweepWorker(now int64, w *worker, fx *effects) {
 		return
 	}
 	if w.endBy != 0 && now >= w.endBy {
+		w.endBy = now + int64(s.grace)
 		s.endWorker(w, "strand "+w.stuck.String()+" did not stop when asked", fx)
 	}
 }
 
 func (s *schedule) endWorker(w *worker, why string, fx *effects) {
 	if w.key != "" {
-		fx.end = append(fx.end, ending{w.key, why})
+		fx.end = append(fx.end, ending{w.key, w.name, why})
 	}
 }
 

@@ -24,10 +24,12 @@ type schedule struct {
 	exits    map[string]pastExit // by spawn key; forgotten after a while
 	lastNo   workerNo
 	classes  []*class
+	turn     int // class that chooses first
 
-	buffer buffer
-	alone  []Candidate // waiting for a worker of their own; at most leastAhead
-	runs   map[ID]*run // everything leased, being leased, or being settled; at most the sum of all want and what dies
+	buffer   buffer
+	alone    []Candidate // waiting for a worker of their own; at most leastAhead
+	reserved []workerNo  // kept free for them
+	runs     map[ID]*run // everything leased, being leased, or being settled; at most the sum of all want and what dies
 
 	commits commits
 
@@ -176,7 +178,8 @@ func (s *schedule) match(now int64, fx *effects) {
 	}
 	var pairs []Pair
 	s.matchAlone(now, &pairs)
-	for _, c := range s.classes {
+	for i := range s.classes {
+		c := s.classes[(s.turn+i)%len(s.classes)]
 		for c.free > 0 && len(pairs) < s.maxBatch {
 			candidate, ok := s.buffer.first(c.kinds)
 			if !ok {
@@ -187,6 +190,7 @@ func (s *schedule) match(now int64, fx *effects) {
 		}
 	}
 	if len(pairs) > 0 {
+		s.turn++ // or one class could fill every statement
 		s.leasing, s.leaseAsked, s.leaseAfter = pairs, now, 0
 		fx.lease = pairs
 	}
@@ -194,14 +198,15 @@ func (s *schedule) match(now int64, fx *effects) {
 
 // matchAlone gives each strand that must run alone an idle worker, or reserves the one that is idle soonest.
 func (s *schedule) matchAlone(now int64, pairs *[]Pair) {
+	before := s.reserved
+	s.reserved = nil
 	s.alone = slices.DeleteFunc(s.alone, func(c Candidate) bool {
 		w := s.leastBusy(c.Kind)
 		switch {
 		case w == nil:
 			return true // nobody serves it just now: a later scan brings it again
 		case w.held > 0:
-			w.reserved = true
-			s.recount(w)
+			s.reserve(w)
 			return false
 		}
 		w.exclusive, w.reserved = true, false
@@ -210,6 +215,22 @@ func (s *schedule) matchAlone(now int64, pairs *[]Pair) {
 		*pairs = append(*pairs, pair)
 		return true
 	})
+	for _, no := range before {
+		if w := s.workers[no]; w != nil && w.reserved && !slices.Contains(s.reserved, no) {
+			w.reserved = false
+			s.recount(w)
+		}
+	}
+}
+
+// reserve gives a worker nothing more until it is idle.
+func (s *schedule) reserve(w *worker) {
+	if slices.Contains(s.reserved, w.no) {
+		return
+	}
+	s.reserved = append(s.reserved, w.no)
+	w.reserved = true
+	s.recount(w)
 }
 
 // assign promises the candidate to the worker, whose slot is taken from now on.

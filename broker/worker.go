@@ -34,7 +34,7 @@ type worker struct {
 	draining  bool
 	reserved  bool        // a strand that must run alone waits for it to be idle
 	exclusive bool        // runs one strand alone
-	endBy     int64       // asked to end its work for stuck; its process is ended then; 0 = no
+	endBy     int64       // asked to end its work for stuck; then its process is ended, and again each grace; 0 = no
 	stuck     ID          // the strand that endBy is about
 	died      *WorkerExit // its process has ended
 	buryAt    int64       // when to stop waiting for the end of its socket
@@ -240,6 +240,7 @@ func (s *schedule) adopt(now int64, w *worker, h hold) {
 	s.runs[h.ID] = r
 	w.held++
 	s.buffer.discard(h.ID)
+	s.alone = slices.DeleteFunc(s.alone, func(c Candidate) bool { return c.ID == h.ID })
 	s.recount(w)
 }
 
@@ -290,7 +291,12 @@ func (s *schedule) part(now int64, session sessionID) {
 		s.bury(now, w)
 		return
 	}
-	if w.held == 0 && w.key == "" {
+	s.dismiss(w)
+}
+
+// dismiss forgets a worker that is not connected, of which nothing is left here, and of whose end nobody will tell.
+func (s *schedule) dismiss(w *worker) {
+	if w.session == 0 && w.held == 0 && w.waiting == 0 && w.key == "" {
 		s.remove(w)
 	}
 }
@@ -312,7 +318,6 @@ func (s *schedule) exit(now int64, e WorkerExit) {
 			if w.session == 0 {
 				s.bury(now, w)
 			}
-			return
 		}
 	}
 }

@@ -1,0 +1,100 @@
+package broker
+
+import (
+	"testing"
+
+	"github.com/respirated/respirated/protocol"
+)
+
+func suspect(n byte) Candidate {
+	c := due(n)
+	c.Alone = true
+	return c
+}
+
+func TestWorkerIsFreeAgainWhenNothingNeedsItAlone(t *testing.T) {
+	b := newBench(t)
+	b.step(t0, greeted{session: 1, worker: "w", kinds: []protocol.Kind{{Name: "k"}}, sync: true}, wanted{session: 1, n: 5})
+	b.lease(t0, due(1))
+	b.step(t0, scanned{ScanResult: ScanResult{Candidates: []Candidate{suspect(2)}}})
+	b.step(t0+16*second, heard{}) // silent: nobody serves the suspect now, and another host runs it
+	fx := b.step(t0+17*second, heard{1}, scanned{ScanResult: ScanResult{Candidates: []Candidate{due(3)}}})
+	if len(fx.lease) != 1 {
+		t.Errorf("leased %v, want strand 3: no strand is left that the worker is kept free for", fx.lease)
+	}
+}
+
+func TestHeldStrandIsNoLongerACandidateToRunAlone(t *testing.T) {
+	b := newBench(t)
+	b.connect(t0, 1, "w", 5)
+	pairs, _ := b.lease(t0, due(1))
+	b.step(t0, scanned{ScanResult: ScanResult{Candidates: []Candidate{suspect(2)}}})
+	b.connect(t0, 2, "v", 0, hold{Pair: Pair{strandID(2), Token{9}}, kind: "k"})
+	b.step(t0, reported{session: 1, re: 1, reports: []Report{exitOf(pairs[0])}}, renewed{kept: []Kept{{Pair: Pair{strandID(2), Token{9}}}}})
+	if fx := b.step(t0, verdicts(Applied)); fx.lease != nil {
+		t.Errorf("leased %v, want nothing: a worker holds it", fx.lease)
+	}
+}
+
+func TestNoClassOfWorkersFillsEveryLease(t *testing.T) {
+	b := newBench(t)
+	for i, kind := range []string{"a", "b"} {
+		b.step(t0, greeted{session: sessionID(i + 1), worker: kind, kinds: served(kind)}, wanted{session: sessionID(i + 1), n: 100})
+	}
+	var all []Candidate
+	for n := range byte(60) {
+		all = append(all, Candidate{ID: strandID(n + 1), Kind: "a", Priority: 5})
+	}
+	all = append(all, Candidate{ID: strandID(100), Kind: "b", Priority: 1})
+	fx := b.step(t0, scanned{ScanResult: ScanResult{Candidates: all}})
+	fx = b.step(t0, leased{granted: strandsOf(fx.lease)})
+	if fx.lease[0].ID != strandID(100) {
+		t.Errorf("leased %v second, want the other class first in its turn", fx.lease)
+	}
+}
+
+func TestEveryWorkerOfAProcessDiesWithIt(t *testing.T) {
+	b := newBench(t)
+	for i, uuid := range []string{"before it executed another program", "after"} {
+		session := sessionID(i + 1)
+		b.step(t0, greeted{session: session, worker: uuid, key: "one key", kinds: served("k")}, wanted{session: session, n: 1})
+		b.scanner.flying = true
+		b.lease(t0, due(byte(i+1)))
+		b.step(t0, parted{session})
+	}
+	b.step(t0, exited{WorkerExit{Key: "one key", How: "signal: killed"}})
+	if len(b.workers) != 0 {
+		t.Errorf("%d workers are left, want none", len(b.workers))
+	}
+}
+
+func TestWorkerIsAskedToEndOnceEachGrace(t *testing.T) {
+	b := newBench(t)
+	b.connect(t0, 1, "w", 1)
+	pairs, _ := b.lease(t0, due(1))
+	b.step(t0, hinted{Hint{Cancel: true}})
+	b.step(t0, renewed{kept: []Kept{{Pair: pairs[0], Cancel: true}}})
+	asked := 0
+	for now := t0; now < t0+45*second; now += second {
+		asked += len(b.step(now, heard{1}).end)
+	}
+	if asked != 3 {
+		t.Errorf("asked %d times in the 25 s after two graces, want 3", asked)
+	}
+}
+
+func TestReportsOfAReturnedWorkerAreNotKeptTwice(t *testing.T) {
+	b := newBench(t)
+	former := exitOf(Pair{strandID(1), Token{9}})
+	for session := sessionID(1); session <= 5; session++ {
+		b.step(t0, greeted{session: session, worker: "w", kinds: served("k")}, reported{session: session, re: 1, reports: []Report{former}})
+		b.step(t0, parted{session})
+	}
+	if n := b.snapshot(t0).Unsettled; n != 1 {
+		t.Errorf("%d reports are kept, want 1 of which the worker sent 5 copies", n)
+	}
+	b.step(t0, verdicts(Gone))
+	if len(b.workers) != 0 {
+		t.Errorf("%d workers are remembered, want none", len(b.workers))
+	}
+}
