@@ -155,7 +155,9 @@ func (s *session) happen(ev event) {
 	case connected:
 		s.greet()
 	case disconnected:
-		s.parted(ev.err, waitAfter(ev.err))
+		if s.link != linkDown { // else we hung up in this very step, and know better when to try again
+			s.parted(ev.err, waitAfter(ev.err))
+		}
 	case received:
 		s.receive(ev.msg)
 	case returned:

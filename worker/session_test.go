@@ -532,6 +532,15 @@ func TestSessionBacksOffAsTheFaultDemands(t *testing.T) {
 	}
 }
 
+func TestSessionLeavesADenyingBrokerAloneThoughTheStreamEndsInTheSameStep(t *testing.T) {
+	s := openSession(1)
+	denied := &protocol.Err{Code: protocol.CodeDenied, Fatal: true}
+	wantEffects(t, s.step(t0, received{denied}, disconnected{errors.New("EOF")}), "hang up")
+	if got := time.Duration(s.dialAt - t0); got != time.Minute || s.tries != 1 {
+		t.Errorf("attempt %d after %v, want attempt 1 after 1m", s.tries, got)
+	}
+}
+
 func TestSessionRefusesAnotherProtocolVersion(t *testing.T) {
 	s := newTestSession(1)
 	s.step(t0, tick{})
