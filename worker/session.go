@@ -11,7 +11,7 @@ import (
 
 const (
 	dialFirst   = 50 * time.Millisecond // the longest wait before the second attempt to reach a broker; doubles
-	dialLast    = 5 * time.Second       // the longest wait between two attempts
+	dialLast    = 2 * time.Second       // the longest wait between two attempts: a new broker ends workers it misses for 5 s
 	refusedWait = time.Minute           // after the broker said that it does not want this worker
 	faultWait   = time.Second           // after either side found a fault in what the other sent
 	settled     = 5 * time.Second       // a session that lasted this long was a good one: the next attempt is quick again

@@ -153,7 +153,7 @@ func TestSessionBacksOffTwiceAsLongAfterEachFailure(t *testing.T) {
 		now = s.wake()
 	}
 	const ms = time.Millisecond
-	want := []time.Duration{50 * ms, 100 * ms, 200 * ms, 400 * ms, 800 * ms, 1600 * ms, 3200 * ms, 5000 * ms, 5000 * ms}
+	want := []time.Duration{50 * ms, 100 * ms, 200 * ms, 400 * ms, 800 * ms, 1600 * ms, 2000 * ms, 2000 * ms, 2000 * ms}
 	if d := cmp.Diff(want, waits); d != "" {
 		t.Errorf("waits (-want +got):\n%s", d)
 	}
