@@ -42,7 +42,7 @@ func (s *schedule) clone() *schedule {
 		}
 		c.classes = append(c.classes, &class)
 	}
-	c.commits = commits{slices.Clone(s.commits.waiting), slices.Clone(s.commits.locked), slices.Clone(s.commits.flying), s.commits.after}
+	c.commits = commits{slices.Clone(s.commits.waiting), slices.Clone(s.commits.locked), slices.Clone(s.commits.flying), s.commits.after, maps.Clone(s.commits.carriers)}
 	c.scanner.hungry = slices.Clone(s.scanner.hungry)
 	c.scanner.asked = slices.Clone(s.scanner.asked)
 	return &c
@@ -230,7 +230,7 @@ func (n *namer) schedule(s *schedule) {
 	for _, line := range [][]pending{s.commits.waiting, s.commits.locked, s.commits.flying} {
 		for _, p := range line {
 			n.report(p.Report)
-			n.put(s.nameOf(p.from.worker), p.stray)
+			n.put(s.nameOf(p.from), p.stray)
 		}
 		n.put("/")
 	}

@@ -15,53 +15,78 @@ type commits struct {
 	locked  []pending // their rows were locked by somebody; tried again at due
 	flying  []pending // in flight; nil = none
 	after   int64     // not before, after an error
+
+	carriers map[copyOf]uint64 // the frame that last carried each report of a worker; of those above
 }
+
+// copyOf is what all copies of a report have in common.
+type copyOf struct {
+	Pair
+	seq  uint64
+	save bool
+	from workerNo
+}
+
+func copyKey(r *Report, from workerNo) copyOf { return copyOf{r.Pair, r.Seq, r.Act == Save, from} }
 
 // pending is a report and whom to answer.
 type pending struct {
 	Report
-	from  address
-	stray bool  // it belongs to no run of ours: a former broker's, or a fenced-off one
-	due   int64 // locked: when to try again
-}
-
-// address is where the answer to a report goes: to the worker, on whichever connection it then has. The zero value is
-// nowhere.
-type address struct {
-	worker workerNo
-	re     uint64 // the frame that carried the report
+	from  workerNo // whom to answer, on whichever connection it then has; 0 = nobody
+	stray bool     // it belongs to no run of ours: a former broker's, or a fenced-off one
+	due   int64    // locked: when to try again
 }
 
 func (c *commits) add(p pending) { c.waiting = append(c.waiting, p) }
 
-func (c *commits) empty() bool { return len(c.waiting)+len(c.locked)+len(c.flying) == 0 }
-
-// underway says whether an earlier copy of the report is on its way already.
-func (c *commits) underway(r Report, from workerNo) bool {
-	for _, line := range [][]pending{c.waiting, c.locked, c.flying} {
-		for i := range line {
-			if p := &line[i]; p.Pair == r.Pair && p.Seq == r.Seq && p.from.worker == from {
-				return true
-			}
-		}
-	}
-	return false
+// addFrom adds the report of a worker, which came with frame re.
+func (c *commits) addFrom(p pending, re uint64) {
+	c.carriers[copyKey(&p.Report, p.from)] = re
+	c.add(p)
 }
 
-// unlock brings back the locked ones whose time has come.
+// again says whether an earlier copy of the report is on its way already; then its answer is for frame re.
+func (c *commits) again(r *Report, from workerNo, re uint64) bool {
+	key := copyKey(r, from)
+	_, underway := c.carriers[key]
+	if underway {
+		c.carriers[key] = re
+	}
+	return underway
+}
+
+// answered says which frame the answer to a report is for.
+func (c *commits) answered(p *pending) (re uint64) {
+	key := copyKey(&p.Report, p.from)
+	re = c.carriers[key]
+	delete(c.carriers, key)
+	return re
+}
+
+func (c *commits) empty() bool { return len(c.waiting)+len(c.locked)+len(c.flying) == 0 }
+
+// unlock brings back the locked ones whose time has come, before those that came later.
 func (c *commits) unlock(now int64) {
+	var again []pending
 	c.locked = slices.DeleteFunc(c.locked, func(p pending) bool {
 		if now < p.due {
 			return false
 		}
-		c.waiting = append(c.waiting, p)
+		again = append(again, p)
 		return true
 	})
+	if again != nil {
+		c.waiting = append(again, c.waiting...)
+	}
 }
 
-// batch takes the next reports: at most limit, and one for each strand, so that their order is kept.
+// batch takes the next reports: at most limit, one for each strand, and none of a strand whose earlier report was
+// locked out, so that their order is kept.
 func (c *commits) batch(limit int) []Report {
-	taken := make(map[ID]struct{}, min(limit, len(c.waiting)))
+	taken := make(map[ID]struct{}, min(limit, len(c.waiting))+len(c.locked))
+	for _, p := range c.locked {
+		taken[p.ID] = struct{}{}
+	}
 	reports := make([]Report, 0, min(limit, len(c.waiting)))
 	left := c.waiting[:0:0]
 	for i, p := range c.waiting {
@@ -78,6 +103,9 @@ func (c *commits) batch(limit int) []Report {
 		reports = append(reports, p.Report)
 	}
 	c.waiting = left
+	if len(reports) == 0 {
+		return nil
+	}
 	return reports
 }
 
@@ -124,10 +152,9 @@ func (s *schedule) report(now int64, ev reported, fx *effects) {
 	if w == nil {
 		return
 	}
-	from := address{w.no, ev.re}
 	ack := &protocol.Ack{Re: ev.re}
 	for _, rep := range ev.reports {
-		if !s.enlist(w, rep, from) {
+		if !s.enlist(w, rep, ev.re) {
 			ack.Entries = append(ack.Entries, protocol.AckEntry{
 				Strand: rep.ID.String(), Token: rep.Token.String(), Seq: rep.Seq, State: protocol.AckLater, RetryMS: 1000,
 			})
@@ -147,20 +174,22 @@ func (s *schedule) report(now int64, ev reported, fx *effects) {
 }
 
 // enlist queues a report. It answers false where the worker has too many of strands that we did not give it.
-func (s *schedule) enlist(w *worker, rep Report, from address) bool {
+func (s *schedule) enlist(w *worker, rep Report, re uint64) bool {
+	if s.commits.again(&rep, w.no, re) {
+		return true // sent again after a reconnect
+	}
+	p := pending{Report: rep, from: w.no}
 	r := s.running(rep.Pair)
 	switch {
 	case r != nil && r.worker == w.no && rep.Act != Save:
 		r.state = settling
-		s.commits.add(pending{Report: rep, from: from})
-		return true
-	case s.commits.underway(rep, w.no):
-		return true // sent again after a reconnect
 	case w.waiting >= s.maxHold:
 		return false
+	default:
+		w.waiting++
+		p.stray = r == nil || r.worker != w.no
 	}
-	w.waiting++
-	s.commits.add(pending{Report: rep, from: from, stray: r == nil || r.worker != w.no})
+	s.commits.addFrom(p, re)
 	return true
 }
 
@@ -183,10 +212,10 @@ func (s *schedule) settle(now int64, ev committed, fx *effects) {
 			p.due = now + lockedRetry
 			s.commits.locked = append(s.commits.locked, p)
 		case Invalid:
-			acks.add(p, protocol.AckInvalid, v.Why)
+			acks.add(p, s.commits.answered(&p), protocol.AckInvalid, v.Why)
 			s.refuse(p, v.Why)
 		default:
-			acks.add(p, v.State.wire(), "")
+			acks.add(p, s.commits.answered(&p), v.State.wire(), "")
 			s.conclude(now, p, v.State)
 		}
 	}
@@ -217,8 +246,8 @@ func (s *schedule) refuse(p pending, why string) {
 		return
 	}
 	switch {
-	case p.from.worker != 0:
-		w := s.workers[p.from.worker]
+	case p.from != 0:
+		w := s.workers[p.from]
 		name := ""
 		if w != nil {
 			name = w.name
@@ -233,7 +262,7 @@ func (s *schedule) refuse(p pending, why string) {
 
 // unwait takes a stray report, or a save, off its worker's account.
 func (s *schedule) unwait(p pending) {
-	if w := s.workers[p.from.worker]; w != nil && (p.stray || p.Act == Save) {
+	if w := s.workers[p.from]; w != nil && (p.stray || p.Act == Save) {
 		w.waiting--
 		s.dismiss(w)
 	}
@@ -259,17 +288,24 @@ type acks struct {
 	order  []address
 }
 
+// address is a frame of a worker, which an ack answers on whichever connection the worker then has.
+type address struct {
+	worker workerNo
+	re     uint64
+}
+
 func newAcks(s *schedule) *acks { return &acks{s: s, frames: map[address]*protocol.Ack{}} }
 
-func (a *acks) add(p pending, state, why string) {
-	if w := a.s.workers[p.from.worker]; w == nil || w.session == 0 {
+func (a *acks) add(p pending, re uint64, state, why string) {
+	if w := a.s.workers[p.from]; w == nil || w.session == 0 {
 		return // nobody there to hear it; a worker that comes back sends it again
 	}
-	frame := a.frames[p.from]
+	to := address{p.from, re}
+	frame := a.frames[to]
 	if frame == nil {
-		frame = &protocol.Ack{Re: p.from.re}
-		a.frames[p.from] = frame
-		a.order = append(a.order, p.from)
+		frame = &protocol.Ack{Re: re}
+		a.frames[to] = frame
+		a.order = append(a.order, to)
 	}
 	frame.Entries = append(frame.Entries, protocol.AckEntry{
 		Strand: p.ID.String(), Token: p.Token.String(), Seq: p.Seq, State: state, Why: why,

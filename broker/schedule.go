@@ -86,6 +86,7 @@ func newSchedule(broker ID, seed [32]byte, l limits) *schedule {
 		exits:    map[string]pastExit{},
 		buffer:   newBuffer(),
 		runs:     map[ID]*run{},
+		commits:  commits{carriers: map[copyOf]uint64{}},
 		notice:   notice{changed: true},
 	}
 }

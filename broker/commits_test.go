@@ -1,0 +1,70 @@
+package broker
+
+import (
+	"encoding/binary"
+	"testing"
+	"time"
+
+	"github.com/respirated/respirated/protocol"
+)
+
+func TestReportsOfOneStrandKeepTheirOrderThoughItsRowWasLocked(t *testing.T) {
+	b := newBench(t)
+	b.connect(t0, 1, "w", 1)
+	pairs, _ := b.lease(t0, due(1))
+	save := Report{Pair: pairs[0], Seq: 1, Act: Save, Stack: []byte("[1]")}
+	release := Report{Pair: pairs[0], Seq: 2, Act: Release}
+	b.step(t0, reported{session: 1, re: 1, reports: []Report{save}})
+	b.step(t0, verdicts(Later))
+	if fx := b.step(t0, reported{session: 1, re: 2, reports: []Report{release}}); fx.commit != nil {
+		t.Fatalf("commit %v before what was saved", fx.commit)
+	}
+	fx := b.step(t0 + lockedRetry)
+	equal(t, "first", fx.commit, []Report{save})
+	fx = b.step(t0+lockedRetry, verdicts(Applied))
+	equal(t, "second", fx.commit, []Report{release})
+}
+
+func TestAckIsForTheFrameThatLastCarriedTheReport(t *testing.T) {
+	b := newBench(t)
+	b.connect(t0, 1, "w", 1)
+	pairs, _ := b.lease(t0, due(1))
+	result := []Report{exitOf(pairs[0])}
+	b.step(t0, reported{session: 1, re: 7, reports: result})
+	b.step(t0, parted{1})
+	b.connect(t0, 2, "w", 1, hold{Pair: pairs[0], kind: "k", done: true})
+	b.step(t0, reported{session: 2, re: 3, reports: result})
+	fx := b.step(t0, verdicts(Applied))
+	if ack := firstSent[*protocol.Ack](t, fx); ack.Re != 3 || len(ack.Entries) != 1 {
+		t.Errorf("ack %+v, want one entry for frame 3 of the new connection", ack)
+	}
+	if n := len(b.commits.carriers); n != 0 {
+		t.Errorf("%d reports are remembered after the last was answered", n)
+	}
+}
+
+// TestManyWorkersReturnAtOnceWithManyResults: after a restart all workers send what they could not get rid of.
+func TestManyWorkersReturnAtOnceWithManyResults(t *testing.T) {
+	b := newBench(t)
+	b.maxHold = protocol.DefaultMaxN
+	start := time.Now()
+	for w := range 100 {
+		session := sessionID(w + 1)
+		b.step(t0, greeted{session: session, worker: session.String(), kinds: served("k")})
+		for range protocol.DefaultMaxN / finalResults {
+			var results []Report
+			for range finalResults {
+				p := Pair{ID: ID{15: 1}, Token: Token{1}}
+				binary.BigEndian.PutUint32(p.ID[:], uint32(len(b.commits.waiting)+len(b.commits.flying)+len(results)))
+				results = append(results, exitOf(p))
+			}
+			b.step(t0, reported{session: session, re: 1, reports: results})
+		}
+	}
+	if n := b.snapshot(t0).Unsettled; n != 100*protocol.DefaultMaxN {
+		t.Errorf("%d reports wait, want %d", n, 100*protocol.DefaultMaxN)
+	}
+	if took := time.Since(start); took > 3*time.Second {
+		t.Errorf("took %v, want well below a second: each report is looked up, not searched for", took)
+	}
+}
