@@ -16,7 +16,7 @@ const (
 	DefaultSocket       = "tmp/respirate/respirate.sock"
 	DefaultSlots        = 10
 	DefaultOrphanAfter  = 10 * time.Minute
-	DefaultDrainTimeout = 30 * time.Second
+	DefaultDrainTimeout = 25 * time.Second // 5 s before the broker kills a process of its own
 )
 
 // Config says how [Run] runs. The zero value is what a process wants that a broker has started.
@@ -37,7 +37,9 @@ type Config struct {
 	// OrphanAfter is how long to try to reach a broker before giving up; 0 = [DefaultOrphanAfter].
 	OrphanAfter time.Duration
 	// DrainTimeout is how long handlers may take to finish when the worker is asked to stop; 0 = [DefaultDrainTimeout].
-	// For the last fifth of it, but no more than five seconds, their contexts are ended.
+	// For the last fifth of it, but no more than five seconds, their contexts are ended. Keep it some seconds shorter than
+	// the time that whoever started the process leaves it between TERM and KILL (30 s for a broker's own processes), so
+	// that the last results and the orderly exit come first.
 	DrainTimeout time.Duration
 	// Logger gets what the worker has to say; nil = slog.Default().
 	Logger *slog.Logger

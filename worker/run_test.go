@@ -620,7 +620,7 @@ func TestConfigHasUsefulDefaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	if cfg.Socket != DefaultSocket || cfg.Slots != 10 || cfg.MaxHold != 160 || cfg.OrphanAfter != 10*time.Minute ||
-		cfg.DrainTimeout != 30*time.Second || cfg.Key != "" || cfg.Logger == nil {
+		cfg.DrainTimeout != 25*time.Second || cfg.Key != "" || cfg.Logger == nil {
 		t.Errorf("config %+v", cfg)
 	}
 	env = map[string]string{"RESPIRATE_SOCKET": "/run/s", "RESPIRATE_WORKER_KEY": "k", "RESPIRATE_SLOTS": "3"}
