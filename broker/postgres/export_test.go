@@ -1,6 +1,12 @@
 package postgres
 
-import "time"
+import (
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/respirated/respirated/broker"
+)
 
 // ForgetFloors has the next scan from the bottom walk up from the very bottom, as it does every few seconds. Tests call
 // it after they have set clocks back behind the store's back.
@@ -12,3 +18,34 @@ func (s *Store) ForgetFloors() {
 
 // SetPing has the channel look sooner whether the server is still there.
 func (c *Channel) SetPing(d time.Duration) { c.ping = d }
+
+// ScanStatement is what the next scan of these kinds would send, were it not from the bottom.
+func (s *Store) ScanStatement(req broker.ScanRequest) (sql string, args []any) {
+	args = scanArgs(s.lanes.start(req.Kinds))
+	lo, hi := bounds(req.Slice)
+	return s.sql.get("scan"), append(args, lo, hi, req.Limit)
+}
+
+// Statement is the text of a file of sql/, in the default schema.
+func Statement(name string) string { return loadStatements(DefaultSchema).get(name) }
+
+// StatementNames lists the files of sql/.
+func StatementNames() []string { return slices.Sorted(maps.Keys(loadStatements(DefaultSchema))) }
+
+// ForgetLanes has the next scan begin at the very bottom of every lane that is known.
+func (s *Store) ForgetLanes() {
+	s.lanes.mu.Lock()
+	defer s.lanes.mu.Unlock()
+	clear(s.lanes.floors)
+	clear(s.lanes.cursors)
+}
+
+// RewindScan has the next scan begin at the floors.
+func (s *Store) RewindScan() {
+	s.lanes.mu.Lock()
+	defer s.lanes.mu.Unlock()
+	clear(s.lanes.cursors)
+}
+
+// Essentials are the settings that every connection gets.
+var Essentials = essentials

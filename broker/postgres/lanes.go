@@ -104,7 +104,16 @@ func (l *lanes) walkDue(kinds []string, now time.Time) bool {
 func (l *lanes) load(kinds []string, found []lane, walked walk) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	stays := make(map[int32]bool, len(found))
+	for _, f := range found {
+		stays[f.number] = true
+	}
 	for _, kind := range kinds {
+		for _, f := range l.served[kind] {
+			if !stays[f.number] {
+				delete(l.floors, f.number) // paused: nobody keeps its floor in mind meanwhile
+			}
+		}
 		l.served[kind] = nil
 		if walked.took > 0 {
 			l.walks[kind] = walked

@@ -1,9 +1,11 @@
 package postgres
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -87,17 +89,17 @@ func (s *Store) scanLanes(ctx context.Context, req broker.ScanRequest) ([]dueRow
 	var found []dueRow
 	var end scanEnd
 	_, err := query(ctx, s, func(row pgx.CollectableRow) (none struct{}, err error) {
-		id, lane, schedule, bytes := pgtype.UUID{}, pgtype.Int4{}, pgtype.Timestamptz{}, pgtype.Int4{}
+		id, lane, schedule, size := pgtype.UUID{}, pgtype.Int4{}, pgtype.Timestamptz{}, pgtype.Int4{}
 		alone, cancelled, next := pgtype.Bool{}, pgtype.Bool{}, pgtype.Float8{}
 		xmin := pgtype.Int8{}
-		if err := row.Scan(&id, &lane, &schedule, &bytes, &alone, &cancelled, &next, &xmin); err != nil {
+		if err := row.Scan(&id, &lane, &schedule, &size, &alone, &cancelled, &next, &xmin); err != nil {
 			return none, err
 		}
 		if id.Valid {
-			found = append(found, dueRow{id.Bytes, lane.Int32, schedule, bytes.Int32, alone.Bool, cancelled.Bool})
+			found = append(found, dueRow{id.Bytes, lane.Int32, schedule, size.Int32, alone.Bool, cancelled.Bool})
 			return none, nil
 		}
-		end = scanEnd{next: time.Duration(next.Float64 * float64(time.Second)), xmin: xmin.Int64}
+		end = scanEnd{next: until(next.Float64), xmin: xmin.Int64}
 		return none, nil
 	}, "scan", args...)
 	return found, end, err
@@ -113,6 +115,12 @@ func scanArgs(served []lane, places []place) []any {
 		schedules[i], ids[i] = places[i].schedule, places[i].id
 	}
 	return []any{numbers, priorities, schedules, ids}
+}
+
+// until is a number of seconds, cut where it does not matter any more and does not fit into a Duration.
+func until(seconds float64) time.Duration {
+	const ages = 365 * 24 * time.Hour
+	return time.Duration(min(seconds, ages.Seconds()) * float64(time.Second))
 }
 
 // bounds are the first and the last id of a slice.
@@ -163,5 +171,6 @@ func (s *Store) sweep(ctx context.Context, found []dueRow) error {
 	if len(ids) == 0 {
 		return nil
 	}
+	slices.SortFunc(ids, func(a, b [16]byte) int { return bytes.Compare(a[:], b[:]) })
 	return s.exec(ctx, "sweep", ids)
 }

@@ -74,6 +74,7 @@ func TestSQLInsertRefusesWhatItCannotTake(t *testing.T) {
 		{"k", `1`, `{"max_tries":0}`, `opts.max_tries: 0 is not between 1 and 32767`},
 		{"k", `1`, `{"max_tries":32768}`, `opts.max_tries: 32768 is not between`},
 		{"k", `1`, `{"at":"soon"}`, `opts.at: "soon" is not a time such as`},
+		{"k", `1`, `{"at":"-infinity"}`, `opts.at: "-infinity" is not a time`},
 		{"k", `1`, `{"at":5}`, `opts.at: 5 is not a time`},
 		{"k", `1`, `{"at":"294277-01-01"}`, `opts.at: "294277-01-01" is not a time`},
 		{"k", `1`, `{"in":"5"}`, `opts.in: "5" is not a number`},

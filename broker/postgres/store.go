@@ -103,6 +103,18 @@ func (cfg Config) pool() (*pgxpool.Config, error) {
 	return c, nil
 }
 
+// essentials are the settings that our statements cannot do without. The fences rely on READ COMMITTED. The plans must
+// not depend on the day's parameters or statistics: one that was made while the table was empty is still in use when it
+// has filled up. Without the ways to read a whole table all that is left are nested loops over the indexes.
+var essentials = map[string]string{
+	"default_transaction_isolation": "read committed",
+	"plan_cache_mode":               "force_generic_plan",
+	"enable_seqscan":                "off",
+	"enable_bitmapscan":             "off",
+	"enable_mergejoin":              "off",
+	"jit":                           "off",
+}
+
 // prepare sets up a connection for our statements.
 func prepare(c *pgconn.Config) {
 	if c.ConnectTimeout == 0 || c.ConnectTimeout > connectTimeout {
@@ -124,10 +136,9 @@ func prepare(c *pgconn.Config) {
 			c.RuntimeParams[name] = value
 		}
 	}
-	// The fences rely on READ COMMITTED, and the plans must not depend on the day's parameters or statistics.
-	c.RuntimeParams["default_transaction_isolation"] = "read committed"
-	c.RuntimeParams["plan_cache_mode"] = "force_generic_plan"
-	c.RuntimeParams["jit"] = "off"
+	for name, value := range essentials {
+		c.RuntimeParams[name] = value
+	}
 }
 
 func milliseconds(d time.Duration) string { return fmt.Sprint(d.Milliseconds()) }

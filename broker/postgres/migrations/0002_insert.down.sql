@@ -9,7 +9,7 @@ drop function respirate.check_opts(text, jsonb);
 drop function respirate.check_option(text, jsonb);
 drop function respirate.check_tags(jsonb);
 drop function respirate.served(text);
-drop function respirate.read_time(text);
+drop function respirate.check_time(text);
 drop function respirate.check_number(text, jsonb, numeric, numeric, boolean);
 drop function respirate.check_type(text, jsonb, text, text);
 drop function respirate.check_name(text, text, int);

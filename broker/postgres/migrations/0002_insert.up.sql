@@ -73,10 +73,12 @@ begin
 end
 $$;
 
--- read_time turns the option `at` into a time, or refuses it.
-create function respirate.read_time(value text) returns timestamptz language plpgsql stable as $$
+-- check_time refuses an option `at` that is not a time.
+create function respirate.check_time(value text) returns void language plpgsql stable as $$
 begin
-  return value::timestamptz;
+  if not isfinite(value::timestamptz) then
+    raise data_exception;
+  end if;
 exception when data_exception then
   perform respirate.refuse('opts.at', format('%s is not a time such as 2026-11-22T15:04:05Z', to_json(left(value, 40))));
 end
@@ -127,8 +129,7 @@ begin
     when 'in' then
       perform respirate.check_number(name, value, -3155760000, 3155760000, false); -- a hundred years
     when 'at' then
-      perform respirate.check_type(name, value, 'string', 'a time');
-      perform respirate.read_time(value #>> '{}');
+      perform respirate.check_type(name, value, 'string', 'a time'), respirate.check_time(value #>> '{}');
     when 'keep', 'require_kind' then
       perform respirate.check_type(name, value, 'boolean', 'true or false');
     when 'tags' then

@@ -1,13 +1,13 @@
 -- Takes strands for $3 under the given tokens. What is not due, leased, cancelled, gone or locked is left out without
--- waiting. The same call again, after an answer that was lost, gives the same strands again. A lease that had run out
+-- waiting; the ids come in order. The same call again, after an answer that was lost, gives the same strands again. A lease that had run out
 -- is counted as a rescue. No column here is in an index, so the update is HOT.
 -- Carried by strand_pkey.
 with free as materialized (
   select s.id, p.token, s.lease > '-infinity' and s.token is distinct from p.token as rescued
-  from unnest($1::uuid[], $2::uuid[]) as p (id, token)
+  from unnest($1::uuid[], $2::uuid[]) with ordinality as p (id, token, n)
   join respirate.strand s on s.id = p.id
   where s.schedule <= now() and s.lease < now() and s.cancel_at is null or s.token = p.token and s.lease > now()
-  order by s.id
+  order by p.n
   for no key update of s skip locked
 )
 update respirate.strand s set

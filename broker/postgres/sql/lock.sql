@@ -2,13 +2,16 @@
 -- about a report. parent never changes, so it may be read before the lock.
 -- Carried by strand_pkey.
 with wanted as materialized (
-  select i.id from unnest($1::uuid[]) as i (id)
-  union
-  select s.parent from unnest($1::uuid[]) as i (id) join respirate.strand s on s.id = i.id where s.parent is not null
+  select u.id, row_number() over (order by u.id) as n
+  from (
+    select i.id from unnest($1::uuid[]) as i (id)
+    union
+    select s.parent from unnest($1::uuid[]) as i (id) join respirate.strand s on s.id = i.id where s.parent is not null
+  ) u
 )
 select s.id, s.token, s.lease > '-infinity' as held, s.seq, s.cancel_at is not null as cancelled, s.try, s.max_tries,
   s.crashes, s.parent, s.lane
 from wanted w
 join respirate.strand s on s.id = w.id
-order by s.id
+order by w.n
 for no key update of s skip locked

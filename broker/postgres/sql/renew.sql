@@ -7,10 +7,10 @@
 -- Carried by strand_pkey.
 with mine as materialized (
   select s.id
-  from unnest($1::uuid[], $2::uuid[]) as p (id, token)
+  from unnest($1::uuid[], $2::uuid[]) with ordinality as p (id, token, n)
   join respirate.strand s on s.id = p.id
   where s.token = p.token and s.lease > '-infinity'
-  order by s.id
+  order by p.n
   for no key update of s skip locked
 )
 update respirate.strand s set

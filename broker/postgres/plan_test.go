@@ -1,0 +1,180 @@
+package postgres_test
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/respirated/respirated/broker/postgres"
+)
+
+// carriers are the indexes that must carry each statement. Those without any call a function, whose own statements are
+// in functionStatements, or touch no table that grows.
+var carriers = map[string][]string{
+	"announce":    nil,
+	"attempt":     nil,
+	"child_done":  nil,
+	"children":    {"strand_pkey"},
+	"exit":        {"strand_pkey"},
+	"exit_bare":   {"strand_pkey"},
+	"fail":        {"strand_pkey"},
+	"fingerprint": nil,
+	"finish":      nil,
+	"go_on":       {"strand_pkey"},
+	"hop_lane":    nil,
+	"insert":      nil,
+	"lane":        nil,
+	"lanes":       {"strand_ready"},
+	"lease":       {"strand_pkey"},
+	"leave":       nil,
+	"lock":        {"strand_pkey"},
+	"locked":      {"strand_pkey"},
+	"maintain":    nil,
+	"present":     {"strand_pkey"},
+	"renew":       {"strand_pkey"},
+	"scan":        {"strand_ready"},
+	"sweep":       {"strand_pkey"},
+	"tell":        nil,
+	"xid":         nil,
+}
+
+// functionStatements are those inside the functions that statements call.
+var functionStatements = map[string]struct {
+	sql     string
+	indexes []string
+}{
+	"respirate.finish": {`delete from respirate.strand s using unnest($1::uuid[]) r (id) where s.id = r.id`, []string{"strand_pkey"}},
+	"respirate.tell": {`select from respirate.strand s where s.id = any ($1::uuid[]) and s.schedule < clock_timestamp() and s.bucket between 0 and 255`,
+		[]string{"strand_pkey"}},
+	"respirate.insert_strands": {`select n from unnest($1::uuid[]) n where not exists (select from respirate.history h where h.id = n)`,
+		[]string{"history_"}},
+	"respirate.wake": {`update respirate.strand s set woken = true where s.id = $1::uuid`, []string{"strand_pkey"}},
+}
+
+// viewStatements are what others ask the views. Their plans are made when they are asked.
+var viewStatements = map[string]struct {
+	sql     string
+	indexes []string
+}{
+	"respirate.strands by id":  {`select * from respirate.strands where id = $1::uuid`, []string{"strand_pkey"}},
+	"respirate.finished by id": {`select * from respirate.finished where id = $1::uuid`, []string{"history_"}},
+	"respirate.finished page": {`select * from respirate.finished where (finished_at, id) < ($1::timestamptz, $2::uuid) order by finished_at desc, id desc limit 50`,
+		[]string{"history_"}},
+	"respirate.attempts by strand": {`select * from respirate.attempts where strand = $1::uuid order by at`, []string{"attempt_"}},
+}
+
+// fillings are the states of the tables that plans are made in. A plan lives on in its connection while a table that
+// was empty when it was made fills up.
+var fillings = map[string]string{
+	"Fresh": `select`,
+	"Full": `insert into respirate.strand (id, lane, args, schedule)
+		select gen_random_uuid(), respirate.lane('', 'q' || n % 10, 5, 'k' || n % 3), '{}', now() - n * interval '1 s' from generate_series(1, 50000) n;
+		insert into respirate.history (id, finished_at, created_at, priority, try, max_tries, crashes, rescues, keep, tenant, queue, kind, label, state, args)
+		select gen_random_uuid(), now() + n % 5 * interval '1 day', now(), 5, 0, 1, 0, 0, false, '', 'q', 'k', 'x', 'done', '{}' from generate_series(1, 20000) n;
+		insert into respirate.attempt (strand, at, try, outcome, class, message, trace, worker, host, exit, stderr)
+		select gen_random_uuid(), now() + n % 5 * interval '1 day', 0, 'failed', '', '', '', '', '', '', '' from generate_series(1, 20000) n`,
+	"Emptied": `insert into respirate.strand (id, lane, args) select gen_random_uuid(), respirate.lane('', 'q', 5, 'k'), '{}' from generate_series(1, 1000) n;
+		delete from respirate.strand`,
+}
+
+func TestEveryStatementIsCarriedByItsIndex(t *testing.T) {
+	if got := postgres.StatementNames(); len(got) != len(carriers) {
+		t.Errorf("statements: got %d files, want the %d that this test knows", len(got), len(carriers))
+	}
+	for state, fill := range fillings {
+		t.Run(state, func(t *testing.T) {
+			url := migrated(t)
+			newPoolSubject(t, url).run(fill)
+			conn, err := pgx.Connect(t.Context(), url)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close(t.Context())
+			var setUp []string
+			for name, value := range postgres.Essentials {
+				setUp = append(setUp, `set `+name+` = '`+value+`'`)
+			}
+			if state != "Fresh" {
+				setUp = append(setUp, `vacuum analyze`)
+			}
+			for _, sql := range setUp {
+				if _, err := conn.Exec(t.Context(), sql); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for name, indexes := range carriers {
+				if !strings.HasPrefix(postgres.Statement(name), "-- ") {
+					t.Errorf("%s: does not open with what it promises", name)
+				}
+				checkPlan(t, conn, name, postgres.Statement(name), indexes)
+			}
+			for name, f := range functionStatements {
+				checkPlan(t, conn, name, f.sql, f.indexes)
+			}
+			for name, v := range viewStatements {
+				if state == "Full" {
+					checkPlan(t, conn, name, v.sql, v.indexes)
+				}
+			}
+		})
+	}
+}
+
+// scans are the lines of a plan that read a table.
+var scans = regexp.MustCompile(`Seq Scan on (\w+)|Index (?:Only )?Scan(?: Backward)? using (\w+)|Bitmap Index Scan on (\w+)`)
+
+func checkPlan(t *testing.T, conn *pgx.Conn, name, sql string, indexes []string) {
+	t.Helper()
+	text := genericPlan(t, conn, sql)
+	var used []string
+	for _, m := range scans.FindAllStringSubmatch(text, -1) {
+		if m[1] == "strand" || strings.HasPrefix(m[1], "history_2") || strings.HasPrefix(m[1], "attempt_2") {
+			t.Errorf("%s: reads all of %s:\n%s", name, m[1], text)
+		}
+		used = append(used, m[2]+m[3])
+	}
+	for _, index := range indexes {
+		if !slices.ContainsFunc(used, func(u string) bool { return strings.HasPrefix(u, index) }) {
+			t.Errorf("%s: got no use of %s:\n%s", name, index, text)
+		}
+	}
+}
+
+var parameter = regexp.MustCompile(`\$(\d+)`)
+
+// genericPlan is the plan that serves any parameters.
+func genericPlan(t *testing.T, conn *pgx.Conn, sql string) string {
+	t.Helper()
+	count := 0
+	for _, m := range parameter.FindAllStringSubmatch(sql, -1) {
+		n, err := strconv.Atoi(m[1])
+		if err != nil {
+			t.Fatal(err)
+		}
+		count = max(count, n)
+	}
+	args := ""
+	if count > 0 {
+		args = "(" + strings.TrimSuffix(strings.Repeat("null,", count), ",") + ")"
+	}
+	run := func(sql string) []*pgconn.Result {
+		results, err := conn.PgConn().Exec(t.Context(), sql).ReadAll()
+		if err != nil {
+			t.Fatalf("%.80s: %v", sql, err)
+		}
+		return results
+	}
+	run("prepare looked_at as " + sql)
+	var plan strings.Builder
+	for _, row := range run("explain execute looked_at" + args)[0].Rows {
+		fmt.Fprintf(&plan, "%s\n", row[0])
+	}
+	run("deallocate looked_at")
+	return plan.String()
+}
