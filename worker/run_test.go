@@ -384,8 +384,8 @@ func TestWorkerInterruptsHandlersAtTheEndOfADrain(t *testing.T) {
 		if cause := <-causes; cause != ErrStopping {
 			t.Errorf("cause %v, want ErrStopping", cause)
 		}
-		if waited := time.Since(began); waited != 25*time.Second {
-			t.Errorf("interrupted after %v, want 25s of 30s", waited)
+		if waited := time.Since(began); waited != 20*time.Second {
+			t.Errorf("interrupted after %v, want 20s of 25s", waited)
 		}
 		if r := p.result(); r.Act != protocol.ActRelease {
 			t.Errorf("result %+v, want it given back without a try used up", r)
