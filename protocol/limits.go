@@ -8,9 +8,9 @@ const (
 	DefaultMaxFrame   = 1 << 20  // bytes of a frame after it, unless configured
 	HardMaxFrame      = 16 << 20 // what Welcome.MaxFrame can be configured to, at most
 
+	MaxItems = 1024     // in one array: holds of a hello, kinds of a worker, results of a frame, inserts of a result
 	maxDepth = 8        // containers within containers, the frame's own map included
 	maxPairs = 64       // in one map
-	maxItems = 1024     // in one array
 	maxText  = 64 << 10 // bytes of any str; most fields allow less
 	maxKey   = 64       // bytes of a map's key
 )
@@ -18,7 +18,7 @@ const (
 // Defaults of what Welcome states.
 const (
 	DefaultMaxBatch = 256      // entries in one Results
-	DefaultMaxN     = maxItems // strands that a worker may hold: a list of all of them must fit into one frame
+	DefaultMaxN     = MaxItems // strands that a worker may hold: a list of all of them must fit into one frame
 
 	DefaultHeart = 5 * time.Second  // send something at least this often
 	DefaultDead  = 15 * time.Second // silence after which the peer is given up

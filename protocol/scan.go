@@ -96,7 +96,7 @@ func (s *scanner) element(top *container) error {
 
 // enter opens a container. That each element takes a byte at least is what keeps a short frame from announcing a long list.
 func (s *scanner) enter(t token) error {
-	limit, name, need := uint64(maxItems), "array", t.n
+	limit, name, need := uint64(MaxItems), "array", t.n
 	if t.kind == kindMap {
 		limit, name, need = maxPairs, "map", 2*t.n
 	}

@@ -326,7 +326,7 @@ func TestSpecificationStatesTheLimitsAndTimers(t *testing.T) {
 		fmt.Sprintf("bytes of a frame after it: welcome.max_frame, at most %d", HardMaxFrame),
 		fmt.Sprintf("containers within containers, the frame's own map included: %d", maxDepth),
 		fmt.Sprintf("pairs of a map: %d", maxPairs),
-		fmt.Sprintf("elements of an array: %d", maxItems),
+		fmt.Sprintf("elements of an array: %d", MaxItems),
 		fmt.Sprintf("bytes of a str: %d", maxText),
 		fmt.Sprintf("bytes of a key: %d", maxKey),
 		"bytes of a bin: what is left of the frame",

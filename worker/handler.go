@@ -14,9 +14,6 @@ import (
 	"github.com/respirated/respirated/protocol"
 )
 
-// maxInserts is what one result carries; a list in a frame has at most 1024 entries.
-const maxInserts = 1000
-
 // handler runs strands, each on the goroutine that asks for it.
 type handler struct {
 	programs map[string]*program

@@ -61,8 +61,8 @@ func (e *env) insert(in protocol.Insert) error {
 	if e.closed {
 		return errors.New("the handler has returned already")
 	}
-	if len(e.inserts) == maxInserts {
-		return fmt.Errorf("this run has inserted %d strands, the most that fit into one result; nap or hop and go on", maxInserts)
+	if len(e.inserts) == protocol.MaxItems {
+		return fmt.Errorf("this run has inserted %d strands, the most that fit into one result; nap or hop and go on", protocol.MaxItems)
 	}
 	e.inserts = append(e.inserts, in)
 	return nil

@@ -99,17 +99,17 @@ func TestInsertNeedsARunningHandler(t *testing.T) {
 
 func TestInsertStopsAtWhatFitsIntoOneResult(t *testing.T) {
 	r := runOne(t, muxOf(func(ctx context.Context, _ *Strand[sums]) error {
-		for range maxInserts {
+		for range protocol.MaxItems {
 			if _, err := Insert(ctx, plain{}, nil); err != nil {
 				t.Error(err)
 			}
 		}
 		_, err := Insert(ctx, plain{}, nil)
-		wantError(t, err, "this run has inserted 1000 strands")
+		wantError(t, err, "this run has inserted 1024 strands")
 		return nil
 	}), "sum")
-	if len(r.Inserts) != maxInserts {
-		t.Errorf("%d inserts arrived, want %d", len(r.Inserts), maxInserts)
+	if len(r.Inserts) != protocol.MaxItems {
+		t.Errorf("%d inserts arrived, want %d", len(r.Inserts), protocol.MaxItems)
 	}
 }
 

@@ -76,7 +76,7 @@ func (s *session) open(w *protocol.Welcome) {
 		sameClock: s.greeted <= w.BootNS && w.BootNS <= s.now,
 	}
 	s.link, s.opened = linkOpen, s.now
-	s.credit.most = min(s.maxHold, int(w.MaxN), protocol.DefaultMaxN) // hello has to list them all in one array
+	s.credit.most = min(s.maxHold, int(w.MaxN), protocol.MaxItems) // hello has to list them all in one array
 	s.credit.told = -1
 	s.by(s.now)
 	s.note(slog.LevelInfo, "broker found", "broker", w.Broker, "session", w.Session, "held", len(s.held))

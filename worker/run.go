@@ -51,6 +51,9 @@ func live(ctx context.Context, mux *Mux, cfg Config, w world) error {
 	if len(mux.programs) == 0 {
 		return fmt.Errorf("%w: no kind is registered; call worker.Add before Run", ErrConfig)
 	}
+	if n := len(mux.programs); n > protocol.MaxItems {
+		return fmt.Errorf("%w: %d kinds are registered, a broker takes %d at most; spread them over several programs", ErrConfig, n, protocol.MaxItems)
+	}
 	h := &handler{programs: mux.programs, timeout: cfg.Timeout, log: cfg.Logger}
 	l := &loop{
 		world:   w,

@@ -3,7 +3,9 @@ package worker
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -70,6 +72,20 @@ func TestWorkerIntroducesItself(t *testing.T) {
 
 func TestWorkerNeedsAKind(t *testing.T) {
 	if err := Run(t.Context(), NewMux(), Config{}); !errors.Is(err, ErrConfig) {
+		t.Errorf("Run: %v, want ErrConfig", err)
+	}
+}
+
+func TestWorkerRefusesMoreKindsThanAHelloCarries(t *testing.T) {
+	mux := NewMux()
+	for i := range protocol.MaxItems + 1 {
+		must(mux.add(&program{kind: fmt.Sprint("kind", i)}, nil))
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	err := Run(ctx, mux, Config{Socket: filepath.Join(t.TempDir(), "s")})
+	wantError(t, err, "1025 kinds are registered, a broker takes 1024 at most")
+	if !errors.Is(err, ErrConfig) {
 		t.Errorf("Run: %v, want ErrConfig", err)
 	}
 }
