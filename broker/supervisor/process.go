@@ -167,8 +167,8 @@ func pollUntilGone(pid int, start string) {
 	}
 }
 
-// signalUnsupported sends the caller to kill(2).
-var signalUnsupported = fmt.Errorf("signal by handle: %w", errors.ErrUnsupported)
+// errNoHandleSignal sends the caller to kill(2).
+var errNoHandleSignal = fmt.Errorf("signal by handle: %w", errors.ErrUnsupported)
 
 // hasKey reports whether an environment block holds the spawn key.
 func hasKey(environ, key string) bool {

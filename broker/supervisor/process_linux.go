@@ -98,7 +98,7 @@ func hasEnded(pidfd uintptr) bool {
 // group also after the process itself has gone.
 func (w watch) signal(sig syscall.Signal, all bool) error {
 	if w.pidfd == nil {
-		return signalUnsupported
+		return errNoHandleSignal
 	}
 	conn, err := w.pidfd.SyscallConn()
 	if err != nil {
@@ -116,7 +116,7 @@ func (w watch) signal(sig syscall.Signal, all bool) error {
 		return err
 	}
 	if sent == unix.EINVAL || sent == unix.ENOSYS || sent == unix.EPERM { // older kernels, stricter sandboxes
-		return signalUnsupported
+		return errNoHandleSignal
 	}
 	return sent
 }

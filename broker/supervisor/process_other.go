@@ -53,6 +53,6 @@ func openWatch(pid int, start string) watch { return watch{pid: pid, start: star
 
 func (w watch) wait() { pollUntilGone(w.pid, w.start) }
 
-func (w watch) signal(syscall.Signal, bool) error { return signalUnsupported }
+func (w watch) signal(syscall.Signal, bool) error { return errNoHandleSignal }
 
 func (w watch) close() {}
