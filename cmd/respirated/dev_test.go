@@ -109,6 +109,7 @@ func processesWith(text string) []string {
 }
 
 func TestDevShowsTheDemoAndLeavesNothing(t *testing.T) {
+	t.Parallel()
 	p := startDev(t, "--for", "3s")
 	p.await(t, `^summary`)
 	said := p.finish(t)
@@ -124,6 +125,7 @@ func TestDevShowsTheDemoAndLeavesNothing(t *testing.T) {
 }
 
 func TestDevStopsOnCtrlC(t *testing.T) {
+	t.Parallel()
 	p := startDev(t, "--procs", "1")
 	p.await(t, `ping +done`)
 	// A terminal sends it to the whole group.
@@ -135,6 +137,7 @@ func TestDevStopsOnCtrlC(t *testing.T) {
 }
 
 func TestCtrlCWhileDevStartsLeavesNothing(t *testing.T) {
+	t.Parallel()
 	for after := range 8 {
 		p := startDev(t)
 		time.Sleep(time.Duration(after*50) * time.Millisecond) // wherever it is by then
@@ -154,6 +157,7 @@ func TestCtrlCWhileDevStartsLeavesNothing(t *testing.T) {
 }
 
 func TestDevKeepsItsDataWhenAsked(t *testing.T) {
+	t.Parallel()
 	data := filepath.Join(t.TempDir(), "data")
 	if os.Geteuid() == 0 {
 		dir, err := os.MkdirTemp("", "keep")
@@ -176,6 +180,7 @@ func TestDevKeepsItsDataWhenAsked(t *testing.T) {
 }
 
 func TestDevWithAWorkerOfOnesOwnInsertsWhatItServes(t *testing.T) {
+	t.Parallel()
 	p := startDev(t, "--for", "1s", "--worker", filepath.Join(programs(t), "demo-worker"))
 	p.await(t, `^summary`)
 	if said := p.finish(t); !regexp.MustCompile(`echo +done`).MatchString(said) {

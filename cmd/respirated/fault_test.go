@@ -25,6 +25,7 @@ func demoWorkers(t *testing.T, procs int) []string {
 }
 
 func TestKilledDaemonLosesNothingAndItsWorkersGoOn(t *testing.T) {
+	t.Parallel()
 	h := newHost(t, privatetest.URL(t), demoWorkers(t, 4)...)
 	h.start()
 	before := h.workers(4)
@@ -51,6 +52,7 @@ func TestKilledDaemonLosesNothingAndItsWorkersGoOn(t *testing.T) {
 }
 
 func TestKilledWorkersLeaveEvidenceAndTheirStrandsFinish(t *testing.T) {
+	t.Parallel()
 	h := newHost(t, privatetest.URL(t), demoWorkers(t, 4)...)
 	h.start()
 	n := inShort(6000)
@@ -90,6 +92,7 @@ func TestKilledWorkersLeaveEvidenceAndTheirStrandsFinish(t *testing.T) {
 }
 
 func TestRestartOfPostgresUnderLoadLosesNothingAndNobodyElseRestarts(t *testing.T) {
+	t.Parallel()
 	server := privatetest.Server(t)
 	h := newHost(t, server.URL(), demoWorkers(t, 4)...)
 	h.start()
@@ -122,6 +125,7 @@ func TestRestartOfPostgresUnderLoadLosesNothingAndNobodyElseRestarts(t *testing.
 }
 
 func TestTwoHundredWorkersCostFiveDatabaseConnections(t *testing.T) {
+	t.Parallel()
 	h := newHost(t, privatetest.URL(t))
 	h.start()
 	const workers = 200
@@ -160,6 +164,7 @@ func TestTwoHundredWorkersCostFiveDatabaseConnections(t *testing.T) {
 }
 
 func TestStrandThatDoesNotStopIsEndedWithItsWorkerAndGivenBack(t *testing.T) {
+	t.Parallel()
 	h := newHost(t, privatetest.URL(t), append(demoWorkers(t, 1), "--drain-timeout", "1s")...)
 	h.start()
 	inserted, err := h.db.Insert(t.Context(), demo.Hang{}, nil)
@@ -178,6 +183,7 @@ func TestStrandThatDoesNotStopIsEndedWithItsWorkerAndGivenBack(t *testing.T) {
 }
 
 func TestSecondSignalEndsTheDaemonAtOnce(t *testing.T) {
+	t.Parallel()
 	h := newHost(t, privatetest.URL(t), demoWorkers(t, 1)...)
 	h.start()
 	inserted, err := h.db.Insert(t.Context(), demo.Hang{}, nil)
@@ -205,6 +211,7 @@ func TestSecondSignalEndsTheDaemonAtOnce(t *testing.T) {
 }
 
 func TestNextDaemonTakesTheSocketOfAKilledOneAndACancelReachesARunningStrand(t *testing.T) {
+	t.Parallel()
 	h := newHost(t, privatetest.URL(t), demoWorkers(t, 1)...)
 	h.start()
 	inserted, err := h.db.Insert(t.Context(), demo.Sleep{For: demo.Duration(time.Hour)}, nil)

@@ -21,6 +21,7 @@ import (
 // TestCommandsOfTheReadmeWork runs the README's tour from its first line to its last, in one shell, in a copy of the
 // tree. SQL is run and programs are put where the text says.
 func TestCommandsOfTheReadmeWork(t *testing.T) {
+	t.Parallel()
 	url := privatetest.URL(t)
 	dir := copyTree(t)
 	script := "set -euo pipefail\n" + tour(t, dir)

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
@@ -32,6 +33,7 @@ func TestScripts(t *testing.T) {
 	}
 	for _, file := range files {
 		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
+			t.Parallel()
 			url := privatetest.URL(t)
 			testscript.Run(t, testscript.Params{
 				Files: []string{file},
@@ -40,6 +42,7 @@ func TestScripts(t *testing.T) {
 					env.Setenv("DATABASE_URL", url)
 					env.Setenv("RESPIRATE_SOCKET", filepath.Join(env.WorkDir, "run", "r.sock"))
 					env.Setenv("BIN", bin)
+					env.Setenv("GORACE", os.Getenv("GORACE"))
 					return nil
 				},
 				Cmds: map[string]func(*testscript.TestScript, bool, []string){"exits": exits, "until": until, "keep": keep, "sql": runSQL},
