@@ -135,7 +135,7 @@ func New(store Store, procs Processes, cfg Config) (*Broker, error) {
 		events:   make(chan event, 1024),
 		queries:  make(chan func(*schedule)),
 		over:     make(chan struct{}),
-		door:     door{sessions: map[sessionID]*session{}, most: cfg.MaxSessions},
+		door:     door{sessions: map[sessionID]*session{}, most: cfg.MaxSessions, outbox: cfg.MaxBytes + 3*cfg.MaxFrame},
 	}, nil
 }
 
@@ -267,7 +267,9 @@ func (b *Broker) perform(ctx context.Context, wg *sync.WaitGroup, fx effects) {
 		})
 	}
 	for _, m := range fx.send {
-		b.door.send(m.session, m.message)
+		if err := b.door.send(m.session, m.message); err != nil {
+			b.log.Warn("session cut off", "session", m.session, "error", err)
+		}
 	}
 	for _, h := range fx.hangUp {
 		b.door.hangUp(h.session, h.last)

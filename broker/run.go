@@ -66,6 +66,7 @@ func (s *schedule) vacate(r *run) {
 	}
 	w.held--
 	w.bytesHeld -= r.bytes
+	w.full = false
 	s.recount(w)
 	s.dismiss(w)
 }

@@ -292,6 +292,12 @@ func (s *schedule) start(now int64, granted *Strand, handouts *perSession[handou
 		s.giveBack(r, tooLarge(r.Pair, payload, s.maxFrame))
 		return
 	}
+	if !s.weigh(w, r, payload) {
+		s.giveBack(r, yieldOf(r.Pair))
+		w.full = true
+		s.recount(w)
+		return
+	}
 	r.state = running
 	r.leaseRuns(s.leaseAsked, s.lease)
 	limit := w.kinds[granted.Kind]
@@ -303,6 +309,14 @@ func (s *schedule) start(now int64, granted *Strand, handouts *perSession[handou
 		h.flush(w.session, fx)
 	}
 	h.add(wireStrand(granted, r.leaseEnd, now, limit), payload)
+}
+
+// weigh replaces the estimate of what a run takes, and says whether its worker may hold that. It may always hold one.
+func (s *schedule) weigh(w *worker, r *run, payload int) bool {
+	w.bytesHeld += payload - r.bytes
+	r.bytes = payload
+	s.recount(w)
+	return w.bytesHeld <= s.maxBytes || w.held == 1
 }
 
 // settled says whether a drain has come to its end.

@@ -15,7 +15,8 @@ import (
 
 // door keeps the open sessions, so that the loop can reach them by number.
 type door struct {
-	most int
+	most   int // sessions
+	outbox int // bytes that may wait for a worker that does not read
 
 	mu       sync.Mutex // guards what follows
 	sessions map[sessionID]*session
@@ -32,20 +33,20 @@ type session struct {
 }
 
 // enter admits a connection, or says why not.
-func (d *door) enter(conn net.Conn, p peer, maxFrame int) (*session, *protocol.Err) {
+func (d *door) enter(conn net.Conn, p peer) (*session, *protocol.Err) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.closed || len(d.sessions) >= d.most {
+	switch {
+	case d.closed:
+		return nil, &protocol.Err{Code: protocol.CodeFull, Message: "the broker stops", Fatal: true, RetryMS: 1000}
+	case len(d.sessions) >= d.most:
 		return nil, &protocol.Err{Code: protocol.CodeFull, Message: fmt.Sprintf("%d connections are open; that is the most", d.most), Fatal: true, RetryMS: 1000}
 	}
 	d.last++
-	s := &session{id: d.last, conn: conn, peer: p, out: protocol.NewOutbox(conn, outboxFrames*maxFrame)}
+	s := &session{id: d.last, conn: conn, peer: p, out: protocol.NewOutbox(conn, d.outbox)}
 	d.sessions[s.id] = s
 	return s, nil
 }
-
-// outboxFrames bounds, in full frames, what may wait for a worker that does not read.
-const outboxFrames = 3
 
 func (d *door) leave(id sessionID) {
 	d.mu.Lock()
@@ -59,15 +60,19 @@ func (d *door) get(id sessionID) *session {
 	return d.sessions[id]
 }
 
-// send queues a frame. A worker that does not read is cut off; what it holds is settled when that is noticed.
-func (d *door) send(id sessionID, m protocol.ToWorker) {
+// send queues a frame. After an error the connection is closed; what its worker holds is settled when that is noticed.
+func (d *door) send(id sessionID, m protocol.ToWorker) error {
 	s := d.get(id)
 	if s == nil {
-		return // it has just left
+		return nil // it has just left
 	}
-	if err := s.out.Send(m); err != nil {
+	err := s.out.Send(m)
+	if errors.Is(err, protocol.ErrClosed) {
+		err = nil // it is leaving
+	} else if err != nil {
 		s.conn.Close()
 	}
+	return err
 }
 
 // hangUp ends a session after a last word. Closing waits for the writer, so it does not happen on the caller's time.
@@ -127,14 +132,14 @@ func (b *Broker) serve(conn net.Conn) {
 		refuse(conn, denied())
 		return
 	}
-	s, full := b.door.enter(conn, p, b.cfg.MaxFrame)
+	s, full := b.door.enter(conn, p)
 	if full != nil {
 		refuse(conn, full)
 		return
 	}
 	defer b.door.leave(s.id)
 	var wg sync.WaitGroup
-	wg.Go(func() { _ = s.out.Run(context.Background()) }) // why it ended, the reader learns too; Close ends it
+	wg.Go(func() { b.write(s) })
 	defer wg.Wait()
 	process := watchProcess(p)
 	defer process.close()
@@ -150,6 +155,17 @@ func (b *Broker) serve(conn net.Conn) {
 		return
 	}
 	s.end(nil)
+}
+
+// write sends what is queued, until the session's end closes the outbox. Where the peer does not read, that is the end.
+func (b *Broker) write(s *session) {
+	err := s.out.Run(context.Background())
+	if errors.Is(err, protocol.ErrSlow) {
+		b.log.Warn("session cut off", "session", s.id, "peer", s.peer, "error", err)
+	}
+	if err != nil {
+		s.conn.Close() // the reader learns it
+	}
 }
 
 // awaitProcess is how long after the end of a connection its process may take to end, for us to notice: the kernel

@@ -25,8 +25,9 @@ type worker struct {
 	wantBytes int // payload that it may hold before it gets no more
 	held      int // runs that count against wantN
 	bytesHeld int
-	waiting   int // reports of its that wait for the database and free no slot
-	counted   int // what it contributes to class.free
+	full      bool // there was more than it may hold: it gets nothing until something of it has ended
+	waiting   int  // reports of its that wait for the database and free no slot
+	counted   int  // what it contributes to class.free
 
 	former    sessionID // the connection it had last
 	heard     int64     // when it last sent anything
@@ -62,7 +63,7 @@ func (c *class) pick(s *schedule) *worker {
 
 // credit is how many more strands the worker may get now.
 func (w *worker) credit() int {
-	if w.session == 0 || w.draining || w.reserved || w.exclusive || w.silent || w.died != nil {
+	if w.session == 0 || w.draining || w.reserved || w.exclusive || w.silent || w.full || w.died != nil {
 		return 0
 	}
 	if w.bytesHeld >= w.wantBytes {
