@@ -12,8 +12,9 @@ var (
 	ErrCancelled = errors.New("the strand was cancelled")
 	// ErrTimeout: the run's own limit has passed.
 	ErrTimeout = errors.New("the run's time limit has passed")
-	// ErrLeaseLost: the right to run the strand has ended, so that somebody else may be running it. Nothing that the
-	// handler returns will be used.
+	// ErrLeaseLost: the right to run the strand has ended, or is about to without word from the broker, so that somebody
+	// else may be running it. What the handler returns is used only if that turns out not to be so; an error then gives
+	// the strand back without having used up a try.
 	ErrLeaseLost = errors.New("the lease of the strand is lost")
 	// ErrStopping: the worker stops and the time to finish is over. If the handler returns an error, the strand is given
 	// back without having used up a try.

@@ -111,7 +111,7 @@ func onError(job *job, err, cause error, inserts []protocol.Insert) protocol.Res
 		result := failed(err, "")
 		result.Act = protocol.ActCancel
 		return result
-	case errors.Is(cause, ErrStopping):
+	case errors.Is(cause, ErrStopping), errors.Is(cause, ErrLeaseLost):
 		return protocol.Result{Act: protocol.ActRelease}
 	case errors.Is(cause, ErrTimeout) && aboutContext(err):
 		err = fmt.Errorf("%w: %w", ErrTimeout, err)

@@ -152,6 +152,38 @@ func TestErrorsOfHandlers(t *testing.T) {
 	}
 }
 
+func TestWhatAHandlerReturnsAfterTheEndOfItsContext(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		cause error
+		err   error
+		act   string
+	}{
+		{"a success counts though the lease may be over", ErrLeaseLost, nil, protocol.ActExit},
+		{"a success counts though the worker stops", ErrStopping, nil, protocol.ActExit},
+		{"an error gives the strand back when the lease may be over", ErrLeaseLost, context.Canceled, protocol.ActRelease},
+		{"an error gives the strand back when the worker stops", ErrStopping, errors.New("interrupted"), protocol.ActRelease},
+		{"a snooze is meant", ErrLeaseLost, Snooze(time.Second), protocol.ActNap},
+		{"giving up is meant", ErrLeaseLost, Cancel(nil), protocol.ActCancel},
+		{"an error cancels a strand that was cancelled", ErrCancelled, context.Canceled, protocol.ActCancel},
+		{"an error after the time limit is a failure", ErrTimeout, context.Canceled, protocol.ActFail},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			ctx, end := context.WithCancelCause(t.Context())
+			mux := muxOf(func(context.Context, *Strand[sums]) error {
+				end(c.cause)
+				return c.err
+			})
+			h := &handler{programs: mux.programs, log: slog.New(slog.DiscardHandler)}
+			var got protocol.Result
+			h.work(ctx, &protocol.Strand{Kind: "sum", Label: StartLabel, Args: []byte("{}")}, func(r protocol.Result) { got = r })
+			if got.Act != c.act {
+				t.Errorf("result %+v, want %s", got, c.act)
+			}
+		})
+	}
+}
+
 func TestErrorTextIsMadeFitForTheWire(t *testing.T) {
 	long := strings.Repeat("é", 4000) + "\x00\xff"
 	r := runOne(t, muxOf(func(context.Context, *Strand[sums]) error { return errors.New("\x00" + long) }), "sum")

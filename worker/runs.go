@@ -17,9 +17,9 @@ type run struct {
 	since    int64 // when it got into this state
 	deadline int64 // when the right to run it ends
 
-	stray   bool // running: the broker said it is lost; nothing of it will be sent
-	expired bool // running: its lease ran out here; it will be given back
-	asked   bool // running: asked to stop, as the worker does
+	stray  bool  // running: the broker said it is lost; nothing of it will be sent
+	warned int64 // running: when it was asked to stop for the end of its lease; 0 = not yet
+	asked  bool  // running: asked to stop, as the worker does
 
 	result   protocol.Result // done
 	frame    uint64          // done: the frame that carries it in this session; 0 = none yet
@@ -139,7 +139,7 @@ func (s *session) lose(r *run) {
 		if !r.stray {
 			r.stray = true
 			s.strays++
-			s.stop(r, ErrLeaseLost)
+			s.warn(r)
 		}
 	case runDone:
 		s.unsent = slices.DeleteFunc(s.unsent, func(o *run) bool { return o == r })
@@ -147,11 +147,20 @@ func (s *session) lose(r *run) {
 	}
 }
 
+// warn asks a handler to stop because its lease is lost, or about to be.
+func (s *session) warn(r *run) {
+	if r.warned == 0 {
+		r.warned = s.now
+	}
+	s.stop(r, ErrLeaseLost)
+}
+
 func (s *session) unqueue(r *run) {
 	s.queue = slices.DeleteFunc(s.queue, func(o *run) bool { return o == r })
 }
 
-// finish takes the result of a handler.
+// finish takes the result of a handler. It is sent even if the lease seems to be over here: the broker may have renewed
+// it while we could not hear, and if not, the fence refuses what comes too late.
 func (s *session) finish(token string, result protocol.Result) {
 	r := s.held[token]
 	if r == nil || r.state != runRunning {
@@ -159,15 +168,12 @@ func (s *session) finish(token string, result protocol.Result) {
 	}
 	s.running--
 	s.credit.run.add(time.Duration(s.now - r.since))
-	switch {
-	case r.stray:
+	if r.stray {
 		s.strays--
 		s.forget(r)
-	case r.expired:
-		s.done(r, protocol.Result{Act: protocol.ActRelease})
-	default:
-		s.done(r, result)
+		return
 	}
+	s.done(r, result)
 }
 
 // giveBack returns a strand that has not been started.
@@ -206,7 +212,9 @@ func (s *session) watchQueued(r *run) bool {
 }
 
 // watchRunning asks a handler to stop some time before its lease ends. If it is still there at the very end, its strand
-// is about to run elsewhere too. A broker ends such a process; without one, the process does it itself.
+// is about to run elsewhere too. A broker ends such a process; without one, the process does it itself. After a pause of
+// the process or its host the end may be long past: the handler gets the same time then, and so does the next broker to
+// answer, since the results of others would die with the process.
 func (s *session) watchRunning(r *run) {
 	if s.draining && s.now >= s.softBy && !r.asked {
 		r.asked = true
@@ -216,12 +224,12 @@ func (s *session) watchRunning(r *run) {
 		s.by(ask)
 		return
 	}
-	if !r.stray && !r.expired {
-		r.expired = true
-		s.stop(r, ErrLeaseLost)
+	if r.warned == 0 {
+		s.warn(r)
 		s.note(slog.LevelWarn, "lease lost, handler asked to stop", "strand", r.strand.ID, "kind", r.strand.Kind)
 	}
-	if last := r.deadline - int64(s.limits.grace/10); s.now < last {
+	rest := int64(s.limits.grace / 10)
+	if last := max(r.deadline, r.warned+int64(s.limits.grace)) - rest; s.now < last {
 		s.by(last)
 		return
 	}

@@ -404,12 +404,12 @@ func TestSessionStopsAStrandThatHasNotStarted(t *testing.T) {
 	}
 }
 
-func TestSessionStopsAHandlerBeforeItsLeaseEndsAndGivesTheStrandBack(t *testing.T) {
+func TestSessionStopsAHandlerBeforeItsLeaseEndsAndSendsWhatBecameOfIt(t *testing.T) {
 	s := openSession(1)
 	s.step(t0, strandsOf("a"))
 	s.step(at(100*time.Second), received{&protocol.Ping{}})
 	wantEffects(t, s.step(at(110*time.Second), received{&protocol.Pong{}}), "stop ta: the lease of the strand is lost; ping")
-	wantEffects(t, s.step(at(111*time.Second), exits("a")), "result a=release")
+	wantEffects(t, s.step(at(111*time.Second), exits("a")), "result a=exit")
 }
 
 func TestSessionRunsOnWhenItsLeaseIsMoved(t *testing.T) {
@@ -430,6 +430,39 @@ func TestSessionEndsItsProcessBeforeTheLeaseOfAHandlerThatIgnoresIt(t *testing.T
 		t.Errorf("wakes at %v, want a second before the lease ends at 2m", time.Duration(wake-t0))
 	}
 	wantEffects(t, s.step(at(119*time.Second), tick{}), "kill")
+}
+
+func TestSessionThatSleptThroughALeaseAsksBeforeItEndsTheProcess(t *testing.T) {
+	s := openSession(2)
+	s.step(t0, strandsOf("a", "b"))
+	const woke = 10 * time.Minute
+	wantEffects(t, s.step(at(woke), tick{}),
+		"stop ta: the lease of the strand is lost; stop tb: the lease of the strand is lost; hang up")
+	wantEffects(t, s.step(at(woke), exits("a")), "") // kept for the next broker
+	for s.link != linkDialing {
+		s.step(s.wake(), tick{})
+	}
+	wantEffects(t, s.step(at(woke+8*time.Second), connected{}), "hello a=done b=run")
+	wantEffects(t, s.step(at(woke+9*time.Second), tick{}), "kill")
+}
+
+func TestSessionThatSleptThroughALeaseLeavesItsHandlersToABrokerThatIsBack(t *testing.T) {
+	s := openSession(2)
+	s.step(t0, strandsOf("a", "b"))
+	const woke = 10 * time.Minute
+	s.step(at(woke), tick{}, exits("a"))
+	for s.link != linkDialing {
+		s.step(s.wake(), tick{})
+	}
+	s.step(at(woke+time.Second), connected{})
+	welcome := testWelcome()
+	welcome.BootNS = at(woke + time.Second)
+	wantEffects(t, s.step(at(woke+time.Second), received{welcome}), "result a=exit; want 2")
+	s.step(at(woke+time.Second), cancelOf(protocol.StopLost, "b"))
+	wantEffects(t, s.step(at(woke+10*time.Second), received{&protocol.Pong{}}), "ping")
+	if fx := s.step(at(woke+11*time.Second), disconnected{errors.New("EOF")}); !fx.kill {
+		t.Errorf("effects %q, want kill as soon as the broker is gone", show(fx))
+	}
 }
 
 func TestSessionLeavesTheEndOfAHandlerToABrokerThatAnswers(t *testing.T) {
