@@ -106,8 +106,9 @@ func (s *session) again(r *run, wait time.Duration) {
 	s.unsent = append(s.unsent, r)
 }
 
-// refused takes a fault in one frame. A result in it is sent again on its own, so that it can harm no other; then as a
-// mere failure that says why; then not at all.
+// refused takes a fault that the broker found in one frame, or in itself. Results of that frame are sent again, each on
+// its own, so that it can harm no other. Only one that is to blame itself becomes, the second time, a mere failure that
+// says why, and is dropped the third; a fault of the broker is no reason for either.
 func (s *session) refused(id uint64, code protocol.Code, why string, wait time.Duration) {
 	if id == 0 {
 		return
@@ -116,9 +117,11 @@ func (s *session) refused(id uint64, code protocol.Code, why string, wait time.D
 		if r.state != runDone || r.frame != id {
 			continue
 		}
-		if code != protocol.CodeDBAway {
-			r.refusals++
+		if !blames(code) {
+			s.again(r, max(wait, s.backOff(r)))
+			continue
 		}
+		r.refusals++
 		switch r.refusals {
 		case 2:
 			s.replace(r, fmt.Errorf("the broker did not take the result of this run: %s: %s", code, why))
@@ -129,6 +132,22 @@ func (s *session) refused(id uint64, code protocol.Code, why string, wait time.D
 		}
 		s.again(r, wait)
 	}
+}
+
+// blames tells whether a fault is one of what was sent.
+func blames(code protocol.Code) bool {
+	switch code {
+	case protocol.CodeBadFrame, protocol.CodeBadField, protocol.CodeTooLarge, protocol.CodeRange:
+		return true
+	}
+	return false
+}
+
+// backOff is how long to keep a result that met with a fault of the broker: twice as long each time.
+func (s *session) backOff(r *run) time.Duration {
+	wait := min(laterLeast<<min(r.faults, 10), laterMost)
+	r.faults++
+	return wait
 }
 
 // replace puts a failure in the place of a result that cannot be sent.
@@ -164,9 +183,9 @@ type packer struct {
 // room is what the results of one frame may take.
 func (p *packer) room() int { return p.limits.frame - frameOverhead }
 
-// add puts r into the last batch if it fits there. A result that was refused before gets a frame of its own.
+// add puts r into the last batch if it fits there. A result that met with a fault before gets a frame of its own.
 func (p *packer) add(r *run) {
-	size, alone := resultSize(&r.result), r.refusals > 0
+	size, alone := resultSize(&r.result), r.refusals+r.faults > 0
 	last := len(p.batches) - 1
 	if last < 0 || p.closed || alone || len(p.batches[last]) == p.limits.batch || p.size+size > p.room() {
 		p.batches, p.size = append(p.batches, nil), 0

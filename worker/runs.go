@@ -26,7 +26,8 @@ type run struct {
 	sentAt   int64           // done: when that was
 	size     int             // done: what it takes there
 	retryAt  int64           // done: not to be sent before
-	refusals int             // done: how often the broker did not take the frame
+	refusals int             // done: how often the broker found a fault in its frame
+	faults   int             // done: how often the broker had a fault of its own
 }
 
 type runState uint8

@@ -17,6 +17,7 @@ const (
 	settled     = 5 * time.Second       // a session that lasted this long was a good one: the next attempt is quick again
 	patience    = time.Second           // how long a strand waits for a slot here before it is given back to the broker
 	laterLeast  = 10 * time.Millisecond // the shortest wait before a result is sent again
+	laterMost   = 5 * time.Second       // the longest such wait, unless the broker asks for a longer one
 	inFlight    = 4 << 20               // bytes of results on their way at a time, if that is more than one frame
 	never       = int64(math.MaxInt64)
 )

@@ -317,7 +317,7 @@ func TestSessionSizesResultsNoSmallerThanTheyAre(t *testing.T) {
 	}
 }
 
-func TestSessionSendsARefusedResultAloneThenAsAFailureThenNotAtAll(t *testing.T) {
+func TestSessionSendsAResultThatIsToBlameAloneThenAsAFailureThenNotAtAll(t *testing.T) {
 	s := openSession(2)
 	s.step(t0, strandsOf("a", "b"))
 	fx := s.step(t0, exits("a"), exits("b"))
@@ -337,6 +337,53 @@ func TestSessionSendsARefusedResultAloneThenAsAFailureThenNotAtAll(t *testing.T)
 	if len(s.held) != 0 {
 		t.Errorf("held %d, want it dropped", len(s.held))
 	}
+}
+
+func TestSessionKeepsAResultThroughFaultsOfTheBroker(t *testing.T) {
+	for _, code := range []protocol.Code{protocol.CodeInternal, protocol.CodeDBAway, protocol.CodeUnknownOp} {
+		for _, fatal := range []bool{false, true} {
+			t.Run(fmt.Sprint(code, fatal), func(t *testing.T) {
+				s := openSession(1)
+				s.step(t0, strandsOf("a"))
+				fx := s.step(t0, exits("a"))
+				now := t0
+				for range 20 {
+					wantEffects(t, fx, "result a=exit")
+					s.step(now, received{&protocol.Err{Re: fx.send[0].(*protocol.Results).ID, Code: code, Message: "no", Fatal: fatal}})
+					fx, now = untilResult(s)
+				}
+				if now < at(time.Second) || now > at(2*time.Minute) {
+					t.Errorf("20 faults took %v, want a back-off that has an end", time.Duration(now-t0))
+				}
+			})
+		}
+	}
+}
+
+// untilResult lets time pass, and a broker answer each call, until a result is sent. It returns when that was.
+func untilResult(s *session) (effects, int64) {
+	for {
+		now := s.wake()
+		fx := s.step(now, tick{})
+		if fx.dial {
+			s.step(now, connected{})
+			fx = s.step(now, received{testWelcome()})
+		}
+		fx.send = slices.DeleteFunc(fx.send, func(m protocol.ToBroker) bool { return m.Op() != "result" })
+		if len(fx.send) > 0 {
+			return fx, now
+		}
+		s.step(now, received{&protocol.Pong{}})
+	}
+}
+
+func TestSessionSendsAResultAloneAfterAFaultOfTheBroker(t *testing.T) {
+	s := openSession(2)
+	s.step(t0, strandsOf("a", "b"))
+	fx := s.step(t0, exits("a"), exits("b"))
+	s.step(t0, received{&protocol.Err{Re: fx.send[0].(*protocol.Results).ID, Code: protocol.CodeInternal}})
+	fx, _ = untilResult(s)
+	wantEffects(t, fx, "result a=exit; result b=exit")
 }
 
 func TestSessionTreatsAFrameThatCannotBeEncodedAsRefused(t *testing.T) {
