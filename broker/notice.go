@@ -5,12 +5,13 @@ import (
 	"time"
 )
 
-// notice decides when this broker makes itself known again: when something has changed, and every few seconds.
+// notice decides when this broker makes itself known again: when something has changed that others act on, and every
+// few seconds.
 type notice struct {
 	changed   bool
 	flying    bool
-	told_     bool  // at least once
-	busyTold  bool  // what the last one said
+	known     bool  // some of it has arrived
+	busyTold  bool  // others may believe that we are busy: the last one said it, or one of unknown outcome
 	busySaid  bool  // what the one in flight says
 	at        int64 // the next one by time
 	notBefore int64
@@ -36,17 +37,17 @@ func (n *notice) decide(s *schedule, now int64, fx *effects) {
 func (n *notice) told(s *schedule, now int64, err error) {
 	n.flying, n.notBefore, n.at = false, now+announceApart, now+announceEvery
 	if err != nil {
-		n.changed = true
+		n.changed, n.busyTold = true, n.busyTold || n.busySaid
 		return
 	}
-	if !n.told_ {
+	if !n.known {
 		s.scanner.now = true
 	}
 	if n.busyTold && !n.busySaid {
 		s.scanner.settleEnd = now + settleMost
 		s.scanner.at = min(s.scanner.at, now+settlePoll)
 	}
-	n.told_, n.busyTold = true, n.busySaid
+	n.known, n.busyTold = true, n.busySaid
 }
 
 func (n *notice) next() int64 {

@@ -263,7 +263,6 @@ func (s *schedule) want(now int64, ev wanted, fx *effects) {
 		w.wantBytes = min(ev.bytes, s.maxBytes)
 	}
 	s.recount(w)
-	s.notice.changed = true
 }
 
 // hear notes a sign of life and says whose it is.
