@@ -1,8 +1,6 @@
 package broker
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -12,38 +10,14 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+
+	"github.com/respirated/respirated/protocol"
 )
-
-// DefaultSocket is where a daemon listens if nothing else is said, relative to its working directory.
-const DefaultSocket = "tmp/respirate/respirate.sock"
-
-// longestSocket is the longest path that a Unix socket can have everywhere (macOS allows 103 bytes, Linux 107).
-const longestSocket = 103
-
-// SocketPath is the path really used for a socket: absolute, and where that is too long for a socket, a short one in
-// the temporary folder, made from a hash of it. Daemon and tools come to the same answer.
-func SocketPath(path string) (string, error) {
-	abs, err := filepath.Abs(path)
-	if err != nil {
-		return "", fmt.Errorf("find the socket %q: %w", path, err)
-	}
-	if len(abs) <= longestSocket {
-		return abs, nil
-	}
-	sum := sha256.Sum256([]byte(abs))
-	folder := "respirate-" + strconv.Itoa(os.Getuid()) + "-" + hex.EncodeToString(sum[:6])
-	short := filepath.Join(os.TempDir(), folder, "respirate.sock")
-	if len(short) > longestSocket {
-		return "", fmt.Errorf("the socket path %q has %d bytes, %d are possible, and the temporary folder %q is no shorter: choose a shorter --socket",
-			abs, len(abs), longestSocket, os.TempDir())
-	}
-	return short, nil
-}
 
 // Socket is a daemon's listening socket together with the lock on its folder.
 type Socket struct {
 	net.Listener
-	Path string // as SocketPath gave it
+	Path string // as protocol.SocketPath gave it
 	Dir  string // its folder, 0700, which holds lock, state and logs as well
 	lock *os.File
 }
@@ -51,7 +25,7 @@ type Socket struct {
 // ListenSocket makes the folder (0700), locks it against a second daemon, takes over a socket that a dead daemon left
 // behind, and listens (0600).
 func ListenSocket(path string) (*Socket, error) {
-	path, err := SocketPath(path)
+	path, err := protocol.SocketPath(path)
 	if err != nil {
 		return nil, err
 	}

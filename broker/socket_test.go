@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/respirated/respirated/broker"
+	"github.com/respirated/respirated/protocol"
 )
 
 func TestSocketIsPrivate(t *testing.T) {
@@ -103,19 +104,11 @@ func TestFileInTheSocketsPlaceIsLeftAlone(t *testing.T) {
 	}
 }
 
-func TestPathTooLongForASocketIsHashedIntoTheTemporaryFolder(t *testing.T) {
+func TestBrokerListensAtAShortPathForOneThatIsTooLong(t *testing.T) {
 	long := filepath.Join(socketDir(t), strings.Repeat("x", 120), "s.sock")
-	short, err := broker.SocketPath(long)
+	short, err := protocol.SocketPath(long)
 	if err != nil {
 		t.Fatal(err)
-	}
-	if len(short) > 103 || !strings.HasPrefix(short, os.TempDir()) {
-		t.Errorf("got %q, want a short path below %s", short, os.TempDir())
-	}
-	again, _ := broker.SocketPath(long)
-	other, _ := broker.SocketPath(long + "2")
-	if again != short || other == short {
-		t.Errorf("%q: again %q, for another path %q; want the same and another", short, again, other)
 	}
 	s, err := broker.ListenSocket(long)
 	if err != nil {

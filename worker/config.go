@@ -13,7 +13,6 @@ import (
 
 // Defaults of a [Config].
 const (
-	DefaultSocket       = "tmp/respirate/respirate.sock"
 	DefaultSlots        = 10
 	DefaultOrphanAfter  = 10 * time.Minute
 	DefaultDrainTimeout = 25 * time.Second // 5 s before the broker kills a process of its own
@@ -21,7 +20,8 @@ const (
 
 // Config says how [Run] runs. The zero value is what a process wants that a broker has started.
 type Config struct {
-	// Socket is the path of the broker's socket; "" = RESPIRATE_SOCKET from the environment, or [DefaultSocket].
+	// Socket is the path of the broker's socket; "" = RESPIRATE_SOCKET from the environment, or [protocol.DefaultSocket].
+	// For one that is too long for a socket the worker looks where the broker puts it: see [protocol.SocketPath].
 	Socket string
 	// Key proves to the broker that it has started this process; "" = RESPIRATE_WORKER_KEY from the environment, or none.
 	Key string
@@ -49,7 +49,6 @@ type Config struct {
 
 // withDefaults fills in what is not set, and refuses what cannot be.
 func (c Config) withDefaults(getenv func(string) string) (Config, error) {
-	c.Socket = firstOf(c.Socket, getenv("RESPIRATE_SOCKET"), DefaultSocket)
 	c.Key = firstOf(c.Key, getenv("RESPIRATE_WORKER_KEY"))
 	c.Build = clip(firstOf(c.Build, buildName()), protocol.MaxName)
 	c.OrphanAfter = firstOf(c.OrphanAfter, DefaultOrphanAfter)
@@ -57,8 +56,11 @@ func (c Config) withDefaults(getenv func(string) string) (Config, error) {
 	if c.Logger == nil {
 		c.Logger = slog.Default()
 	}
+	var err error
+	if c.Socket, err = protocol.SocketPath(firstOf(c.Socket, getenv("RESPIRATE_SOCKET"), protocol.DefaultSocket)); err != nil {
+		return c, fmt.Errorf("%w: %w", ErrConfig, err)
+	}
 	if c.Slots == 0 {
-		var err error
 		if c.Slots, err = slotsFrom(getenv("RESPIRATE_SLOTS")); err != nil {
 			return c, err
 		}
@@ -68,11 +70,9 @@ func (c Config) withDefaults(getenv func(string) string) (Config, error) {
 }
 
 func (c Config) validate() error {
-	const longest = 107 // bytes of a socket's path on Linux
 	switch {
-	case len(c.Socket) > longest:
-		return fmt.Errorf("%w: the socket path is %d bytes long, at most %d are possible; set RESPIRATE_SOCKET to the path that the broker printed: %s",
-			ErrConfig, len(c.Socket), longest, c.Socket)
+	case len(c.Key) > protocol.MaxName:
+		return fmt.Errorf("%w: the key is %d bytes long, at most %d are allowed", ErrConfig, len(c.Key), protocol.MaxName)
 	case c.Slots < 1 || c.Slots > protocol.DefaultMaxN:
 		return fmt.Errorf("%w: Slots is %d, want 1 to %d", ErrConfig, c.Slots, protocol.DefaultMaxN)
 	case c.MaxHold < c.Slots:

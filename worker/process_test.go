@@ -160,7 +160,7 @@ func TestProcessThatIsMisconfiguredSaysSoWithItsStatus(t *testing.T) {
 	for name, p := range map[string]*proc{
 		"no kinds":  startProc(t, "empty"),
 		"bad slots": startProc(t, "brief", "RESPIRATE_SLOTS=many"),
-		"bad path":  startProc(t, "brief", "RESPIRATE_SOCKET="+strings.Repeat("s", 200)),
+		"bad path":  startProc(t, "brief", "RESPIRATE_SOCKET="+strings.Repeat("s", 200), "TMPDIR=/"+strings.Repeat("t", 90)),
 	} {
 		if got := p.status(); got != ExitConfig {
 			t.Errorf("%s: status %d, want %d", name, got, ExitConfig)

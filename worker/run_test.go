@@ -635,7 +635,7 @@ func TestConfigHasUsefulDefaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if cfg.Socket != DefaultSocket || cfg.Slots != 10 || cfg.MaxHold != 160 || cfg.OrphanAfter != 10*time.Minute ||
+	if socket, _ := protocol.SocketPath(protocol.DefaultSocket); cfg.Socket != socket || cfg.Slots != 10 || cfg.MaxHold != 160 || cfg.OrphanAfter != 10*time.Minute ||
 		cfg.DrainTimeout != 25*time.Second || cfg.Key != "" || cfg.Logger == nil {
 		t.Errorf("config %+v", cfg)
 	}
@@ -650,6 +650,24 @@ func TestConfigHasUsefulDefaults(t *testing.T) {
 	}
 }
 
+func TestConfigFindsTheSocketOfAPathThatIsTooLong(t *testing.T) {
+	long := "/" + strings.Repeat("s", 200)
+	cfg, err := Config{Socket: long}.withDefaults(func(string) string { return "" })
+	want, _ := protocol.SocketPath(long)
+	if err != nil || cfg.Socket != want || cfg.Socket == long {
+		t.Errorf("socket %q, error %v; want %q, where a broker would listen", cfg.Socket, err, want)
+	}
+}
+
+func TestConfigRefusesASocketThatNoFolderIsShortEnoughFor(t *testing.T) {
+	t.Setenv("TMPDIR", "/"+strings.Repeat("t", 90))
+	_, err := Config{Socket: "/" + strings.Repeat("s", 200)}.withDefaults(func(string) string { return "" })
+	wantError(t, err, "has 201 bytes, 103 are possible")
+	if !errors.Is(err, ErrConfig) {
+		t.Errorf("%v: want ErrConfig", err)
+	}
+}
+
 func TestConfigRefusesWhatCannotBe(t *testing.T) {
 	for _, c := range []struct {
 		cfg  Config
@@ -661,7 +679,7 @@ func TestConfigRefusesWhatCannotBe(t *testing.T) {
 		{Config{Slots: 2000}, "", "Slots is 2000, want 1 to 1024"},
 		{Config{Slots: 5, MaxHold: 4}, "", "MaxHold is 4, want at least Slots, which is 5"},
 		{Config{Timeout: -1}, "", "a duration is negative"},
-		{Config{Socket: strings.Repeat("s", 108)}, "", "108 bytes long, at most 107"},
+		{Config{Key: strings.Repeat("k", 256)}, "", "the key is 256 bytes long, at most 255"},
 	} {
 		_, err := c.cfg.withDefaults(func(name string) string {
 			if name == "RESPIRATE_SLOTS" {

@@ -214,7 +214,7 @@ func (s *session) watchQueued(r *run) bool {
 
 // watchRunning asks a handler to stop some time before its lease ends. If it is still there at the very end, its strand
 // is about to run elsewhere too. A broker ends such a process; without one, the process does it itself. After a pause of
-// the process or its host the end may be long past: the handler gets the same time then, and so does the next broker to
+// the process or its host the end may be long past: the handler gets a moment even then, and so does the next broker to
 // answer, since the results of others would die with the process.
 func (s *session) watchRunning(r *run) {
 	if s.draining && s.now >= s.softBy && !r.asked {
@@ -229,8 +229,7 @@ func (s *session) watchRunning(r *run) {
 		s.warn(r)
 		s.note(slog.LevelWarn, "lease lost, handler asked to stop", "strand", r.strand.ID, "kind", r.strand.Kind)
 	}
-	rest := int64(s.limits.grace / 10)
-	if last := max(r.deadline, r.warned+int64(s.limits.grace)) - rest; s.now < last {
+	if last := max(r.deadline-int64(s.limits.grace/10), r.warned+int64(s.limits.grace/2)); s.now < last {
 		s.by(last)
 		return
 	}

@@ -489,8 +489,8 @@ func TestSessionThatSleptThroughALeaseAsksBeforeItEndsTheProcess(t *testing.T) {
 	for s.link != linkDialing {
 		s.step(s.wake(), tick{})
 	}
-	wantEffects(t, s.step(at(woke+8*time.Second), connected{}), "hello a=done b=run")
-	wantEffects(t, s.step(at(woke+9*time.Second), tick{}), "kill")
+	wantEffects(t, s.step(at(woke+4*time.Second), connected{}), "hello a=done b=run")
+	wantEffects(t, s.step(at(woke+5*time.Second), tick{}), "kill")
 }
 
 func TestSessionThatSleptThroughALeaseLeavesItsHandlersToABrokerThatIsBack(t *testing.T) {

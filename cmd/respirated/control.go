@@ -16,6 +16,7 @@ import (
 
 	"github.com/respirated/respirated/broker"
 	"github.com/respirated/respirated/broker/supervisor"
+	"github.com/respirated/respirated/protocol"
 )
 
 // controlSocket is the file, beside the broker's socket, on which a daemon answers questions about itself.
@@ -161,7 +162,7 @@ func controlServer(c control) *http.Server {
 
 // askDaemon gets what the daemon of a socket tells under a path of its API.
 func askDaemon(ctx context.Context, socket, path string, into any) error {
-	socket, err := broker.SocketPath(socket)
+	socket, err := protocol.SocketPath(socket)
 	if err != nil {
 		return err
 	}

@@ -15,8 +15,8 @@ import (
 	"github.com/goccy/go-yaml/ast"
 	"github.com/spf13/pflag"
 
-	"github.com/respirated/respirated/broker"
 	"github.com/respirated/respirated/client"
+	"github.com/respirated/respirated/protocol"
 )
 
 // settings are the flags that every verb has.
@@ -30,7 +30,7 @@ type settings struct {
 func (s *settings) addFlags(flags *pflag.FlagSet) {
 	flags.StringVar(&s.databaseURL, "database-url", "", "`URL` of the database (default $DATABASE_URL, else the PG* variables)")
 	flags.StringVar(&s.schema, "schema", "", "`NAME` of the schema in the database (default "+client.DefaultSchema+")")
-	flags.StringVar(&s.socket, "socket", "", "`PATH` of the broker's socket (default $RESPIRATE_SOCKET, else "+broker.DefaultSocket+")")
+	flags.StringVar(&s.socket, "socket", "", "`PATH` of the broker's socket (default $RESPIRATE_SOCKET, else "+protocol.DefaultSocket+")")
 	flags.StringVar(&s.file, "config", "", "`FILE` with settings, in YAML")
 }
 
@@ -45,7 +45,7 @@ func (s *settings) load() (fileConfig, error) {
 	}
 	cfg.DatabaseURL = cmp.Or(s.databaseURL, os.Getenv("DATABASE_URL"), cfg.DatabaseURL)
 	cfg.Schema = cmp.Or(s.schema, cfg.Schema, client.DefaultSchema)
-	cfg.Socket = cmp.Or(s.socket, os.Getenv("RESPIRATE_SOCKET"), cfg.Socket, broker.DefaultSocket)
+	cfg.Socket = cmp.Or(s.socket, os.Getenv("RESPIRATE_SOCKET"), cfg.Socket, protocol.DefaultSocket)
 	return cfg, nil
 }
 
