@@ -32,7 +32,7 @@ type insertFlags struct {
 func insertCommand(s *settings) *cobra.Command {
 	var f insertFlags
 	cmd := &cobra.Command{
-		Use:   "insert KIND [ARGS-JSON] | insert --file FILE",
+		Use:   "insert (KIND [ARGS-JSON] | --file FILE)",
 		Short: "Insert strands",
 		Long: `Insert a strand and print its id, or with --wait what it exits with.
 

@@ -54,6 +54,7 @@ func plain(s string) string {
 func paragraph(s, indent string) string {
 	var b strings.Builder
 	for line := range strings.Lines(s) {
+		line = strings.ReplaceAll(line, "\t", "    ")
 		b.WriteString(indent + strings.TrimRight(plain(line), " ") + "\n")
 	}
 	return b.String()

@@ -182,7 +182,7 @@ type steering struct {
 func steerCommand(s *settings, v steering) *cobra.Command {
 	var filter strandFilter
 	cmd := &cobra.Command{
-		Use:     v.verb + " ID... | " + v.verb + " [FILTER] --all",
+		Use:     v.verb + " (ID... | [FILTER] --all)",
 		Short:   v.short,
 		Long:    v.short + ".\n\n" + v.long,
 		Example: v.example,
