@@ -111,7 +111,8 @@ type Broker struct {
 	queries  chan func(*schedule)
 	over     chan struct{} // closed when Run takes no more events
 	door     door
-	away     bool // Run's goroutine only: the last statement failed
+	away     bool                 // Run's goroutine only: the last statement failed
+	faults   map[string]time.Time // Run's goroutine only: when the failure of a statement was logged, by its name
 }
 
 // New makes a Broker over a store. procs may be nil: then no worker is ours. Nothing runs before [Broker.Run].
@@ -135,6 +136,7 @@ func New(store Store, procs Processes, cfg Config) (*Broker, error) {
 		events:   make(chan event, 1024),
 		queries:  make(chan func(*schedule)),
 		over:     make(chan struct{}),
+		faults:   map[string]time.Time{},
 		door:     door{sessions: map[sessionID]*session{}, most: cfg.MaxSessions, outbox: cfg.MaxBytes + 3*cfg.MaxFrame},
 	}, nil
 }
@@ -260,7 +262,7 @@ func (b *Broker) perform(ctx context.Context, wg *sync.WaitGroup, fx effects) {
 		a.Host, a.PID, a.Build = b.cfg.Host, os.Getpid(), b.cfg.Build
 		wg.Go(func() { b.post(announced{b.store.Announce(ctx, *a, announceTTL)}) })
 	}
-	for _, call := range fx.insert {
+	if call := fx.insert; call != nil {
 		wg.Go(func() {
 			ids, err := b.store.Insert(ctx, call.inserts)
 			b.post(inserted{call.session, call.id, ids, err})
@@ -288,6 +290,10 @@ func (b *Broker) note(ev event) {
 	switch ev := ev.(type) {
 	case greeted:
 		b.log.Info("worker connected", "session", ev.session, "worker", ev.name, "kinds", len(ev.kinds), "held", len(ev.hold))
+	case parted:
+		if w := b.schedule.workers[b.schedule.sessions[ev.session]]; w != nil {
+			b.log.Info("worker disconnected", "session", ev.session, "worker", w.name, "held", w.held)
+		}
 	case exited:
 		b.log.Info("worker exited", "pid", ev.PID, "how", ev.How, "asked", ev.Asked)
 	case draining:
@@ -310,16 +316,26 @@ func (b *Broker) note(ev event) {
 	}
 }
 
-// noteStatement logs the first of a row of failures, and the recovery. What is not an absence is a fault of ours.
+// noteStatement logs that the database is away, and is back. Another error is a fault of ours, or the schema's.
 func (b *Broker) noteStatement(what string, err error) {
 	switch {
 	case err == nil && b.away:
 		b.away = false
 		b.log.Info("database is back")
 	case err != nil && !errors.Is(err, ErrAway):
-		b.log.Error("statement failed", "statement", what, "error", err)
+		b.noteFault(what, err)
 	case err != nil && !b.away:
 		b.away = true
 		b.log.Warn("database is away; results are kept", "statement", what, "error", err)
+	}
+}
+
+// faultEvery is how often a statement that fails again and again is logged.
+const faultEvery = 10 * time.Second
+
+func (b *Broker) noteFault(what string, err error) {
+	if now := time.Now(); now.Sub(b.faults[what]) >= faultEvery {
+		b.faults[what] = now
+		b.log.Error("statement failed", "statement", what, "error", err)
 	}
 }

@@ -43,6 +43,7 @@ func (s *schedule) clone() *schedule {
 		c.classes = append(c.classes, &class)
 	}
 	c.commits = commits{slices.Clone(s.commits.waiting), slices.Clone(s.commits.locked), slices.Clone(s.commits.flying), s.commits.after, maps.Clone(s.commits.carriers)}
+	c.calls = slices.Clone(s.calls)
 	c.scanner.hungry = slices.Clone(s.scanner.hungry)
 	c.scanner.asked = slices.Clone(s.scanner.asked)
 	return &c

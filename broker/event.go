@@ -117,7 +117,7 @@ type effects struct {
 	commit    []Report
 	renew     []Pair
 	announce  *Announcement
-	insert    []called
+	insert    *called
 	send      []sending
 	hangUp    []hangUp
 	connected []string // spawn keys of workers that have said hello

@@ -41,6 +41,9 @@ type schedule struct {
 	renewAfter int64
 	renewDue   bool // some lease may be due for renewal
 
+	calls     []called // inserts outside runs, in the order in which they came; at most mostCalls
+	inserting bool     // one is in flight
+
 	scanner scanner
 	notice  notice
 
@@ -71,6 +74,7 @@ const (
 	errorRetry   = int64(200 * time.Millisecond) // a statement that failed
 	awaitEOF     = int64(time.Second)            // a dead process whose socket a grandchild may hold open
 	forgetAfter  = int64(10 * time.Minute)       // a worker that holds nothing and does not come back
+	mostCalls    = 1024                          // inserts outside runs that may wait
 	drainFlush   = int64(5 * time.Second)        // for the last reports, after workers were given up
 	finalResults = protocol.DefaultMaxBatch      // entries a worker may put in one frame
 )
@@ -105,6 +109,7 @@ func (s *schedule) step(now int64, events ...event) effects {
 	s.match(now, &fx)
 	s.scanner.decide(s, now, &fx)
 	s.write(now, &fx)
+	s.insert(&fx)
 	s.notice.decide(s, now, &fx)
 	fx.finished = s.settled(now)
 	return fx
@@ -324,7 +329,7 @@ func (s *schedule) settled(now int64) bool {
 	if !s.draining {
 		return false
 	}
-	idle := len(s.runs) == 0 && s.commits.empty() && s.leasing == nil && s.renewing == nil
+	idle := len(s.runs) == 0 && s.commits.empty() && s.leasing == nil && s.renewing == nil && !s.inserting && len(s.calls) == 0
 	return idle || now >= s.drainBy+drainFlush
 }
 
@@ -350,13 +355,28 @@ func (s *schedule) quiet(now int64, w *worker, why string, within int64, fx *eff
 	}
 }
 
-// call passes inserts on. They are not gathered: they are rare, since those of a run travel in its result.
+// call takes in inserts from outside a run. They are not gathered: they are rare, since those of a run travel in its
+// result, and each call is all or nothing.
 func (s *schedule) call(now int64, ev called, fx *effects) {
 	s.hear(now, ev.session)
-	fx.insert = append(fx.insert, ev)
+	if len(s.calls) == mostCalls {
+		fx.tell(ev.session, &protocol.Reply{Re: ev.id, Err: tooManyCalls()})
+		return
+	}
+	s.calls = append(s.calls, ev)
+}
+
+// insert asks for the next insert. Many at once would take the database's connections from leases and commits.
+func (s *schedule) insert(fx *effects) {
+	if s.inserting || len(s.calls) == 0 {
+		return
+	}
+	s.inserting, fx.insert = true, &s.calls[0]
+	s.calls = s.calls[1:]
 }
 
 func (s *schedule) reply(ev inserted, fx *effects) {
+	s.inserting = false
 	if s.sessions[ev.session] == 0 {
 		return
 	}

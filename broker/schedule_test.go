@@ -675,3 +675,25 @@ func TestPayloadCreditHoldsBackMore(t *testing.T) {
 		t.Errorf("leased %d strands of 600 bytes for a worker that takes 1000, want 2", len(fx.lease))
 	}
 }
+
+func TestInsertsOutsideRunsGoOneByOneAndNotTooManyWait(t *testing.T) {
+	b := newBench(t)
+	b.connect(t0, 1, "w", 0)
+	var calls []event
+	for id := range uint64(mostCalls + 2) {
+		calls = append(calls, called{session: 1, id: id})
+	}
+	fx := b.step(t0, calls...)
+	if fx.insert == nil || fx.insert.id != 0 {
+		t.Fatalf("insert %+v, want the first call", fx.insert)
+	}
+	if late := firstSent[*protocol.Reply](t, fx); late.Re != mostCalls || late.Err.RetryMS == 0 {
+		t.Errorf("reply %+v, want call %d put off", late, mostCalls)
+	}
+	if fx := b.step(t0, draining{by: t0}); fx.insert != nil || fx.finished {
+		t.Errorf("insert %+v, finished %v; want neither while one is in flight", fx.insert, fx.finished)
+	}
+	if fx := b.step(t0, inserted{session: 1, id: 0}); fx.insert == nil || fx.insert.id != 1 {
+		t.Errorf("insert %+v, want the second call", fx.insert)
+	}
+}

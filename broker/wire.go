@@ -86,6 +86,10 @@ func outOfRange(field string, got, most int) *protocol.Err {
 	return &protocol.Err{Code: protocol.CodeRange, Message: fmt.Sprintf("%s is %d; the most is %d", field, got, most), Fatal: true}
 }
 
+func tooManyCalls() *protocol.Err {
+	return &protocol.Err{Code: protocol.CodeDBAway, Message: "too many inserts wait for the database", RetryMS: 1000}
+}
+
 // replyError tells the caller of an insert why it failed.
 func replyError(err error) *protocol.Err {
 	var bad *InsertError
