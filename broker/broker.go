@@ -199,19 +199,19 @@ func (b *Broker) loop(ctx, calls context.Context, wg *sync.WaitGroup) {
 		case <-timer.C:
 		case <-stop:
 			stop = nil
-			batch = append(batch, draining{by: bootNS() + int64(b.cfg.DrainTimeout)})
+			batch = append(batch, draining{by: protocol.BootNS() + int64(b.cfg.DrainTimeout)})
 		}
 		for _, ev := range batch {
 			b.note(ev)
 		}
-		fx := b.schedule.step(bootNS(), batch...)
+		fx := b.schedule.step(protocol.BootNS(), batch...)
 		clear(batch)
 		batch = batch[:0]
 		b.perform(calls, wg, fx)
 		if fx.finished {
 			return
 		}
-		timer.Reset(time.Duration(max(0, b.schedule.nextTick()-bootNS())))
+		timer.Reset(time.Duration(max(0, b.schedule.nextTick()-protocol.BootNS())))
 	}
 }
 

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/respirated/respirated/protocol"
 )
 
 // ErrStopped says that the broker does not run, or no longer.
@@ -38,7 +40,7 @@ type WorkerSnapshot struct {
 // Snapshot asks the loop for its state. It is consistent in itself.
 func (b *Broker) Snapshot(ctx context.Context) (Snapshot, error) {
 	answer := make(chan Snapshot, 1)
-	query := func(s *schedule) { answer <- s.snapshot(bootNS()) }
+	query := func(s *schedule) { answer <- s.snapshot(protocol.BootNS()) }
 	select {
 	case b.queries <- query:
 		snap := <-answer

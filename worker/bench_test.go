@@ -65,7 +65,7 @@ func (q *quickBroker) serve(n int) {
 	for left, todo := n, n; n == 0 || left > 0; {
 		switch m := q.next().(type) {
 		case *protocol.Hello:
-			now := bootClock()()
+			now := protocol.BootNS()
 			q.send(&protocol.Welcome{Re: m.ID, Version: 1, Broker: q.ids[0], Session: "1", MaxFrame: protocol.DefaultMaxFrame,
 				MaxN: protocol.DefaultMaxN, MaxBatch: protocol.DefaultMaxBatch, HeartMS: 5000, DeadMS: 15000, LeaseMS: 120_000, BootNS: now})
 		case *protocol.Want:
@@ -117,7 +117,7 @@ func (q *quickBroker) give(n int) int {
 		return 0
 	}
 	m := &protocol.Strands{}
-	deadline := bootClock()() + int64(2*time.Minute)
+	deadline := protocol.BootNS() + int64(2*time.Minute)
 	for range n {
 		id := q.ids[q.given%len(q.ids)]
 		q.given++

@@ -78,7 +78,7 @@ func (p *proc) accept(change ...func(*protocol.Welcome)) *peer {
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	peer := newPeer(p.t, conn, bootClock())
+	peer := newPeer(p.t, conn, protocol.BootNS)
 	peer.welcome(next[*protocol.Hello](peer), change...)
 	next[*protocol.Want](peer)
 	return peer

@@ -28,7 +28,7 @@ func Run(ctx context.Context, mux *Mux, cfg Config) error {
 		return err
 	}
 	return live(ctx, mux, cfg, world{
-		boot: bootClock(),
+		boot: protocol.BootNS,
 		rand: rand.Float64,
 		exit: os.Exit,
 		dial: func(ctx context.Context) (net.Conn, error) {

@@ -20,9 +20,11 @@ const house = "github.com/respirated/respirated/"
 
 // drawing lists every room with what its code, tests apart, may import: other rooms, and modules from outside.
 var drawing = []room{
-	{path: "protocol", modules: []string{msgpack}, not: tests, closed: true},
-	{path: "client", rooms: []string{"protocol"}, modules: []string{pgx}, not: tests, closed: true},
-	{path: "worker", rooms: []string{"protocol"}, modules: []string{sys}, not: tests, closed: true},
+	{path: "protocol", modules: []string{msgpack, sys}, not: tests, closed: true},
+	{path: "client", rooms: []string{"protocol", "client/internal/driver", "client/internal/pgtext"}, modules: []string{pgx}, not: tests, closed: true},
+	{path: "client/internal/driver", modules: []string{pgx}, not: tests, closed: true},
+	{path: "client/internal/pgtext", not: tests, closed: true},
+	{path: "worker", rooms: []string{"protocol"}, not: tests, closed: true},
 	{path: "broker", rooms: []string{"protocol"}, modules: []string{sys}, not: []string{"os/exec", "database/sql", "testing"}},
 	{path: "broker/postgres", rooms: []string{"broker"}, modules: []string{pgx, goose}, not: tests},
 	{path: "broker/postgres/private", modules: []string{pgx, embedded}, not: tests},
@@ -47,7 +49,7 @@ const (
 
 // indirect are the modules that come into a closed room by way of those above.
 var indirect = []string{
-	msgpack, "github.com/vmihailenco/tagparser/v2",
+	msgpack, "github.com/vmihailenco/tagparser/v2", sys,
 	"github.com/jackc/pgpassfile", "github.com/jackc/pgservicefile", "github.com/jackc/puddle/v2", "golang.org/x/sync", "golang.org/x/text",
 }
 
