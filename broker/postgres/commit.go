@@ -73,7 +73,7 @@ func (s *Store) commitRound(ctx context.Context, round []*entry) error {
 	var plain []*entry
 	for _, e := range round {
 		e.bad = checkReport(e.report)
-		if e.bad == "" && isPlain(e.report) && !s.isBlocked(e.report.ID) {
+		if e.bad == "" && isPlain(e.report) && !s.blocked.has(e.report.ID) {
 			plain = append(plain, e)
 		}
 	}
@@ -85,7 +85,9 @@ func (s *Store) commitRound(ctx context.Context, round []*entry) error {
 	if err := s.isolate(ctx, rest, s.commitLooked); err != nil {
 		return err
 	}
-	s.noteBlocked(round)
+	for _, e := range round {
+		s.blocked.note(e.report.ID, e.verdict.State == broker.Later)
+	}
 	return nil
 }
 
@@ -122,27 +124,6 @@ func retried(ctx context.Context, do func() error) error {
 		}
 		if ctx.Err() != nil {
 			return err
-		}
-	}
-}
-
-// isBlocked says that a strand's row was locked by somebody when we last looked. Its report goes to the closer look,
-// which does not wait for locks: so one locked row delays one batch once.
-func (s *Store) isBlocked(id broker.ID) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	_, blocked := s.blocked[id]
-	return blocked
-}
-
-func (s *Store) noteBlocked(entries []*entry) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, e := range entries {
-		if e.verdict.State == broker.Later {
-			s.blocked[e.report.ID] = struct{}{}
-		} else if len(s.blocked) > 0 {
-			delete(s.blocked, e.report.ID)
 		}
 	}
 }

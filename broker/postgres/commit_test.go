@@ -261,14 +261,28 @@ func TestRenewTellsLockedFromLost(t *testing.T) {
 	}
 }
 
-func TestLeaseOfALockedStrandDoesNotWait(t *testing.T) {
+func TestLockedStrandDelaysOneLeaseOnce(t *testing.T) {
 	s := newSubject(t, migrated(t))
-	a, b := s.insert(""), s.insert("")
-	defer s.Lock(a)()
-	got, err := s.Lease(t.Context(), []broker.Pair{{ID: a, Token: newToken()}, {ID: b, Token: newToken()}}, hour)
-	if err != nil || len(got) != 1 || got[0].ID != b {
-		t.Errorf("lease: got %+v and error %v, want the free one alone", got, err)
+	locked := s.insert("")
+	unlock := s.Lock(locked)
+	lease := func(want ...broker.ID) {
+		t.Helper()
+		pairs := []broker.Pair{{ID: locked, Token: newToken()}, {ID: s.insert(""), Token: newToken()}}
+		got, err := s.Lease(t.Context(), pairs, hour)
+		if err != nil || len(got) != len(want)+1 {
+			t.Fatalf("lease: got %+v and error %v, want the free ones", got, err)
+		}
 	}
+	lease()
+	start := time.Now()
+	for range 5 {
+		lease()
+	}
+	if took := time.Since(start); took > time.Second {
+		t.Errorf("five leases with a row known to be locked took %v, want no waiting", took)
+	}
+	unlock()
+	lease(locked)
 }
 
 func TestLeaseAskedTwiceGivesTheSameStrandsAgain(t *testing.T) {

@@ -16,8 +16,7 @@ func (s *Store) Lease(ctx context.Context, pairs []broker.Pair, ttl time.Duratio
 	if len(pairs) == 0 {
 		return nil, nil
 	}
-	ids, tokens := pairColumns(pairs)
-	leased, err := query(ctx, s, scanLeased, "lease", ids, tokens, ttl)
+	leased, err := s.takeLeases(ctx, pairs, ttl)
 	if err != nil {
 		return nil, failed(err, "lease %d strands", len(pairs))
 	}
@@ -29,6 +28,30 @@ func (s *Store) Lease(ctx context.Context, pairs []broker.Pair, ttl time.Duratio
 		strands[i] = s.placed(l)
 	}
 	return strands, nil
+}
+
+// takeLeases waits for locked rows no longer than the lock timeout, and from then on not at all for those that made it
+// wait.
+func (s *Store) takeLeases(ctx context.Context, pairs []broker.Pair, ttl time.Duration) ([]leasedRow, error) {
+	ids, tokens := pairColumns(pairs)
+	if !s.blocked.any(ids) {
+		leased, err := query(ctx, s, scanLeased, "lease", ids, tokens, ttl)
+		if !contention(err) {
+			return leased, err
+		}
+	}
+	leased, err := query(ctx, s, scanLeased, "lease_free", ids, tokens, ttl)
+	if err != nil {
+		return nil, err
+	}
+	got := make(map[broker.ID]bool, len(leased))
+	for _, l := range leased {
+		got[l.ID] = true
+	}
+	for _, p := range pairs {
+		s.blocked.note(p.ID, !got[p.ID])
+	}
+	return leased, nil
 }
 
 // leasedRow is a row of lease.sql. What its lane adds is missing in the strand.

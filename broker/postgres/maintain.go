@@ -14,15 +14,28 @@ const (
 )
 
 // Maintain makes the partitions of the next days and forgets what the retentions say. When another broker is at it, it
-// does nothing. It works in portions, so that no transaction takes long.
+// does nothing. It works in portions, each in its own transaction, so that none takes long.
 func (s *Store) Maintain(ctx context.Context) error {
-	for {
-		more, err := query(ctx, s, pgx.RowTo[bool], "maintain")
-		if err != nil {
-			return failed(err, "maintain the schema")
+	if err := s.exec(ctx, "maintain"); err != nil {
+		return failed(err, "make and drop partitions")
+	}
+	partitions, err := query(ctx, s, pgx.RowTo[string], "mixed")
+	if err != nil {
+		return failed(err, "list the partitions of history")
+	}
+	for _, partition := range partitions {
+		if err := s.forget(ctx, partition); err != nil {
+			return failed(err, "forget old strands of %s", partition)
 		}
-		if !more[0] {
-			return nil
+	}
+	return nil
+}
+
+func (s *Store) forget(ctx context.Context, partition string) error {
+	for {
+		more, err := query(ctx, s, pgx.RowTo[bool], "forget", partition)
+		if err != nil || !more[0] {
+			return err
 		}
 	}
 }

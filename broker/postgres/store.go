@@ -40,11 +40,12 @@ type Store struct {
 	log   *slog.Logger
 	lanes *lanes
 
+	blocked blocked
+
 	// mu guards what follows.
 	mu        sync.Mutex
-	announced broker.Announcement    // the last one; the zero value before the first
-	barrier   int64                  // what settle drew after that; 0 = not yet
-	blocked   map[broker.ID]struct{} // answered Later last time: the fast path would wait for them once more
+	announced broker.Announcement // the last one; the zero value before the first
+	barrier   int64               // what settle drew after that; 0 = not yet
 }
 
 var _ broker.Store = (*Store)(nil)
@@ -69,11 +70,10 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 		return nil, err
 	}
 	return &Store{
-		pool:    pool,
-		sql:     loadStatements(cfg.Schema),
-		log:     cfg.Logger,
-		lanes:   newLanes(),
-		blocked: make(map[broker.ID]struct{}),
+		pool:  pool,
+		sql:   loadStatements(cfg.Schema),
+		log:   cfg.Logger,
+		lanes: newLanes(),
 	}, nil
 }
 

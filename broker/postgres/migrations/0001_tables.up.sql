@@ -33,23 +33,26 @@ create table respirate.lane (
 -- The live strands. A row is leased, renewed and freed in place: with a good half of every page free (a row grows by its
 -- token) and none of the changing columns in an index, these updates stay on the page (HOT). A strand that ends leaves
 -- the table.
+--
+-- What a lease changes stands side by side, since the log of an update holds everything from the first to the last byte
+-- that differs.
 create table respirate.strand (
   id uuid not null,
+  created_at timestamptz not null default now(),
+  lane int not null,
+  max_tries smallint not null default 25,
+  bucket smallint not null generated always as (get_byte(uuid_send(id), 0)) stored,
   schedule timestamptz not null default now(), -- due from then on; once a lease is renewed, about its end
   lease timestamptz not null default '-infinity', -- runs out then; '-infinity' = free
-  created_at timestamptz not null default now(),
-  cancel_at timestamptz, -- when somebody asked for its end while it was leased
-  lane int not null,
+  token uuid, -- of the current lease, or of the last
   seq int not null default 0, -- of the last report applied under the token
   children_left int not null default 0,
-  bucket smallint not null generated always as (get_byte(uuid_send(id), 0)) stored,
   try smallint not null default 0, -- failures so far
-  max_tries smallint not null default 25,
   crashes smallint not null default 0, -- deaths of workers that held it, since its last progress
   rescues smallint not null default 0, -- leases that ran out, since its last progress
   woken boolean not null default false, -- since it was leased
   keep boolean not null default false, -- in history, even if its queue keeps none
-  token uuid, -- of the current lease, or of the last
+  cancel_at timestamptz, -- when somebody asked for its end while it was leased
   parent uuid,
   label text collate "C" not null default 'start',
   key text collate "C",
@@ -109,7 +112,7 @@ create table respirate.history (
 ) partition by range (finished_at);
 
 create index history_id on respirate.history (id);
-create index history_finished on respirate.history (finished_at, id);
+create index history_finished on respirate.history (finished_at); -- most of a batch have the same: small when deduplicated
 create table respirate.history_default partition of respirate.history default;
 
 -- The failures, by day, of live and finished strands. Rows are only ever added.

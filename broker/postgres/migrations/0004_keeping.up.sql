@@ -83,46 +83,63 @@ begin
 end
 $$;
 
--- maintain makes the partitions of the next days and forgets what is older than the retentions say, of the default
--- partitions and of single queues at most 10,000 rows each. It tells whether there is more to forget: call again. A
--- second call at the same time does nothing. The broker calls it at its start and each hour.
-create function respirate.maintain() returns boolean
+-- at_work takes the right to maintain until the transaction ends, unless somebody else has it.
+create function respirate.at_work() returns boolean language sql volatile as $$
+  select pg_try_advisory_xact_lock('respirate.strand'::regclass::oid::int, 1)
+$$;
+
+-- maintain makes the partitions of the next days, drops those that are older than any retention, and forgets dead
+-- brokers. A second call at the same time does nothing. The broker calls it at its start and each hour.
+create function respirate.maintain() returns void
 language plpgsql set search_path = pg_catalog, pg_temp set timezone = 'UTC' as $$
 declare
-  bound constant int := 10000;
   oldest timestamptz;
-  n int;
-  more boolean := false;
 begin
-  if not pg_try_advisory_xact_lock('respirate.strand'::regclass::oid::int, 1) then
-    return false;
+  if not respirate.at_work() then
+    return;
   end if;
   for n in 0 .. 7 loop
     perform respirate.add_partition('respirate.history', 'finished_at', current_date + n),
       respirate.add_partition('respirate.attempt', 'at', current_date + n);
   end loop;
-
-  select now() - greatest(max(q.retention), '7 days') into oldest from respirate.queue q;
-  delete from respirate.history_default h where h.ctid = any (array(
-    select d.ctid from respirate.history_default d where d.finished_at < oldest limit bound));
-  get diagnostics n = row_count;
-  more := more or n = bound;
-  delete from respirate.attempt_default a where a.ctid = any (array(
-    select d.ctid from respirate.attempt_default d where d.at < oldest limit bound));
-  get diagnostics n = row_count;
-  more := more or n = bound;
-  delete from respirate.history h using (
-    select d.id, d.finished_at from respirate.queue q
-    join respirate.history d on d.tenant = q.tenant and d.queue = q.queue
-    where d.state = 'done' and not d.keep and d.finished_at < now() - q.retention limit bound
-  ) old where h.id = old.id and h.finished_at = old.finished_at;
-  get diagnostics n = row_count;
-  more := more or n = bound;
   delete from respirate.broker b where b.alive_until < now() - interval '1 day';
 
+  select now() - greatest(max(q.retention), '7 days') into oldest from respirate.queue q;
+  delete from respirate.history_default h where h.finished_at < oldest;
+  delete from respirate.attempt_default a where a.at < oldest;
   -- Last, since from here on until the commit nobody can write history.
   perform respirate.drop_partitions('respirate.history', oldest), respirate.drop_partitions('respirate.attempt', oldest);
-  return more;
+end
+$$;
+
+-- mixed_partitions lists the partitions that may hold strands whose queue keeps them for a shorter time than others do.
+create function respirate.mixed_partitions() returns setof regclass language sql stable as $$
+  select i.inhrelid::regclass
+  from pg_inherits i
+  where i.inhparent = 'respirate.history'::regclass
+    and (select min(q.retention) < greatest(max(q.retention), '7 days') from respirate.queue q)
+    and exists (
+      select from pg_class c
+      where c.oid = i.inhrelid and (c.relname ~ '_default$' or to_date(right(c.relname, 8), 'YYYYMMDD') <= current_date))
+$$;
+
+-- forget deletes up to 10,000 done strands from a partition of history that their queue keeps no longer, and tells
+-- whether there may be more. It reads the whole partition: call it when little else is going on, one after the other.
+create function respirate.forget(partition regclass) returns boolean
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+declare
+  bound constant int := 10000;
+  n int;
+begin
+  if not respirate.at_work() then
+    return false;
+  end if;
+  execute format('
+    delete from %s where ctid = any (array(
+      select h.ctid from %1$s h join respirate.queue q on q.tenant = h.tenant and q.queue = h.queue
+      where h.state = %L and not h.keep and h.finished_at < now() - q.retention limit %s))', partition, 'done', bound);
+  get diagnostics n = row_count;
+  return n = bound;
 end
 $$;
 

@@ -1,2 +1,2 @@
--- Makes partitions ahead and forgets what is old, in bounded portions; tells whether there is more to forget.
+-- Makes partitions ahead and drops the oldest.
 select respirate.maintain()

@@ -1,0 +1,2 @@
+-- The partitions of history in which queues with different retentions meet.
+select p::text from respirate.mixed_partitions() p
