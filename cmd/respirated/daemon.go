@@ -23,6 +23,7 @@ import (
 // daemon is the parts of a host's daemon, wired to each other.
 type daemon struct {
 	log        *slog.Logger
+	pools      int
 	store      *postgres.Store
 	socket     *broker.Socket
 	control    net.Listener
@@ -33,7 +34,7 @@ type daemon struct {
 
 // newDaemon makes the parts. Nothing runs yet, but the socket is taken, so that nobody else serves it.
 func newDaemon(ctx context.Context, cfg fileConfig, log *slog.Logger) (_ *daemon, err error) {
-	d := &daemon{log: log}
+	d := &daemon{log: log, pools: len(cfg.Pools)}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, d.close())
@@ -123,11 +124,12 @@ func (d *daemon) run(ctx context.Context, demo func(context.Context) error) erro
 	}
 
 	// The broker takes no more work, and ends when the workers' last results are in the database. Those who serve it
-	// stop after it: its interrupt waits.
+	// stop after it: its interrupt waits. It gets the listener alone, since the lock on the folder is the supervisor's
+	// guard, too.
 	{
 		ctx, cancel := context.WithCancel(ctx)
 		over := make(chan struct{})
-		g.add("broker", func() error { defer close(over); return d.broker.Run(ctx, d.socket) }, func() { cancel(); <-over })
+		g.add("broker", func() error { defer close(over); return d.broker.Run(ctx, d.socket.Listener) }, func() { cancel(); <-over })
 	}
 
 	// The channel brings cancels to a broker that drains, too.
@@ -148,7 +150,7 @@ func (d *daemon) run(ctx context.Context, demo func(context.Context) error) erro
 		g.add("maintenance", func() error { return d.store.RunMaintenance(ctx) }, cancel)
 	}
 
-	d.log.Info("respirated runs", "version", version(), "socket", d.socket.Path, "broker", d.broker.ID())
+	d.log.Info("respirated runs", "version", version(), "socket", d.socket.Path, "broker", d.broker.ID(), "pools", d.pools)
 	err := g.run()
 
 	// The store and the lock on the socket's folder go when nobody is left who needs them.

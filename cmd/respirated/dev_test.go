@@ -187,3 +187,22 @@ func TestDevWithAWorkerOfOnesOwnInsertsWhatItServes(t *testing.T) {
 		t.Errorf("dev said\n%s", said)
 	}
 }
+
+func TestKilledDevLeavesNoProcess(t *testing.T) {
+	t.Parallel()
+	p := startDev(t)
+	p.await(t, `ping +done`)
+	if err := p.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = p.Wait() // killed
+	for end := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
+		pids := processesWith(p.tmp)
+		if len(pids) == 0 {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("dev left %v", pids)
+		}
+	}
+}

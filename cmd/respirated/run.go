@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -78,8 +79,6 @@ func (f *runFlags) add(cmd *cobra.Command) {
 // over puts the flags over the configuration file.
 func (f *runFlags) over(cfg fileConfig) (fileConfig, error) {
 	switch {
-	case f.lease < 0 || f.drainTimeout < 0:
-		return cfg, errors.New("--lease and --drain-timeout must be above 0")
 	case f.worker == "" && (f.pool != "" || f.procs != 0 || f.slots != 0):
 		return cfg, errors.New("--pool, --procs and --slots go with --worker")
 	case f.worker != "" && len(cfg.Pools) > 0:
@@ -92,7 +91,24 @@ func (f *runFlags) over(cfg fileConfig) (fileConfig, error) {
 	cfg.LogFormat = cmp.Or(f.logFormat, cfg.LogFormat)
 	cfg.LogLevel = cmp.Or(f.logLevel, cfg.LogLevel)
 	cfg.Migrate = cfg.Migrate || f.migrate
-	return cfg, nil
+	return cfg, cfg.checkTimes()
+}
+
+// checkTimes refuses times that would have a strand run in two places.
+func (cfg fileConfig) checkTimes() error {
+	const shortest = time.Second
+	switch lease, drain := time.Duration(cfg.Lease), time.Duration(cfg.DrainTimeout); {
+	case lease != 0 && lease < shortest:
+		return fmt.Errorf("lease is %v, it must be %v at least", lease, shortest)
+	case drain < shortest:
+		return fmt.Errorf("drain_timeout is %v, it must be %v at least", drain, shortest)
+	}
+	for _, p := range cfg.Pools {
+		if stop := time.Duration(p.StopTimeout); stop > cfg.stopTimeout() {
+			return fmt.Errorf("pool %q: stop_timeout is %v, it must be %v at most: after drain_timeout its strands may start elsewhere", p.Name, stop, cfg.stopTimeout())
+		}
+	}
+	return nil
 }
 
 const defaultDrain = 30 * time.Second

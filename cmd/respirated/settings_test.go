@@ -117,6 +117,9 @@ func TestRunFlagsWinOverFileAndContradictionsAreRefused(t *testing.T) {
 		{runFlags{procs: 3}, fileConfig{}},
 		{runFlags{worker: "w"}, fileConfig{Pools: []poolConfig{{Name: "a"}}}},
 		{runFlags{lease: -1}, fileConfig{}},
+		{runFlags{lease: time.Millisecond}, fileConfig{}},
+		{runFlags{drainTimeout: -time.Second}, fileConfig{}},
+		{runFlags{}, fileConfig{DrainTimeout: duration(10 * time.Second), Pools: []poolConfig{{StopTimeout: duration(10 * time.Second)}}}},
 	} {
 		if _, err := bad.flags.over(bad.file); err == nil {
 			t.Errorf("%+v over %+v was taken", bad.flags, bad.file)
@@ -125,7 +128,7 @@ func TestRunFlagsWinOverFileAndContradictionsAreRefused(t *testing.T) {
 }
 
 func TestWorkersAreKilledBeforeTheBrokerGivesUpWhatTheyHold(t *testing.T) {
-	for _, drain := range []time.Duration{time.Millisecond, time.Second, 10 * time.Second, time.Hour} {
+	for _, drain := range []time.Duration{time.Second, 10 * time.Second, time.Hour} {
 		got := fileConfig{DrainTimeout: duration(drain)}.stopTimeout()
 		if got >= drain || got < drain/2 {
 			t.Errorf("drain timeout %v: stop timeout %v, want a little less", drain, got)
