@@ -159,7 +159,8 @@ func (b *Broker) post(ev event) {
 }
 
 // Run serves workers that connect to l, until ctx ends. Then it takes no more work, lets workers finish what they
-// hold for up to DrainTimeout, settles every result that it has, and returns. It closes l.
+// hold for up to DrainTimeout, settles every result that it has, and returns. It closes l, and is called once. A listener
+// that is no Unix socket admits whoever reaches it: the kernel does not say who that is.
 func (b *Broker) Run(ctx context.Context, l net.Listener) error {
 	calls, cancelCalls := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancelCalls()

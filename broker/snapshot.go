@@ -10,7 +10,7 @@ import (
 	"github.com/respirated/respirated/protocol"
 )
 
-// ErrStopped says that the broker does not run, or no longer.
+// ErrStopped says that the broker runs no longer.
 var ErrStopped = errors.New("the broker has stopped")
 
 // Snapshot is what a broker knows at one moment.
@@ -37,7 +37,8 @@ type WorkerSnapshot struct {
 	SilentMS  int64    `json:"silent_ms"` // since it last sent anything
 }
 
-// Snapshot asks the loop for its state. It is consistent in itself.
+// Snapshot asks the loop for its state, which is consistent in itself. Before [Broker.Run] it waits for that, or for the
+// end of ctx.
 func (b *Broker) Snapshot(ctx context.Context) (Snapshot, error) {
 	answer := make(chan Snapshot, 1)
 	query := func(s *schedule) { answer <- s.snapshot(protocol.BootNS()) }
