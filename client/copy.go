@@ -179,7 +179,7 @@ func laneArrays(keys []laneKey) []any {
 func (to copyTarget) appendRow(text []byte, r row) []byte {
 	o := r.opts
 	return pgtext.AppendRow(text,
-		pgtext.Field{Text: newID()},
+		pgtext.Field{Text: protocol.NewID()},
 		pgtext.Field{Text: to.schedule(o).Format(time.RFC3339Nano)},
 		pgtext.Field{Text: strconv.Itoa(to.lanes[r.lane()])},
 		pgtext.Field{Text: strconv.Itoa(cmp.Or(o.MaxTries, protocol.DefaultMaxTries))},

@@ -101,7 +101,7 @@ func checkID(id string) error {
 	if id == "" {
 		return nil
 	}
-	_, err := canonicalID(id)
+	_, err := protocol.CanonicalID(id)
 	return err
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"github.com/respirated/respirated/client/internal/driver"
 	"github.com/respirated/respirated/client/internal/pgtext"
+	"github.com/respirated/respirated/protocol"
 )
 
 // State is what becomes of a strand, or has become of it.
@@ -88,7 +89,7 @@ func (c *Client[TTx]) StrandGetTx(ctx context.Context, tx TTx, id string) (*Stra
 }
 
 func (c *Client[TTx]) strandGet(ctx context.Context, db driver.Conn, id string) (*StrandRow, error) {
-	id, err := canonicalID(id)
+	id, err := protocol.CanonicalID(id)
 	if err != nil {
 		return nil, fmt.Errorf("get strand: id %w", err)
 	}

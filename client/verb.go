@@ -6,6 +6,7 @@ import (
 
 	"github.com/respirated/respirated/client/internal/driver"
 	"github.com/respirated/respirated/client/internal/pgtext"
+	"github.com/respirated/respirated/protocol"
 )
 
 // StrandCancel ends a strand. One that is running is asked to stop, and ends soon: the state told is then [Leased]. One
@@ -51,7 +52,7 @@ func (c *Client[TTx]) alone(ctx context.Context, verb func(driver.Conn) (State, 
 }
 
 func (c *Client[TTx]) steer(ctx context.Context, db driver.Conn, verb, statement, id string) (State, error) {
-	id, err := canonicalID(id)
+	id, err := protocol.CanonicalID(id)
 	if err != nil {
 		return "", fmt.Errorf("%s strand: id %w", verb, err)
 	}
@@ -82,7 +83,7 @@ func steerAll(ctx context.Context, db driver.Conn, statement string, ids []strin
 }
 
 func (c *Client[TTx]) wake(ctx context.Context, db driver.Conn, id string) error {
-	id, err := canonicalID(id)
+	id, err := protocol.CanonicalID(id)
 	if err != nil {
 		return fmt.Errorf("wake strand: id %w", err)
 	}

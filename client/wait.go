@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/respirated/respirated/client/internal/driver"
+	"github.com/respirated/respirated/protocol"
 )
 
 // Between two looks at a strand, StrandWait pauses for as long as this, growing from the first to the last.
@@ -17,7 +18,7 @@ const (
 // StrandWait waits until a strand has finished, and reads it. It waits for as long as ctx allows. A strand whose queue
 // keeps no history leaves no trace to read, which gives [ErrNotFound]: insert it with InsertOpts.Keep.
 func (c *Client[TTx]) StrandWait(ctx context.Context, id string) (*StrandRow, error) {
-	id, err := canonicalID(id)
+	id, err := protocol.CanonicalID(id)
 	if err != nil {
 		return nil, fmt.Errorf("wait for strand: id %w", err)
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/respirated/respirated/client/internal/pgtext"
+	"github.com/respirated/respirated/protocol"
 )
 
 // walk is a listing on its way.
@@ -164,7 +165,7 @@ func parsePosition(after string) (position, error) {
 }
 
 func (p position) valid() bool {
-	_, idErr := canonicalID(p.ID)
+	_, idErr := protocol.CanonicalID(p.ID)
 	_, timeErr := time.Parse(time.RFC3339, p.At)
 	switch p.Phase {
 	case phaseLive:

@@ -134,30 +134,11 @@ func readUUID(c *cursor, to *string) error {
 	if err != nil {
 		return err
 	}
-	if !isUUID(b) {
+	if !isID(b) {
 		return misfit("%.40q is not a UUID in lower case, such as 6ba7b810-9dad-41d1-80b4-00c04fd430c8", b)
 	}
 	*to = string(b)
 	return nil
-}
-
-func isUUID(b []byte) bool {
-	if len(b) != 36 {
-		return false
-	}
-	for i, c := range b {
-		switch i {
-		case 8, 13, 18, 23:
-			if c != '-' {
-				return false
-			}
-		default:
-			if (c < '0' || c > '9') && (c < 'a' || c > 'f') {
-				return false
-			}
-		}
-	}
-	return true
 }
 
 func readToken(c *cursor, to *string) error {

@@ -33,7 +33,7 @@ func BenchmarkWorker(b *testing.B) {
 
 	broker := &quickBroker{b: b, conn: conn, frames: protocol.NewReader(conn, protocol.DefaultMaxFrame), ids: make([]string, 2048)}
 	for i := range broker.ids {
-		broker.ids[i] = newUUID()
+		broker.ids[i] = protocol.NewID()
 	}
 	b.ReportAllocs()
 	b.ResetTimer()

@@ -160,7 +160,7 @@ func (b *bench) greet() (*peer, *protocol.Hello) {
 
 func (p *peer) welcome(hello *protocol.Hello, change ...func(*protocol.Welcome)) {
 	p.t.Helper()
-	w := &protocol.Welcome{Re: hello.ID, Version: 1, Broker: newUUID(), Session: "s", MaxFrame: protocol.DefaultMaxFrame,
+	w := &protocol.Welcome{Re: hello.ID, Version: 1, Broker: protocol.NewID(), Session: "s", MaxFrame: protocol.DefaultMaxFrame,
 		MaxN: protocol.DefaultMaxN, MaxBatch: protocol.DefaultMaxBatch, HeartMS: 5000, DeadMS: 15000, LeaseMS: 120_000,
 		BootNS: p.boot()}
 	for _, f := range change {
@@ -210,7 +210,7 @@ func (p *peer) send(m protocol.Message) {
 func (p *peer) give(kind string, change ...func(*protocol.Strand)) protocol.Strand {
 	p.t.Helper()
 	strand := protocol.Strand{
-		ID: newUUID(), Token: newUUID(), Kind: kind, Label: StartLabel, Args: []byte(`{}`), Queue: "default", Priority: 5,
+		ID: protocol.NewID(), Token: protocol.NewID(), Kind: kind, Label: StartLabel, Args: []byte(`{}`), Queue: "default", Priority: 5,
 		Try: 1, MaxTries: 25, CreatedMS: 1, DeadlineNS: p.boot() + int64(2*time.Minute), TTLMS: 120_000,
 	}
 	for _, f := range change {

@@ -124,7 +124,7 @@ func (c Config) hello(kinds []protocol.Kind) protocol.Hello {
 	return protocol.Hello{
 		Versions: []uint64{protocol.Version, protocol.Version},
 		Lib:      "respirated-go/1",
-		Worker:   newUUID(),
+		Worker:   protocol.NewID(),
 		Build:    c.Build,
 		PID:      int64(os.Getpid()),
 		Key:      c.Key,

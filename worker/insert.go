@@ -2,12 +2,10 @@ package worker
 
 import (
 	"context"
-	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
-	"strings"
 	"sync"
 
 	"github.com/respirated/respirated/protocol"
@@ -90,7 +88,7 @@ func newInsert(args Args, opts *InsertOpts) (protocol.Insert, error) {
 		return in, fmt.Errorf("encode args %T: %w", args, err)
 	}
 	if opts == nil {
-		in.Key = newUUID()
+		in.Key = protocol.NewID()
 		return in, nil
 	}
 	if in.Key, err = insertKey(opts.ID); err != nil {
@@ -106,36 +104,11 @@ func newInsert(args Args, opts *InsertOpts) (protocol.Insert, error) {
 
 func insertKey(id string) (string, error) {
 	if id == "" {
-		return newUUID(), nil
+		return protocol.NewID(), nil
 	}
-	id = strings.ToLower(id)
-	if !isUUID(id) {
-		return "", fmt.Errorf("option ID: %.40q is not a UUID such as 6ba7b810-9dad-41d1-80b4-00c04fd430c8", id)
+	id, err := protocol.CanonicalID(id)
+	if err != nil {
+		return "", fmt.Errorf("option ID: %w", err)
 	}
 	return id, nil
-}
-
-// isUUID tells whether id is the text form of a UUID in lower case.
-func isUUID(id string) bool {
-	groups := strings.Split(id, "-")
-	if len(groups) != 5 {
-		return false
-	}
-	for i, n := range []int{8, 4, 4, 4, 12} {
-		if len(groups[i]) != n || strings.ContainsFunc(groups[i], notHex) {
-			return false
-		}
-	}
-	return true
-}
-
-func notHex(r rune) bool { return !strings.ContainsRune("0123456789abcdef", r) }
-
-// newUUID draws a random UUID, version 4.
-func newUUID() string {
-	var b [16]byte
-	rand.Read(b[:])
-	b[6] = b[6]&0x0f | 0x40
-	b[8] = b[8]&0x3f | 0x80
-	return fmt.Sprintf("%x-%x-%x-%x-%x", b[0:4], b[4:6], b[6:8], b[8:10], b[10:16])
 }

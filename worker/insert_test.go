@@ -112,14 +112,3 @@ func TestInsertStopsAtWhatFitsIntoOneResult(t *testing.T) {
 		t.Errorf("%d inserts arrived, want %d", len(r.Inserts), protocol.MaxItems)
 	}
 }
-
-func TestNewUUIDIsARandomOneOfVersionFour(t *testing.T) {
-	seen := map[string]bool{}
-	for range 1000 {
-		id := newUUID()
-		if !isUUID(id) || id[14] != '4' || !strings.ContainsRune("89ab", rune(id[19])) || seen[id] {
-			t.Fatalf("bad or repeated id %q", id)
-		}
-		seen[id] = true
-	}
-}

@@ -86,7 +86,7 @@ type lease struct {
 func newLedgerBroker(t *testing.T, seed uint64, n int) *ledgerBroker {
 	b := &ledgerBroker{t: t, rand: rand.New(rand.NewPCG(seed, 2)), leases: make(map[string]*lease), left: n}
 	for range n {
-		id := newUUID()
+		id := protocol.NewID()
 		b.leases[id] = &lease{}
 		b.ready = append(b.ready, id)
 	}
@@ -197,7 +197,7 @@ func (b *ledgerBroker) handOut(p *peer, want int) bool {
 		id := b.ready[0]
 		b.ready = b.ready[1:]
 		l := b.leases[id]
-		l.held, l.token = true, newUUID()
+		l.held, l.token = true, protocol.NewID()
 		b.held++
 		m.Strands = append(m.Strands, protocol.Strand{ID: id, Token: l.token, Kind: "ledger", Label: StartLabel, Args: []byte(`{"N":1}`),
 			Queue: "default", Try: 1, MaxTries: 25, CreatedMS: 1, DeadlineNS: bubbleClock() + int64(2*time.Minute), TTLMS: 120_000})

@@ -56,7 +56,7 @@ func TestWorkerIntroducesItself(t *testing.T) {
 		if d := cmp.Diff(want, hello.Kinds); d != "" {
 			t.Errorf("kinds (-want +got):\n%s", d)
 		}
-		if hello.Key != "secret" || hello.Build != "v1" || !isUUID(hello.Worker) || hello.PID == 0 || len(hello.Hold) != 0 {
+		if hello.Key != "secret" || hello.Build != "v1" || !protocol.IsID(hello.Worker) || hello.PID == 0 || len(hello.Hold) != 0 {
 			t.Errorf("hello %+v", hello)
 		}
 		if n := next[*protocol.Want](p).N; n != 2 {
