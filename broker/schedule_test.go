@@ -235,6 +235,29 @@ func TestDeathOfAWorkerThatIsNotOursIsSeenByItsSocketAndProcess(t *testing.T) {
 	}
 }
 
+func TestDeathOfAWorkerWhoseKeyNoSupervisorKnowsIsSeenToo(t *testing.T) {
+	b := newBench(t)
+	b.connect(t0, 1, "w", 1)
+	b.lease(t0, due(1))
+	if fx := b.step(t0, parted{1}, vanished{1}); fx.commit != nil {
+		t.Fatalf("commit %v before the supervisor could tell more", fx.commit)
+	}
+	fx := b.step(t0 + awaitEOF)
+	if len(fx.commit) != 1 || fx.commit[0].Act != Crash {
+		t.Errorf("commit %+v, want the crash", fx.commit)
+	}
+}
+
+func TestSupervisorsEvidenceOfADeathIsPreferred(t *testing.T) {
+	b := newBench(t)
+	b.connect(t0, 1, "w", 1)
+	b.lease(t0, due(1))
+	fx := b.step(t0, parted{1}, vanished{1}, exited{WorkerExit{Key: "key of w", How: "signal: killed"}})
+	if len(fx.commit) != 1 || fx.commit[0].Failure.Exit != "signal: killed" {
+		t.Errorf("commit %+v, want the crash with its signal", fx.commit)
+	}
+}
+
 func TestWorkerThatCameBackHasNotVanished(t *testing.T) {
 	b := newBench(t)
 	b.step(t0, greeted{session: 1, worker: "w", kinds: []protocol.Kind{{Name: "k"}}}, wanted{session: 1, n: 1})

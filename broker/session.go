@@ -145,16 +145,21 @@ func (b *Broker) serve(conn net.Conn) {
 	defer process.close()
 	last := b.converse(s)
 	b.post(parted{s.id})
+	b.sayLast(s, last)
 	if process.ended(awaitProcess) {
 		b.post(vanished{s.id})
 	}
+}
+
+// sayLast tells the peer why its session ends, if it has broken a rule, and closes.
+func (b *Broker) sayLast(s *session, why error) {
 	var cause *protocol.Err
-	if errors.As(last, &cause) {
-		b.log.Warn("session ended", "session", s.id, "peer", p, "error", cause)
-		s.end(cause)
+	if !errors.As(why, &cause) {
+		s.end(nil)
 		return
 	}
-	s.end(nil)
+	b.log.Warn("session ended", "session", s.id, "peer", s.peer, "error", cause)
+	s.end(cause)
 }
 
 // write sends what is queued, until the session's end closes the outbox. Where the peer does not read, that is the end.

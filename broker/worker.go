@@ -322,14 +322,18 @@ func (s *schedule) exit(now int64, e WorkerExit) {
 	}
 }
 
-// vanish notes that a worker which is none of our processes has ended. Of those that are, exit tells more.
+// vanish notes that the process behind a connection that has parted has ended. Of one that has a spawn key, the
+// supervisor will tell more, if it knows the key.
 func (s *schedule) vanish(now int64, session sessionID) {
 	for _, w := range s.workers {
-		if w.former == session && w.session == 0 && w.key == "" {
-			w.died = &WorkerExit{How: "unknown (not started by this broker)"}
-			s.bury(now, w)
-			return
+		if w.former != session || w.session != 0 || w.died != nil {
+			continue
 		}
+		w.died, w.buryAt = &WorkerExit{How: "unknown (not started by this broker)"}, now+awaitEOF
+		if w.key == "" {
+			s.bury(now, w)
+		}
+		return
 	}
 }
 
