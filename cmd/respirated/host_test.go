@@ -275,7 +275,7 @@ func (h *host) eventually(what string, ok func() bool) {
 // tellLog shows what the daemons said when a test has failed.
 func (h *host) tellLog() {
 	defer h.log.Close()
-	if !h.t.Failed() && os.Getenv("SHOWLOG") == "" {
+	if !h.t.Failed() {
 		return
 	}
 	text, err := os.ReadFile(h.log.Name())

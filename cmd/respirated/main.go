@@ -1,9 +1,9 @@
 // Respirated is the daemon that runs strands on one host, and every verb that an operator needs.
 //
-//	main.go, settings.go, output.go   what all verbs share: flags, configuration file, exit codes, tables, JSON
-//	run.go, daemon.go, control.go     the daemon: what it is made of, and in which order it stops
-//	dev*.go                           everything at once on a fresh machine, with a live demo
-//	migrate.go, insert*.go, strand*.go, list.go
+//	main.go, settings.go, database.go, output.go    what all verbs share: exit codes, flags and file, connection, tables
+//	run.go, daemon.go, control.go                   the daemon: what it is made of, and in which order it stops
+//	dev.go, dev_show.go                             everything at once on a fresh machine, with a live demo
+//	migrate.go, insert*.go, strand*.go, list.go     the operator's verbs
 //
 // All decisions are made elsewhere: broker decides who runs what, broker/postgres owns the tables, broker/supervisor
 // the worker processes, client inserts and reads.
