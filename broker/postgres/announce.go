@@ -23,11 +23,11 @@ func (s *Store) Announce(ctx context.Context, a broker.Announcement, ttl time.Du
 	err := s.exec(ctx, "announce", [16]byte(a.Broker), clean(a.Host), a.PID, clean(a.Build), int64(a.Slice.Lo), int64(hi),
 		kinds, a.Workers, a.Slots, a.Busy, ttl)
 	if err != nil {
-		return failed(err, "announce broker %s", a.Broker)
+		return s.failed(err, "announce broker %s", a.Broker)
 	}
 	if changed {
 		if err := s.settle(ctx); err != nil {
-			return failed(err, "draw a transaction id after announcing broker %s", a.Broker)
+			return s.failed(err, "draw a transaction id after announcing broker %s", a.Broker)
 		}
 	}
 	s.mu.Lock()
@@ -69,7 +69,7 @@ func (s *Store) settle(ctx context.Context) error {
 // Leave implements [broker.Store].
 func (s *Store) Leave(ctx context.Context, id broker.ID) error {
 	if err := s.exec(ctx, "leave", [16]byte(id)); err != nil {
-		return failed(err, "withdraw broker %s", id)
+		return s.failed(err, "withdraw broker %s", id)
 	}
 	return nil
 }

@@ -30,7 +30,7 @@ func (s *Store) Commit(ctx context.Context, reports []broker.Report) ([]broker.V
 	}
 	for _, round := range rounds(entries) {
 		if err := s.commitRound(ctx, round); err != nil {
-			return nil, failed(err, "commit %d reports", len(reports))
+			return nil, s.failed(err, "commit %d reports", len(reports))
 		}
 	}
 	verdicts := make([]broker.Verdict, len(entries))
@@ -234,7 +234,7 @@ type plainBatch struct {
 func newPlainBatch(s *Store, entries []*entry) *plainBatch {
 	b := &plainBatch{sql: s.sql, host: s.host()}
 	exits, fails, others := sortActs(entries)
-	b.exits(exits, s.lanes.bare())
+	b.exits(exits, s.lanes.withoutHistory())
 	b.goOn(others, nil)
 	b.fails(fails)
 	return b

@@ -37,7 +37,7 @@ func (s *Store) Insert(ctx context.Context, inserts []broker.Insert) ([]broker.I
 	case badData(err):
 		return nil, s.whichInsert(ctx, rows, err)
 	}
-	return nil, failed(err, "insert %d strands", len(inserts))
+	return nil, s.failed(err, "insert %d strands", len(inserts))
 }
 
 // checkKinds refuses what cannot even be sent as text. It leaves the rest to the database.
@@ -128,10 +128,10 @@ func (s *Store) whichInsert(ctx context.Context, rows []insertRow, err error) er
 			return &broker.InsertError{Index: i, Field: s.badField(ctx, row.Insert), Why: dataError(tried)}
 		}
 		if tried != nil {
-			return failed(tried, "look for the bad one of %d inserts", len(rows))
+			return s.failed(tried, "look for the bad one of %d inserts", len(rows))
 		}
 	}
-	return failed(err, "insert %d strands", len(rows))
+	return s.failed(err, "insert %d strands", len(rows))
 }
 
 // tryInsert says what would become of an insert.

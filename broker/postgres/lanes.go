@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -49,6 +50,7 @@ var bottom = place{schedule: pgtype.Timestamptz{InfinityModifier: pgtype.Negativ
 type lanes struct {
 	mu      sync.Mutex // guards what follows
 	all     map[int32]lane
+	bare    []int32           // all their numbers, if none keeps history; else nil
 	served  map[string][]lane // by kind, of queues that are not paused, as of the last scan from the bottom
 	cursors map[int32]place
 	floors  map[int32]place
@@ -72,25 +74,21 @@ func (w walk) due(now time.Time) bool {
 }
 
 func newLanes() *lanes {
-	return &lanes{
-		all:     make(map[int32]lane),
-		served:  make(map[string][]lane),
-		cursors: make(map[int32]place),
-		floors:  make(map[int32]place),
-		walks:   make(map[string]walk),
-	}
+	l := &lanes{}
+	l.reset()
+	return l
 }
 
-// known says whether the lanes of all these kinds have been loaded.
-func (l *lanes) known(kinds []string) bool {
+// reset forgets everything, since the server may be another one, whose lanes have other numbers.
+func (l *lanes) reset() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, kind := range kinds {
-		if _, ok := l.served[kind]; !ok {
-			return false
-		}
-	}
-	return true
+	l.all = make(map[int32]lane)
+	l.bare = nil
+	l.served = make(map[string][]lane)
+	l.cursors = make(map[int32]place)
+	l.floors = make(map[int32]place)
+	l.walks = make(map[string]walk)
 }
 
 // walkDue says whether the next load of these kinds should ask for the floors.
@@ -100,65 +98,102 @@ func (l *lanes) walkDue(kinds []string, now time.Time) bool {
 	return slices.ContainsFunc(kinds, func(kind string) bool { return l.walks[kind].due(now) })
 }
 
-// load takes in the lanes of some kinds, and the floors if they were asked for. The scans start at the floors again.
+// load takes in the lanes of some kinds, and their floors where those were asked for. The scans start at the floors again.
 func (l *lanes) load(kinds []string, found []lane, walked walk) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	stays := make(map[int32]bool, len(found))
+	floors := l.drop(kinds)
 	for _, f := range found {
-		stays[f.number] = true
-	}
-	for _, kind := range kinds {
-		for _, f := range l.served[kind] {
-			if !stays[f.number] {
-				delete(l.floors, f.number) // paused: nobody keeps its floor in mind meanwhile
-			}
-		}
-		l.served[kind] = nil
-		if walked.took > 0 {
-			l.walks[kind] = walked
-		}
-	}
-	for _, f := range found {
-		l.all[f.number] = f
 		l.served[f.kind] = append(l.served[f.kind], f)
 		if f.floor.Valid {
 			l.floors[f.number] = place{schedule: f.floor}
+		} else if floor, ok := floors[f.number]; ok {
+			l.floors[f.number] = floor
 		}
 	}
+	if walked.took > 0 {
+		for _, kind := range kinds {
+			l.walks[kind] = walked
+		}
+	}
+	l.remember(found)
 	clear(l.cursors)
+}
+
+// drop forgets the lanes of some kinds and gives their floors. A lane that does not come back is paused, and while it is
+// nobody keeps its floor up to date.
+func (l *lanes) drop(kinds []string) map[int32]place {
+	floors := make(map[int32]place)
+	for _, kind := range kinds {
+		for _, f := range l.served[kind] {
+			if floor, ok := l.floors[f.number]; ok {
+				floors[f.number] = floor
+				delete(l.floors, f.number)
+			}
+		}
+		l.served[kind] = nil
+	}
+	return floors
 }
 
 // learn takes in lanes that were asked for by number.
 func (l *lanes) learn(found []lane) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.remember(found)
+}
+
+func (l *lanes) remember(found []lane) {
 	for _, f := range found {
 		l.all[f.number] = f
 	}
+	l.bare = l.bare[:0:0]
+	for number, f := range l.all {
+		if f.history {
+			l.bare = nil
+			return
+		}
+		l.bare = append(l.bare, number)
+	}
 }
 
-// get gives a lane by number.
-func (l *lanes) get(number int32) (lane, bool) {
+// get gives lanes by number, and lists those that are not known.
+func (l *lanes) get(numbers []int32) (known map[int32]lane, unknown []int32) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	f, ok := l.all[number]
-	return f, ok
+	known = make(map[int32]lane)
+	for _, number := range numbers {
+		if f, ok := l.all[number]; ok {
+			known[number] = f
+		} else {
+			unknown = append(unknown, number)
+		}
+	}
+	return known, unknown
 }
 
-// start lists the lanes of some kinds and where to go on in each.
-func (l *lanes) start(kinds []string) ([]lane, []place) {
+// withoutHistory lists the lanes that keep none, if no lane does; else nil. Then done strands need only be deleted.
+func (l *lanes) withoutHistory() []int32 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	var served []lane
-	var places []place
+	return l.bare
+}
+
+// start lists the lanes of some kinds and where to go on in each; false = some kind has not been loaded.
+func (l *lanes) start(kinds []string) (served []lane, places []place, known bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	for _, kind := range kinds {
-		for _, f := range l.served[kind] {
+		lanes, ok := l.served[kind]
+		if !ok {
+			return nil, nil, false
+		}
+		for _, f := range lanes {
 			served = append(served, f)
 			places = append(places, l.placeOf(f.number))
 		}
 	}
-	return served, places
+	return served, places, true
 }
 
 func (l *lanes) placeOf(number int32) place {
@@ -171,24 +206,9 @@ func (l *lanes) placeOf(number int32) place {
 	return bottom
 }
 
-// pass moves the cursor of a lane to a strand that a scan has returned.
-func (l *lanes) pass(number int32, to place) {
+// pass moves the cursors of lanes to the last strands that a scan has returned.
+func (l *lanes) pass(last map[int32]place) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.cursors[number] = to
-}
-
-// bare lists the lanes that keep no history, if no lane does; nil otherwise. Then done strands need only be deleted.
-func (l *lanes) bare() []int32 {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	var numbers []int32
-	for number, f := range l.all {
-		if f.history {
-			return nil
-		}
-		numbers = append(numbers, number)
-	}
-	slices.Sort(numbers)
-	return numbers
+	maps.Copy(l.cursors, last)
 }

@@ -18,14 +18,20 @@ func (s *Store) Lease(ctx context.Context, pairs []broker.Pair, ttl time.Duratio
 	}
 	leased, err := s.takeLeases(ctx, pairs, ttl)
 	if err != nil {
-		return nil, failed(err, "lease %d strands", len(pairs))
+		return nil, s.failed(err, "lease %d strands", len(pairs))
 	}
-	if err := s.learnLanes(ctx, leased); err != nil {
-		return nil, failed(err, "look up the lanes of %d leased strands", len(leased))
+	known, err := s.lanesOf(ctx, leased)
+	if err != nil {
+		return nil, s.failed(err, "look up the lanes of %d leased strands", len(leased))
 	}
 	strands := make([]broker.Strand, len(leased))
-	for i, l := range leased {
-		strands[i] = s.placed(l)
+	for i, row := range leased {
+		l, ok := known[row.lane]
+		if !ok {
+			return nil, fmt.Errorf("strand %s is in lane %d, which is not in respirate.lane: delete it or make that lane", row.ID, row.lane)
+		}
+		row.Kind, row.Tenant, row.Queue, row.Priority = l.kind, l.tenant, l.queue, int(l.priority)
+		strands[i] = row.Strand
 	}
 	return strands, nil
 }
@@ -66,31 +72,23 @@ func scanLeased(row pgx.CollectableRow) (l leasedRow, err error) {
 	return l, err
 }
 
-// learnLanes asks for the lanes that no scan has told us of.
-func (s *Store) learnLanes(ctx context.Context, leased []leasedRow) error {
-	var missing []int32
-	for _, l := range leased {
-		if _, ok := s.lanes.get(l.lane); !ok {
-			missing = append(missing, l.lane)
-		}
+// lanesOf asks for the lanes that no scan has told us of.
+func (s *Store) lanesOf(ctx context.Context, leased []leasedRow) (map[int32]lane, error) {
+	numbers := make([]int32, len(leased))
+	for i, row := range leased {
+		numbers[i] = row.lane
 	}
-	if missing == nil {
-		return nil
+	known, unknown := s.lanes.get(numbers)
+	if unknown == nil {
+		return known, nil
 	}
-	slices.Sort(missing)
-	found, err := query(ctx, s, scanLane, "lane", slices.Compact(missing))
+	slices.Sort(unknown)
+	found, err := query(ctx, s, scanLane, "lane", slices.Compact(unknown))
 	s.lanes.learn(found)
-	return err
-}
-
-// placed fills in what the lane says.
-func (s *Store) placed(row leasedRow) broker.Strand {
-	l, ok := s.lanes.get(row.lane)
-	if !ok {
-		panic(fmt.Sprintf("bug: strand %s is in lane %d, which is not there", row.ID, row.lane))
+	for _, l := range found {
+		known[l.number] = l
 	}
-	row.Kind, row.Tenant, row.Queue, row.Priority = l.kind, l.tenant, l.queue, int(l.priority)
-	return row.Strand
+	return known, err
 }
 
 // Renew implements [broker.Store].
@@ -101,7 +99,7 @@ func (s *Store) Renew(ctx context.Context, pairs []broker.Pair, ttl time.Duratio
 	ids, tokens := pairColumns(pairs)
 	kept, err := query(ctx, s, scanKept, "renew", ids, tokens, ttl)
 	if err != nil {
-		return nil, failed(err, "renew %d leases", len(pairs))
+		return nil, s.failed(err, "renew %d leases", len(pairs))
 	}
 	if len(kept) == len(pairs) {
 		return kept, nil
@@ -124,7 +122,7 @@ func (s *Store) addLocked(ctx context.Context, pairs []broker.Pair, kept []broke
 	ids, tokens := pairColumns(rest)
 	locked, err := query(ctx, s, scanLocked, "locked", ids, tokens)
 	if err != nil {
-		return nil, failed(err, "look for %d leases not renewed", len(rest))
+		return nil, s.failed(err, "look for %d leases not renewed", len(rest))
 	}
 	return append(kept, locked...), nil
 }

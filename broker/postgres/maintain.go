@@ -17,15 +17,15 @@ const (
 // does nothing. It works in portions, each in its own transaction, so that none takes long.
 func (s *Store) Maintain(ctx context.Context) error {
 	if err := s.exec(ctx, "maintain"); err != nil {
-		return failed(err, "make and drop partitions")
+		return s.failed(err, "make and drop partitions")
 	}
 	partitions, err := query(ctx, s, pgx.RowTo[string], "mixed")
 	if err != nil {
-		return failed(err, "list the partitions of history")
+		return s.failed(err, "list the partitions of history")
 	}
 	for _, partition := range partitions {
 		if err := s.forget(ctx, partition); err != nil {
-			return failed(err, "forget old strands of %s", partition)
+			return s.failed(err, "forget old strands of %s", partition)
 		}
 	}
 	return nil

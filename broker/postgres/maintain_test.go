@@ -112,6 +112,20 @@ func TestMaintainGoesOnUntilAllIsForgotten(t *testing.T) {
 	}
 }
 
+func TestRunMaintenanceBeginsAtOnceAndEndsWithItsContext(t *testing.T) {
+	s := newSubject(t, migrated(t))
+	s.run(`drop table respirate.history_` + s.now().UTC().AddDate(0, 0, 3).Format("20060102"))
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- s.RunMaintenance(ctx) }()
+	for s.partitions("respirate.history") != 8 {
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Errorf("got %v, want nil", err)
+	}
+}
+
 func TestMaintainLeavesTheWorkToWhoIsAtIt(t *testing.T) {
 	s := newSubject(t, migrated(t))
 	tx := s.begin(pgx.TxOptions{}, `select respirate.maintain()`)

@@ -145,6 +145,32 @@ func TestStoreSurvivesARestartOfTheServer(t *testing.T) {
 	}
 }
 
+// A primary that was demoted keeps its connections, but takes no writes any more.
+func TestStoreLeavesAServerThatBecameReadOnly(t *testing.T) {
+	server := privatetest.Server(t)
+	url, err := server.Database(t.Context(), "demoted")
+	if err != nil {
+		t.Fatal(err)
+	}
+	migrateUp(t, postgres.Config{URL: url})
+	s := newSubject(t, url)
+	p := s.lease(s.insert(""))[0]
+	readOnly := func(value string) {
+		s.run(`alter system set default_transaction_read_only = ` + value)
+		s.run(`select pg_reload_conf()`)
+		for one[string](s, `show default_transaction_read_only`) != value {
+		}
+	}
+	readOnly("on")
+	for _, what := range []string{"over an old connection", "over a new one"} {
+		if _, err := s.Commit(t.Context(), []broker.Report{exitOf(p)}); !errors.Is(err, broker.ErrAway) {
+			t.Errorf("commit %s: got %v, want the database away", what, err)
+		}
+	}
+	readOnly("off")
+	commitOnceBack(t, s.Store, exitOf(p))
+}
+
 // commitOnceBack repeats a commit for as long as the server is away.
 func commitOnceBack(t *testing.T, store *postgres.Store, reports ...broker.Report) []broker.Verdict {
 	t.Helper()

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
-	"fmt"
 	"slices"
 	"time"
 
@@ -17,17 +16,16 @@ import (
 // Scan implements [broker.Store]. What is due in a lane that was made after the last scan from the bottom is found by
 // the next one.
 func (s *Store) Scan(ctx context.Context, req broker.ScanRequest) (broker.ScanResult, error) {
-	if req.Bottom || !s.lanes.known(req.Kinds) {
-		if err := s.loadLanes(ctx, req.Kinds); err != nil {
-			return broker.ScanResult{}, failed(err, "load the lanes of %d kinds", len(req.Kinds))
-		}
-	}
-	found, end, err := s.scanLanes(ctx, req)
+	served, places, err := s.lanesFor(ctx, req)
 	if err != nil {
-		return broker.ScanResult{}, failed(err, "scan %d kinds", len(req.Kinds))
+		return broker.ScanResult{}, s.failed(err, "load the lanes of %d kinds", len(req.Kinds))
+	}
+	found, end, err := s.scanLanes(ctx, req, scanArgs(served, places))
+	if err != nil {
+		return broker.ScanResult{}, s.failed(err, "scan %d kinds", len(req.Kinds))
 	}
 	result := broker.ScanResult{
-		Candidates: s.take(found),
+		Candidates: s.take(found, served),
 		More:       len(found) >= req.Limit,
 		NextDue:    end.next,
 		Settled:    s.settled(end.xmin),
@@ -36,6 +34,20 @@ func (s *Store) Scan(ctx context.Context, req broker.ScanRequest) (broker.ScanRe
 		s.log.Warn("cancelled strands not ended", "error", err)
 	}
 	return result, nil
+}
+
+// lanesFor lists the lanes to scan and where to go on in each.
+func (s *Store) lanesFor(ctx context.Context, req broker.ScanRequest) ([]lane, []place, error) {
+	for load := req.Bottom; ; load = true {
+		if load {
+			if err := s.loadLanes(ctx, req.Kinds); err != nil {
+				return nil, nil, err
+			}
+		}
+		if served, places, known := s.lanes.start(req.Kinds); known {
+			return served, places, nil
+		}
+	}
 }
 
 // loadLanes asks which lanes there are, and, when it is due, for their floors.
@@ -81,8 +93,7 @@ type scanEnd struct {
 	xmin int64         // of the snapshot
 }
 
-func (s *Store) scanLanes(ctx context.Context, req broker.ScanRequest) ([]dueRow, scanEnd, error) {
-	args := scanArgs(s.lanes.start(req.Kinds))
+func (s *Store) scanLanes(ctx context.Context, req broker.ScanRequest, args []any) ([]dueRow, scanEnd, error) {
 	lo, hi := bounds(req.Slice)
 	args = append(args, lo, hi, req.Limit)
 
@@ -137,26 +148,24 @@ func bounds(slice broker.Slice) (lo, hi [16]byte) {
 	return lo, hi
 }
 
-// take moves the cursors behind what was found and turns it into candidates.
-func (s *Store) take(found []dueRow) []broker.Candidate {
+// take moves the cursors behind what was found in the lanes served, and turns it into candidates.
+func (s *Store) take(found []dueRow, served []lane) []broker.Candidate {
+	byNumber := make(map[int32]*lane, len(served))
+	for i := range served {
+		byNumber[served[i].number] = &served[i]
+	}
 	candidates := make([]broker.Candidate, 0, len(found))
 	last := make(map[int32]place)
 	for _, f := range found {
 		last[f.lane] = place{f.schedule, f.id}
-		if f.cancelled {
-			continue
+		if !f.cancelled {
+			l := byNumber[f.lane]
+			candidates = append(candidates, broker.Candidate{
+				ID: f.id, Kind: l.kind, Priority: int(l.priority), Bytes: f.payload(), Alone: f.alone,
+			})
 		}
-		l, ok := s.lanes.get(f.lane)
-		if !ok {
-			panic(fmt.Sprintf("bug: a scan returned lane %d, which it was not asked for", f.lane))
-		}
-		candidates = append(candidates, broker.Candidate{
-			ID: f.id, Kind: l.kind, Priority: int(l.priority), Bytes: f.payload(), Alone: f.alone,
-		})
 	}
-	for number, to := range last {
-		s.lanes.pass(number, to)
-	}
+	s.lanes.pass(last)
 	return candidates
 }
 

@@ -61,20 +61,19 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	pool, err := pgxpool.NewWithConfig(ctx, poolConfig)
-	if err != nil {
+	s := &Store{sql: loadStatements(cfg.Schema), log: cfg.Logger, lanes: newLanes()}
+	poolConfig.AfterConnect = func(context.Context, *pgx.Conn) error {
+		s.lanes.reset() // after a failover the lanes may have other numbers
+		return nil
+	}
+	if s.pool, err = pgxpool.NewWithConfig(ctx, poolConfig); err != nil {
 		return nil, cannotConnect(err)
 	}
-	if err := fits(ctx, pool, cfg.Schema); err != nil {
-		pool.Close()
+	if err := fits(ctx, s.pool, cfg.Schema); err != nil {
+		s.pool.Close()
 		return nil, err
 	}
-	return &Store{
-		pool:  pool,
-		sql:   loadStatements(cfg.Schema),
-		log:   cfg.Logger,
-		lanes: newLanes(),
-	}, nil
+	return s, nil
 }
 
 // Close gives the connections back. Calls under way are waited for.
@@ -160,6 +159,15 @@ func cannotConnect(err error) error {
 // silence, since a COMMIT that is cut off has an unknown outcome.
 func call(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.WithoutCancel(ctx), callTimeout)
+}
+
+// failed wraps an error of the database with what we were doing. A server that has become read-only is left: new
+// connections look for the one that is not.
+func (s *Store) failed(err error, doing string, args ...any) error {
+	if sqlState(err) == readOnlyTransaction {
+		s.pool.Reset()
+	}
+	return failed(err, doing, args...)
 }
 
 // query runs one statement and collects its rows.
