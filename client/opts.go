@@ -3,13 +3,9 @@ package client
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"math"
-	"strings"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/respirated/respirated/client/internal/pgtext"
 	"github.com/respirated/respirated/protocol"
@@ -109,24 +105,8 @@ func checkOptionalName(name string) error {
 	if name == "" {
 		return nil
 	}
-	return checkName(name)
+	return protocol.CheckName(name)
 }
-
-func checkName(name string) error {
-	switch {
-	case name == "":
-		return errors.New("is empty")
-	case len(name) > protocol.MaxName:
-		return fmt.Errorf("is %d bytes long, more than %d", len(name), protocol.MaxName)
-	case !utf8.ValidString(name):
-		return fmt.Errorf("is not valid UTF-8: %.40q", name)
-	case hasControl(name):
-		return fmt.Errorf("holds a control character: %.40q", name)
-	}
-	return nil
-}
-
-func hasControl(s string) bool { return strings.ContainsFunc(s, unicode.IsControl) }
 
 // checkTime keeps to the years that JSON can spell.
 func checkTime(at time.Time) error {
@@ -144,7 +124,7 @@ func checkTags(tags []string) error {
 		return fmt.Errorf("has %d entries, more than %d", len(tags), maxTags)
 	}
 	for _, tag := range tags {
-		if err := checkName(tag); err != nil {
+		if err := protocol.CheckName(tag); err != nil {
 			return fmt.Errorf("has an entry that %w", err)
 		}
 	}

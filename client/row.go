@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"github.com/respirated/respirated/protocol"
 )
 
 // row is one strand on its way into the database, checked.
@@ -55,7 +56,7 @@ func newRow(p InsertManyParams, defaults InsertOpts) (row, error) {
 		return row{}, &fieldError{"args", errors.New("is nil")}
 	}
 	r := row{kind: p.Args.Kind(), opts: mergeOpts(p, defaults)}
-	if err := checkName(r.kind); err != nil {
+	if err := protocol.CheckName(r.kind); err != nil {
 		return row{}, &fieldError{"kind", err}
 	}
 	var err error

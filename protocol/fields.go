@@ -156,13 +156,8 @@ func readName(c *cursor, to *string) error {
 	if err := c.shared(to, MaxName); err != nil {
 		return err
 	}
-	if *to == "" {
-		return misfit("empty")
-	}
-	for i := range len(*to) {
-		if b := (*to)[i]; b < ' ' || b == 0x7f {
-			return misfit("%q holds a control character", *to)
-		}
+	if err := CheckName(*to); err != nil {
+		return misfit("%v", err)
 	}
 	return nil
 }

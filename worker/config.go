@@ -50,7 +50,7 @@ type Config struct {
 // withDefaults fills in what is not set, and refuses what cannot be.
 func (c Config) withDefaults(getenv func(string) string) (Config, error) {
 	c.Key = firstOf(c.Key, getenv("RESPIRATE_WORKER_KEY"))
-	c.Build = clip(firstOf(c.Build, buildName()), protocol.MaxName)
+	c.Build = protocol.Clip(firstOf(c.Build, buildName()), protocol.MaxName)
 	c.OrphanAfter = firstOf(c.OrphanAfter, DefaultOrphanAfter)
 	c.DrainTimeout = firstOf(c.DrainTimeout, DefaultDrainTimeout)
 	if c.Logger == nil {

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
-	"strings"
 	"sync"
 	"time"
 
@@ -238,9 +237,9 @@ func (e *panicError) Error() string { return fmt.Sprint(e.value) }
 // failed is the result of a run that failed.
 func failed(err error, trace string) protocol.Result {
 	return protocol.Result{Act: protocol.ActFail, Failure: &protocol.Failure{
-		Class:   clip(classOf(err), protocol.MaxName),
-		Message: clip(err.Error(), protocol.MaxMessage),
-		Trace:   clip(trace, protocol.MaxTrace),
+		Class:   protocol.Clip(classOf(err), protocol.MaxName),
+		Message: protocol.Clip(err.Error(), protocol.MaxMessage),
+		Trace:   protocol.Clip(trace, protocol.MaxTrace),
 	}}
 }
 
@@ -260,14 +259,6 @@ func classOf(err error) string {
 		}
 		err = inner
 	}
-}
-
-// clip makes s fit for the wire and for Postgres: at most n bytes of UTF-8 without NUL.
-func clip(s string, n int) string {
-	if len(s) > n {
-		s = s[:n]
-	}
-	return strings.ReplaceAll(strings.ToValidUTF8(s, "?"), "\x00", "?")
 }
 
 // delay is d on the wire, rounded up so that nothing runs early.

@@ -8,8 +8,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/respirated/respirated/protocol"
 )
@@ -205,15 +203,8 @@ func method[F any](m reflect.Value, name string) (F, error) {
 
 // checkName tells what is wrong with the name of a kind or a label.
 func checkName(what, name string) error {
-	switch {
-	case name == "":
-		return fmt.Errorf("the name of a %s is empty", what)
-	case len(name) > 255:
-		return fmt.Errorf("the name of a %s is %d bytes long, 255 at most; it begins with %.40q", what, len(name), name)
-	case !utf8.ValidString(name):
-		return fmt.Errorf("the name of a %s is not UTF-8: %q", what, name)
-	case strings.ContainsFunc(name, unicode.IsControl):
-		return fmt.Errorf("the name of a %s has a control character: %q", what, name)
+	if err := protocol.CheckName(name); err != nil {
+		return fmt.Errorf("the name of a %s %w", what, err)
 	}
 	return nil
 }

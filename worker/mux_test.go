@@ -19,7 +19,7 @@ func TestAddRefusesBadNames(t *testing.T) {
 	for _, c := range []struct{ name, kind, want string }{
 		{"empty", "", "the name of a kind is empty"},
 		{"long", strings.Repeat("k", 256), "is 256 bytes long"},
-		{"not UTF-8", "k\xff", "is not UTF-8"},
+		{"not UTF-8", "k\xff", "is not valid UTF-8"},
 		{"control character", "k\n", "has a control character"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -1,7 +1,6 @@
 package worker
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"slices"
@@ -751,26 +750,5 @@ func TestSessionSendsHoldsInOrderOfArrival(t *testing.T) {
 	}
 	if !slices.Equal(got, names) {
 		t.Errorf("hold %v, want %v", got, names)
-	}
-}
-
-func TestClipMakesTextFitForTheWire(t *testing.T) {
-	for _, c := range []struct {
-		in   string
-		n    int
-		want string
-	}{
-		{"plain", 10, "plain"},
-		{"plain", 3, "pla"},
-		{"nul\x00", 10, "nul?"},
-		{"broken \xff\xfe!", 20, "broken ?!"},
-		{"cut é", 5, "cut ?"},
-	} {
-		if got := clip(c.in, c.n); got != c.want {
-			t.Errorf("clip(%q, %d) = %q, want %q", c.in, c.n, got, c.want)
-		}
-	}
-	if big := clip(string(bytes.Repeat([]byte("é"), 5000)), protocol.MaxMessage); len(big) > protocol.MaxMessage {
-		t.Errorf("clip left %d bytes", len(big))
 	}
 }
