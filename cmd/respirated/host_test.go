@@ -27,7 +27,7 @@ const patience = 60 * time.Second
 // host is one host under test: a daemon as a process of its own, which may be killed and started again, its workers,
 // and a database.
 type host struct {
-	t      *testing.T
+	t      testing.TB
 	dir    string // of the socket, which has a short enough path
 	url    string
 	flags  []string
@@ -39,7 +39,7 @@ type host struct {
 }
 
 // newHost migrates the database. Nothing runs yet.
-func newHost(t *testing.T, url string, flags ...string) *host {
+func newHost(t testing.TB, url string, flags ...string) *host {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "respirate-host-")
 	if err != nil {
