@@ -80,7 +80,9 @@ func drain(b *testing.B, n int, retention string) {
 	if _, err := conn.Exec(b.Context(), "checkpoint"); err != nil {
 		b.Fatal(err)
 	}
-	wal := func() (bytes int64) { return int64(h.count("select pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::bigint")) }
+	wal := func() (bytes int64) {
+		return int64(h.count("select pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::bigint"))
+	}
 	before := wal()
 	b.StartTimer()
 	began := time.Now()
