@@ -7,7 +7,6 @@ import (
 	"math"
 	"time"
 
-	"github.com/respirated/respirated/client/internal/pgtext"
 	"github.com/respirated/respirated/protocol"
 )
 
@@ -145,7 +144,7 @@ func checkMetadata(metadata json.RawMessage) error {
 }
 
 func checkSize(text []byte, limit int) error {
-	n, err := pgtext.CheckJSON(text)
+	n, err := protocol.MeasureJSON(text)
 	if err == nil && n > limit {
 		err = fmt.Errorf("is %d bytes long, more than %d", n, limit)
 	}

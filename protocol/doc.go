@@ -44,7 +44,7 @@
 //
 // message.go has the messages, code.go the faults and limits.go the bounds. frame.go cuts a stream into frames, lexer.go and scan.go
 // look at one, decode.go turns it into a message by the tables in tobroker.go and toworker.go, encode.go goes the other way, and
-// outbox.go sends.
+// outbox.go sends. jsonb.go and decimal.go know what Postgres makes of a payload.
 //
 // [PROTOCOL.md]: https://github.com/respirated/respirated/blob/main/protocol/PROTOCOL.md
 package protocol

@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/respirated/respirated/broker"
+	"github.com/respirated/respirated/protocol"
 )
 
 // Commit implements [broker.Store]. The plain reports, which are nearly all, go in one round trip and one transaction:
@@ -144,6 +145,10 @@ func isPlain(r *broker.Report) bool {
 	return false
 }
 
+// maxJSON is how many bytes a stack or a value may have as Postgres prints it, like the args of an insert. Numbers such as
+// 1e131071 are short in JSON and on disk, but too many of them make a row that nobody can read.
+const maxJSON = 1 << 20
+
 // checkReport says what the database would not notice; "" = nothing.
 func checkReport(r *broker.Report) (why string) {
 	if r.Seq > math.MaxInt32 {
@@ -159,6 +164,12 @@ func checkReport(r *broker.Report) (why string) {
 	}
 	if stack := bytes.TrimLeft(r.Stack, " \t\r\n"); r.Stack != nil && (len(stack) == 0 || stack[0] != '[') {
 		return fmt.Sprintf("stack: %.40q is not a JSON array", r.Stack)
+	}
+	if err := protocol.LongJSON(stackOf(r), maxJSON); err != nil {
+		return "stack: " + err.Error()
+	}
+	if err := protocol.LongJSON(valueOf(r), maxJSON); err != nil {
+		return "value: " + err.Error()
 	}
 	for i, in := range r.Inserts {
 		if why := checkName(in.Kind); why != "" {

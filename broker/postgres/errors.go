@@ -8,6 +8,7 @@ import (
 	"net"
 	"strings"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/respirated/respirated/broker"
@@ -24,6 +25,7 @@ const (
 	queryCanceled        = "57014"
 	invalidParameter     = "22023"
 	readOnlyTransaction  = "25006"
+	outOfMemory          = "53200"
 )
 
 // sqlState is the code of a server's error; "" for an error that no server sent.
@@ -52,6 +54,14 @@ func contention(err error) bool {
 func badData(err error) bool {
 	code := sqlState(err)
 	return strings.HasPrefix(code, "22") || strings.HasPrefix(code, "23") || strings.HasPrefix(code, "54")
+}
+
+// unreadable says that a row cannot be given out: its text is too long for the server, or one of its values is none that we
+// can hold.
+func unreadable(err error) bool {
+	_, scanning := errors.AsType[pgx.ScanArgError](err)
+	code := sqlState(err)
+	return scanning || code == outOfMemory || strings.HasPrefix(code, "22") || strings.HasPrefix(code, "54")
 }
 
 // away says that the database cannot be reached, is starting, stopping or full of connections, or has become a standby.

@@ -16,7 +16,7 @@ func (s *Store) Lease(ctx context.Context, pairs []broker.Pair, ttl time.Duratio
 	if len(pairs) == 0 {
 		return nil, nil
 	}
-	leased, err := s.takeLeases(ctx, pairs, ttl)
+	leased, err := s.takeReadable(ctx, s.broken.without(pairs, time.Now()), ttl)
 	if err != nil {
 		return nil, s.failed(err, "lease %d strands", len(pairs))
 	}
@@ -34,6 +34,30 @@ func (s *Store) Lease(ctx context.Context, pairs []broker.Pair, ttl time.Duratio
 		strands[i] = row.Strand
 	}
 	return strands, nil
+}
+
+// takeReadable takes leases. Where a row cannot be read it halves the pairs until that one is alone, and leaves it out.
+func (s *Store) takeReadable(ctx context.Context, pairs []broker.Pair, ttl time.Duration) ([]leasedRow, error) {
+	if len(pairs) == 0 {
+		return nil, nil
+	}
+	leased, err := s.takeLeases(ctx, pairs, ttl)
+	if !unreadable(err) {
+		return leased, err
+	}
+	if len(pairs) == 1 {
+		if s.broken.note(pairs[0].ID, time.Now()) {
+			s.log.Error("strand cannot be read, it is left out: repair its row, or delete it", "strand", pairs[0].ID, "error", err)
+		}
+		return nil, nil
+	}
+	half := len(pairs) / 2
+	first, err := s.takeReadable(ctx, pairs[:half], ttl)
+	if err != nil {
+		return nil, err
+	}
+	second, err := s.takeReadable(ctx, pairs[half:], ttl)
+	return append(first, second...), err
 }
 
 // takeLeases waits for locked rows no longer than the lock timeout, and from then on not at all for those that made it

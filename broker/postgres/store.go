@@ -41,6 +41,7 @@ type Store struct {
 	lanes *lanes
 
 	blocked blocked
+	broken  broken
 
 	// mu guards what follows.
 	mu        sync.Mutex

@@ -2,37 +2,52 @@ package pgtext
 
 import (
 	"bytes"
+	"context"
 	"slices"
 	"testing"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/respirated/respirated/broker/postgres/private/privatetest"
 )
+
+func connect(t *testing.T) *pgx.Conn {
+	t.Helper()
+	db, err := pgx.Connect(t.Context(), privatetest.URL(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = db.Close(context.Background()) })
+	return db
+}
 
 var oddTexts = []string{``, `a`, ` `, `NULL`, `null`, `,`, `{}`, `"`, `\`, `\\`, `\N`, `\.`, "\t", "\n", "\r\n", `"a\"`, "é\u2028", `{"a":"\n"}`}
 
 func TestPostgresReadsTheTextsOfAnArrayBack(t *testing.T) {
-	judge := newJSONJudge(t)
+	db := connect(t)
 	for _, want := range [][]string{{}, oddTexts} {
 		var got []string
-		if err := judge.db.QueryRow(t.Context(), "select $1::text[]", Array(want)).Scan(&got); err != nil || !slices.Equal(got, want) {
+		if err := db.QueryRow(t.Context(), "select $1::text[]", Array(want)).Scan(&got); err != nil || !slices.Equal(got, want) {
 			t.Errorf("got %q, %v; want %q", got, err, want)
 		}
 	}
 }
 
 func TestPostgresReadsTheRowsOfACopyBack(t *testing.T) {
-	judge := newJSONJudge(t)
-	if _, err := judge.db.Exec(t.Context(), "create temporary table odd (n int generated always as identity, a text, b text)"); err != nil {
+	db := connect(t)
+	if _, err := db.Exec(t.Context(), "create temporary table odd (n int generated always as identity, a text, b text)"); err != nil {
 		t.Fatal(err)
 	}
 	var rows []byte
 	for _, text := range oddTexts {
 		rows = AppendRow(rows, Field{Text: text}, Field{Text: text, Null: true})
 	}
-	if _, err := judge.db.PgConn().CopyFrom(t.Context(), bytes.NewReader(rows), "copy odd (a, b) from stdin"); err != nil {
+	if _, err := db.PgConn().CopyFrom(t.Context(), bytes.NewReader(rows), "copy odd (a, b) from stdin"); err != nil {
 		t.Fatal(err)
 	}
 	var got []string
 	var nulls int
-	err := judge.db.QueryRow(t.Context(), "select array_agg(a order by n), count(*) - count(b) from odd").Scan(&got, &nulls)
+	err := db.QueryRow(t.Context(), "select array_agg(a order by n), count(*) - count(b) from odd").Scan(&got, &nulls)
 	if err != nil || !slices.Equal(got, oddTexts) || nulls != len(oddTexts) {
 		t.Errorf("got %q with %d nulls, %v; want %q with %d", got, nulls, err, oddTexts, len(oddTexts))
 	}

@@ -1,4 +1,4 @@
-package pgtext
+package protocol
 
 import (
 	"encoding/json"
@@ -9,9 +9,9 @@ import (
 	"unicode/utf8"
 )
 
-// CheckJSON says why Postgres would not take b as jsonb, or else how many bytes b has in the spelling of jsonb, where a
+// MeasureJSON says why Postgres would not take b as jsonb, or else how many bytes b has in the spelling of jsonb, where a
 // number has all its digits. (A key that occurs twice in an object counts twice here, though jsonb keeps one.)
-func CheckJSON(b []byte) (length int, err error) {
+func MeasureJSON(b []byte) (length int, err error) {
 	var any json.RawMessage
 	if err := json.Unmarshal(b, &any); err != nil {
 		return 0, fmt.Errorf("is not valid JSON: %w", err)
@@ -26,6 +26,29 @@ func CheckJSON(b []byte) (length int, err error) {
 		}
 	}
 	return w.length, nil
+}
+
+// LongJSON says why the valid JSON b may not be stored: jsonb prints it with more than most bytes; nil = it may. Only what
+// can grow is measured: short text has to hold numbers with exponents for that.
+func LongJSON(b []byte, most int) error {
+	if len(b) <= most/2 && !hasExponent(b) {
+		return nil // without exponents nothing grows to more than twice its size, as a comma does
+	}
+	n, err := MeasureJSON(b)
+	if err == nil && n > most {
+		err = fmt.Errorf("is %d bytes long in the spelling of jsonb, at most %d are allowed", n, most)
+	}
+	return err
+}
+
+// hasExponent says whether there may be a number such as 1e9 in JSON. Text that looks like one counts too.
+func hasExponent(b []byte) bool {
+	for i := 1; i < len(b); i++ {
+		if b[i]|0x20 == 'e' && (b[i-1] >= '0' && b[i-1] <= '9') {
+			return true
+		}
+	}
+	return false
 }
 
 // jsonWalk goes over JSON that is known to be well formed.

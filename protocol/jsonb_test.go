@@ -1,4 +1,4 @@
-package pgtext
+package protocol
 
 import (
 	"context"
@@ -70,7 +70,7 @@ func newJSONJudge(t *testing.T) jsonJudge {
 
 func (j jsonJudge) compare(text string) {
 	j.t.Helper()
-	got, err := CheckJSON([]byte(text))
+	got, err := MeasureJSON([]byte(text))
 	if err != nil {
 		got = -1
 	}
@@ -79,6 +79,6 @@ func (j jsonJudge) compare(text string) {
 		want = -1 // it is not even text
 	}
 	if got != want {
-		j.t.Errorf("CheckJSON(%.100q) = %d, %v; Postgres says %d", text, got, err, want)
+		j.t.Errorf("MeasureJSON(%.100q) = %d, %v; Postgres says %d", text, got, err, want)
 	}
 }

@@ -1,4 +1,4 @@
-package pgtext
+package protocol
 
 import (
 	"strconv"
