@@ -363,6 +363,7 @@ func TestWorkerDrainsOnDemand(t *testing.T) {
 				next[*protocol.Want](p)
 				running, waiting := p.give("gate"), p.give("gate")
 				<-started
+				synctest.Wait() // until the second has arrived
 				ask(b, p)
 				m := next[*protocol.Results](p)
 				if r := m.Results[0]; len(m.Results) != 1 || r.Act != protocol.ActRelease || r.Strand != waiting.ID {
