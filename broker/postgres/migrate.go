@@ -127,7 +127,7 @@ func (m *Migrator) prepare(ctx context.Context) error {
 	if err := m.db.PingContext(ctx); err != nil {
 		return cannotConnect(err)
 	}
-	locker, err := lock.NewPostgresSessionLocker(lock.WithLockID(lockID(m.schema)))
+	locker, err := lock.NewPostgresSessionLocker(lock.WithLockID(lockID(m.schema)), lock.WithLockTimeout(1, 300))
 	if err != nil {
 		return fmt.Errorf("make the lock of migrations: %w", err)
 	}

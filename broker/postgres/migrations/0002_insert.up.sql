@@ -1,12 +1,14 @@
 -- Making strands. insert() is the one stable entry for every language; insert_many() is the same for many at once.
 --
 -- The public functions run with the rights of the schema's owner, so that an application needs none on the tables; their
--- search_path is fixed, and what they call inherits it. Nobody may call anything here until grant_client() says so.
+-- search_path is fixed, and what they call inherits it. Their plans are fixed, too: left to itself Postgres would plan the
+-- insert of a single strand anew each time, which takes five times as long as the insert. Nobody may call anything here
+-- until grant_client() says so.
 
 -- lane gives the number of a lane, making it and its queue when they are missing. Two transactions that make the same
 -- lane at once wait for each other; that happens once in the life of a lane.
 create function respirate.lane(tenant text, queue text, priority int, kind text) returns int
-language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+language plpgsql security definer set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan as $$
 #variable_conflict use_column
 declare
   found_lane int;
@@ -277,7 +279,7 @@ $$;
 
 -- hint is for those who COPY into the table: it tells the brokers, in the same transaction, that something is due.
 create function respirate.hint() returns void
-language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+language plpgsql security definer set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan as $$
 begin
   perform from respirate.broker b
     where b.alive_until > clock_timestamp()
@@ -290,7 +292,7 @@ $$;
 
 -- insert makes one strand and returns its id.
 create function respirate.insert(kind text, args jsonb default '{}', opts jsonb default '{}') returns uuid
-language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+language plpgsql security definer set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan as $$
 begin
   return (select i.id from respirate.insert_strands(null, array[kind], array[args], array[opts], null) i);
 end
@@ -298,7 +300,7 @@ $$;
 
 -- insert_many makes strands, all or none, and returns their ids in order. opts may be shorter than kinds.
 create function respirate.insert_many(kinds text[], args jsonb[], opts jsonb[] default '{}') returns setof uuid
-language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+language plpgsql security definer set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan as $$
 begin
   if cardinality(args) <> cardinality(kinds) or cardinality(opts) > cardinality(kinds) then
     perform respirate.refuse('args', format('%s kinds, but %s args and %s opts',

@@ -52,7 +52,7 @@ $$;
 
 -- wake makes a strand due now, or, if it is running, once more after its nap. It tells whether there is such a strand.
 create function respirate.wake(id uuid) returns boolean
-language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+language plpgsql security definer set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan as $$
 begin
   update respirate.strand s set
     woken = true,
@@ -69,7 +69,7 @@ $$;
 -- cancel ends a strand that is not running at once; one that is running is asked to stop. It tells the state that the
 -- strand is in now: cancelled, leased, or what history says of it; null when nothing is known of it.
 create function respirate.cancel(id uuid) returns text
-language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+language plpgsql security definer set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan as $$
 declare
   s record;
 begin
@@ -94,7 +94,7 @@ $$;
 -- parent, which has seen it end, no longer waits for it); a deferred one need not wait. It tells the state that the
 -- strand is in now, or null when nothing is known of it.
 create function respirate.retry(id uuid) returns text
-language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+language plpgsql security definer set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan as $$
 begin
   update respirate.strand s set schedule = least(s.schedule, clock_timestamp())
     where s.id = retry.id and s.lease < clock_timestamp();
