@@ -49,7 +49,7 @@ func TestStrandGetShowsWhoHoldsALeasedStrand(t *testing.T) {
 func TestStrandGetReadsTimesThatGoCannotWrite(t *testing.T) {
 	f := newFixture(t)
 	id := f.insert(mail{}, nil)
-	f.exec("update respirate.strand set schedule = 'infinity', created_at = '-infinity'")
+	f.exec("update respirate.strand set schedule = '200000-01-01', created_at = '4000-01-01 BC'")
 	row := f.get(id)
 	if _, err := json.Marshal(row); err != nil || row.State != client.Deferred {
 		t.Errorf("got %v, %v", row, err)

@@ -2,7 +2,10 @@ package postgres_test
 
 import (
 	"bytes"
+	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"strings"
 	"testing"
 
@@ -76,5 +79,39 @@ func TestRowThatCannotBeReadIsLeftOutOfItsBatchAndLoggedOnce(t *testing.T) {
 	}
 	if row := one[bool](s, `select lease > '-infinity' from respirate.strand where id = $1`, [16]byte(bad)); row {
 		t.Error("it is leased, though nobody has it")
+	}
+}
+
+func TestClientRoleCannotCopyWhatCouldNotBeRead(t *testing.T) {
+	s, conn := client(t)
+	lane := one[int32](s, `select respirate.lane('', 'default', 5, 'one')`)
+	for column, values := range map[string][]string{
+		"created_at": {`'infinity'`, `now()`},
+		"schedule":   {`'infinity'`, `'-infinity'`},
+		"tags": {`'{NULL}'`, `'{a,NULL}'`, `'{{a},{b}}'`, `array_fill('a'::text, array[101])`,
+			`array[repeat('x', 30000)]`},
+		"label": {`''`, `repeat('x', 256)`, `e'a\nb'`, `e'a\u0085b'`, `e'\x7f'`},
+		"lane":  {`0`, `-1`},
+	} {
+		for _, value := range values {
+			row := map[string]string{"id": "gen_random_uuid()", "lane": fmt.Sprint(lane), "args": "'{}'"}
+			row[column] = value
+			names := slices.Sorted(maps.Keys(row))
+			cells := make([]string, len(names))
+			for i, name := range names {
+				cells[i] = row[name]
+			}
+			sql := fmt.Sprintf(`insert into respirate.strand (%s) values (%s)`, strings.Join(names, ", "), strings.Join(cells, ", "))
+			if _, err := conn.Exec(t.Context(), sql); err == nil {
+				t.Errorf("%s %s: was taken, want it refused", column, value)
+			}
+		}
+	}
+	if n := one[int](s, `select count(*) from respirate.strand`); n != 0 {
+		t.Errorf("rows: got %d, want none", n)
+	}
+	if _, err := conn.Exec(t.Context(), `insert into respirate.strand (id, lane, args, label, tags) values
+		(gen_random_uuid(), $1, '{}', 'two words', '{a,b}'), (gen_random_uuid(), $1, '{}', 'start', '{}')`, lane); err != nil {
+		t.Errorf("good rows: %v", err)
 	}
 }

@@ -61,7 +61,15 @@ create table respirate.strand (
   tags text[],
   metadata jsonb,
   constraint strand_max_tries check (max_tries > 0),
-  constraint strand_label check (octet_length(label) between 1 and 255),
+  -- insert() checks all this and more. These keep out what a COPY could write and no lease could read; since each update
+  -- asks them again, they are cheap for what is usual. That a lane is there is not asked: a strand in none is never found.
+  constraint strand_lane check (lane > 0),
+  constraint strand_times check (isfinite(schedule) and isfinite(created_at)),
+  constraint strand_label check (
+    label = 'start' or octet_length(label) between 1 and 255 and label !~ '[\u0001-\u001f\u007f-\u009f]'),
+  constraint strand_tags check (
+    tags is null or tags = '{}'
+    or array_ndims(tags) = 1 and cardinality(tags) <= 100 and array_position(tags, null) is null and pg_column_size(tags) <= 27000),
   constraint strand_args check (pg_column_size(args) <= 4200000), -- insert() is exact; this bounds COPY: jsonb takes 4 times its text at most
   constraint strand_metadata check (pg_column_size(metadata) <= 270000)
 ) with (

@@ -149,7 +149,7 @@ create function respirate.grant_client(role regrole) returns void language plpgs
 begin
   execute format('grant usage on schema %s to %s',
     (select c.relnamespace::regnamespace from pg_class c where c.oid = 'respirate.strand'::regclass), role);
-  execute format('grant insert (id, schedule, created_at, lane, max_tries, keep, label, args, tags, metadata)
+  execute format('grant insert (id, schedule, lane, max_tries, keep, label, args, tags, metadata)
     on respirate.strand to %s', role);
   execute format('grant select on respirate.strands, respirate.lanes, respirate.finished, respirate.attempts,
     respirate.queues, respirate.brokers to %s', role);
