@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/respirated/respirated/broker"
@@ -274,5 +275,69 @@ func TestBackoffDoublesUpToADay(t *testing.T) {
 		if lo < most/2 || hi > most || hi-lo < most/4 {
 			t.Errorf("backoff(%d): got %v to %v s, want it spread between %v and %v", try, lo, hi, most/2, most)
 		}
+	}
+}
+
+func TestSQLInsertTakesWholeNumbersHoweverTheyAreWritten(t *testing.T) {
+	s := newSubject(t, migrated(t))
+	s.insert(`{"priority":5.0,"max_tries":3.0}`)
+	s.insert(`{"priority":0.5e1,"max_tries":30e-1}`)
+	if n := one[int](s, `select count(*) from respirate.strands where priority = 5 and max_tries = 3`); n != 2 {
+		t.Errorf("strands of priority 5 with 3 tries: got %d, want 2", n)
+	}
+}
+
+// Two at once, of which the second waits for the first: it must not say that there is nothing.
+func TestSQLRetryOfTwoAtOnceTellsBothThatItIsReady(t *testing.T) {
+	s := newSubject(t, migrated(t))
+	id := s.insert("")
+	s.Cancel(id)
+	first := s.begin(pgx.TxOptions{}, fmt.Sprintf(`select respirate.retry('%s')`, id))
+	second := make(chan string, 1)
+	go func() { second <- s.retryText(id) }()
+	s.awaitWaiting()
+	s.commitTx(first)
+	if got := <-second; got != "ready" {
+		t.Errorf("second retry: got %q, want ready", got)
+	}
+	s.due(id)
+}
+
+func (s *subject) retryText(id broker.ID) string {
+	var state string
+	if err := s.pool.QueryRow(s.t.Context(), `select coalesce(respirate.retry($1), 'null')`, [16]byte(id)).Scan(&state); err != nil {
+		return err.Error()
+	}
+	return state
+}
+
+// awaitWaiting returns once some session of this database waits for a lock.
+func (s *subject) awaitWaiting() {
+	s.t.Helper()
+	for start := time.Now(); time.Since(start) < 10*time.Second; {
+		if one[bool](s, `select exists (select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock')`) {
+			return
+		}
+	}
+	s.t.Fatal("no session waits for a lock after 10 s")
+}
+
+func TestSQLInsertOfAnIDWhoseEndIsBeingCommittedChangesNothing(t *testing.T) {
+	s := newSubject(t, migrated(t))
+	id := s.insert("")
+	ending := s.begin(pgx.TxOptions{}, fmt.Sprintf(`select respirate.cancel('%s')`, id))
+	made := make(chan error, 1)
+	go func() {
+		_, err := s.pool.Exec(t.Context(), `select respirate.insert('one', '{}', jsonb_build_object('id', $1::uuid))`, [16]byte(id))
+		made <- err
+	}()
+	s.awaitWaiting()
+	s.commitTx(ending)
+	if err := <-made; err != nil {
+		t.Fatal(err)
+	}
+	_, live := s.Row(id)
+	if f, ok := s.Finished(id); live || !ok || f.State != "cancelled" {
+		t.Errorf("got live %t and in history %+v (found: %t), want it only in history", live, f, ok)
 	}
 }

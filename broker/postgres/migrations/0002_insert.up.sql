@@ -202,6 +202,7 @@ returns table (id uuid, fresh boolean) language plpgsql as $$
 declare
   made uuid[];
   news boolean[];
+  chosen uuid[]; -- the new ones whose id was given
 begin
   perform respirate.check_inserts(kinds, args, opts);
 
@@ -209,7 +210,7 @@ begin
   perform respirate.lane(m.tenant, m.queue, m.priority, m.kind)
   from (
     select distinct coalesce(opt->>'tenant', '') as tenant, coalesce(opt->>'queue', 'default') as queue,
-      coalesce((opt->>'priority')::int, 5) as priority, kind
+      coalesce((opt->>'priority')::numeric::int, 5) as priority, kind
     from unnest(kinds, opts) i (kind, opt)
     order by 1, 2, 3, 4
   ) m
@@ -227,20 +228,33 @@ begin
     select w.id,
       greatest((w.opt->>'at')::timestamptz, clock_timestamp() + make_interval(secs => (w.opt->>'in')::float8),
         clock_timestamp()),
-      l.lane, coalesce((w.opt->>'max_tries')::smallint, 25), coalesce((w.opt->>'keep')::boolean, false), w.parent,
+      l.lane, coalesce((w.opt->>'max_tries')::numeric::smallint, 25), coalesce((w.opt->>'keep')::boolean, false), w.parent,
       coalesce(w.opt->>'label', 'start'), w.arg,
       case when jsonb_typeof(w.opt->'tags') = 'array' then array(select jsonb_array_elements_text(w.opt->'tags')) end,
       nullif(w.opt->'metadata', 'null')
     from wanted w
     join respirate.lane l on l.tenant = coalesce(w.opt->>'tenant', '') and l.queue = coalesce(w.opt->>'queue', 'default')
-      and l.priority = coalesce((w.opt->>'priority')::smallint, 5) and l.kind = w.kind
+      and l.priority = coalesce((w.opt->>'priority')::numeric::smallint, 5) and l.kind = w.kind
     where w.given is null or not exists (select from respirate.history h where h.id = w.given)
     order by w.n
     on conflict (id) do nothing
     returning id
   )
-  select array_agg(w.id order by w.n), array_agg(i.id is not null order by w.n) into made, news
+  select array_agg(w.id order by w.n), array_agg(i.id is not null order by w.n),
+    array_agg(i.id) filter (where w.given = i.id) into made, news, chosen
   from wanted w left join inserted i on i.id = w.id;
+
+  -- A chosen id may have been free only since its end, for which the insert waited, was committed. This statement sees what
+  -- the insert could not. (Not so above READ COMMITTED: there one snapshot serves the whole transaction.)
+  if chosen is not null then
+    with late as (
+      delete from respirate.strand s
+      where s.id = any (chosen) and exists (select from respirate.history h where h.id = s.id)
+      returning s.id
+    )
+    select array_agg(m.fresh and l.id is null order by m.n) into news
+    from unnest(made, news) with ordinality m (id, fresh, n) left join late l on l.id = m.id;
+  end if;
 
   perform respirate.tell('', made); -- later than the insert: see tell
   return query select * from unnest(made, news);

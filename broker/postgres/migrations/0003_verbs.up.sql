@@ -110,8 +110,9 @@ begin
     select b.id, clock_timestamp(), b.created_at, respirate.lane(b.tenant, b.queue, b.priority, b.kind), b.max_tries,
       b.keep, b.label, b.key, b.args, b.stack, b.tags, b.metadata
     from back b order by b.finished_at desc limit 1;
-    if not found then
-      return null;
+    if not found then -- unless somebody else has brought it back while the deletion waited for that
+      return (select case when s.lease < clock_timestamp() then 'ready' else 'leased' end
+        from respirate.strand s where s.id = retry.id);
     end if;
   end if;
   perform respirate.tell('', array[retry.id]);
