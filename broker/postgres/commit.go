@@ -291,7 +291,7 @@ func (b *plainBatch) goOn(entries []*entry, lanes map[broker.ID]int32) {
 		column(entries, func(r *broker.Report) bool { return r.Act == broker.Nap || r.Act == broker.Hop }),
 		column(entries, func(r *broker.Report) bool { return r.Act == broker.Yield }),
 		column(entries, func(r *broker.Report) bool { return r.Act == broker.Save }),
-		column(entries, func(r *broker.Report) int64 { return r.Delay.Microseconds() }),
+		column(entries, func(r *broker.Report) int64 { return max(r.Delay, 0).Microseconds() }),
 		column(entries, func(r *broker.Report) *string { return textIf(r.Act == broker.Hop, r.Label) }),
 		column(entries, func(r *broker.Report) *int32 {
 			if lane, ok := lanes[r.ID]; ok {

@@ -336,3 +336,26 @@ func TestTextForPeopleIsMadeFitAndCut(t *testing.T) {
 		t.Errorf("attempts: got %.200q, want them readable and short", got)
 	}
 }
+
+func TestDelayBelowZeroIsNone(t *testing.T) {
+	s := newSubject(t, migrated(t))
+	for _, act := range []broker.Act{broker.Nap, broker.Release, broker.Yield} {
+		pair := s.lease(s.insert(""))[0]
+		before := s.now()
+		s.apply(broker.Report{Pair: pair, Seq: 1, Act: act, Delay: -hour})
+		if due := one[time.Time](s, `select schedule from respirate.strand where id = $1`, [16]byte(pair.ID)); due.Before(before) {
+			t.Errorf("act %d: due at %v, before it was reported at %v", act, due, before)
+		}
+	}
+}
+
+func TestRescuesCountedToTheEndStayThere(t *testing.T) {
+	s := newSubject(t, migrated(t))
+	id := s.insert("")
+	s.lease(id)
+	s.run(`update respirate.strand set rescues = 32767, lease = now() - interval '1 h' where id = $1`, [16]byte(id))
+	s.lease(id)
+	if row, _ := s.Row(id); row.Rescues != 32767 {
+		t.Errorf("rescues: got %d, want 32767", row.Rescues)
+	}
+}

@@ -5,7 +5,7 @@
 -- Carried by strand_pkey.
 update respirate.strand s set
   token = p.token, lease = now() + $3::interval, seq = 0, woken = false,
-  rescues = s.rescues + (s.lease > '-infinity' and s.token is distinct from p.token)::int
+  rescues = least(s.rescues + (s.lease > '-infinity' and s.token is distinct from p.token)::int, 32767)
 from unnest($1::uuid[], $2::uuid[]) as p (id, token)
 where s.id = p.id and (
   s.schedule <= now() and s.lease < now() and s.cancel_at is null or s.token = p.token and s.lease > now())

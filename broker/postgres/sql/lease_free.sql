@@ -11,7 +11,7 @@ with free as materialized (
 )
 update respirate.strand s set
   token = f.token, lease = now() + $3::interval, seq = 0, woken = false,
-  rescues = s.rescues + (s.lease > '-infinity' and s.token is distinct from f.token)::int
+  rescues = least(s.rescues + (s.lease > '-infinity' and s.token is distinct from f.token)::int, 32767)
 from free f
 where s.id = f.id
 returning s.id, s.token, s.lane, s.label, s.args, s.stack, s.try, s.max_tries, s.crashes, s.created_at, s.tags, s.metadata
