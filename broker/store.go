@@ -21,11 +21,15 @@ type Store interface {
 	Scan(ctx context.Context, req ScanRequest) (ScanResult, error)
 	// Lease takes the given strands for ttl, each under its token, and returns those it got, in no particular order.
 	// A strand that is not due, leased, cancelled, gone or locked by somebody's transaction is left out without waiting.
+	// The same pairs again give the same strands again, as long as their leases last.
 	Lease(ctx context.Context, pairs []Pair, ttl time.Duration) ([]Strand, error)
 	// Renew extends leases whose token is still current, run out or not, and returns them. The rest are lost.
 	Renew(ctx context.Context, pairs []Pair, ttl time.Duration) ([]Kept, error)
-	// Commit applies reports in one transaction, each fenced by its token, and answers one verdict for each, in order.
-	// A report with a data error is answered Invalid and does not harm its neighbours.
+	// Commit applies reports, each fenced by its token, and answers one verdict for each, in order. Each is applied as a
+	// whole, its inserts and all that its strand's end does to others included, or not at all; those of one strand are
+	// applied in order. It may take several transactions, so that after an error some may be applied and others not.
+	// A report with a data error is answered Invalid and does not harm its neighbours. Where somebody has asked for a
+	// strand's end, any report but Save and Exit ends it as cancelled, a Crash too.
 	Commit(ctx context.Context, reports []Report) ([]Verdict, error)
 	// Insert adds strands in one transaction, all or none, and returns their ids in order. An insert whose ID exists
 	// already changes nothing and returns that id. A bad insert gives an *InsertError.
