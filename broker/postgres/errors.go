@@ -24,6 +24,7 @@ const (
 	lockNotAvailable     = "55P03"
 	queryCanceled        = "57014"
 	invalidParameter     = "22023"
+	uniqueViolation      = "23505"
 	readOnlyTransaction  = "25006"
 	outOfMemory          = "53200"
 )

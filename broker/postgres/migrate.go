@@ -153,6 +153,9 @@ func (m *Migrator) makeSchema(ctx context.Context) error {
 		return err
 	}
 	_, err = m.db.ExecContext(ctx, "create schema if not exists "+quoted(m.schema))
+	if sqlState(err) == uniqueViolation {
+		return nil // two who did not see each other's made it at once
+	}
 	return err
 }
 
