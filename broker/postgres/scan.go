@@ -79,7 +79,7 @@ type dueRow struct {
 // smallPayload is what need not be told from nothing.
 const smallPayload = 1 << 10
 
-// payload is about how many bytes the strand will take in the broker; 0 = a few. Compressed ones take more than this.
+// payload is about how many bytes the strand will take in the broker; 0 = a few.
 func (d dueRow) payload() int {
 	if d.bytes <= smallPayload {
 		return 0

@@ -217,3 +217,15 @@ func txOne[T any](s *subject, tx pgx.Tx, sql string, args ...any) T {
 	}
 	return v
 }
+
+func TestScanTellsTheSizeOfAPayloadThatCouldBeCompressed(t *testing.T) {
+	s := newSubject(t, migrated(t))
+	id := s.insert("")
+	const size = 1 << 20
+	s.run(`update respirate.strand set args = to_jsonb(repeat('a', $1)), stack = jsonb_build_array(repeat('a', $1)) where id = $2`,
+		size, [16]byte(id))
+	got := s.scanned("one").Candidates
+	if len(got) != 1 || got[0].Bytes < 2*size || got[0].Bytes > 2*size+100 {
+		t.Errorf("candidates: got %+v, want one of about %d bytes", got, 2*size)
+	}
+}

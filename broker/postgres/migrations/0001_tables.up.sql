@@ -86,6 +86,10 @@ create table respirate.strand (
   toast.vacuum_truncate = off
 );
 
+-- Payloads are not compressed while they wait: a scan sees how large they are, for flow control, and an insert of 64 KiB
+-- takes a fifth of the time. History compresses them.
+alter table respirate.strand alter column args set storage external, alter column stack set storage external;
+
 -- The only index besides the key. It carries the scan.
 create index strand_ready on respirate.strand (lane, schedule, id);
 
