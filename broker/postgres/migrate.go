@@ -116,6 +116,7 @@ func NewMigrator(ctx context.Context, cfg Config) (*Migrator, error) {
 		return nil, err
 	}
 	delete(conf.ConnConfig.RuntimeParams, "statement_timeout") // a migration takes the time it takes
+	conf.ConnConfig.RuntimeParams["application_name"] = applicationName + " migrate"
 	m := &Migrator{schema: cfg.Schema, steps: loadMigrations(cfg.Schema), db: stdlib.OpenDB(*conf.ConnConfig)}
 	if err := m.prepare(ctx); err != nil {
 		return nil, errors.Join(err, m.Close())

@@ -53,7 +53,9 @@ var functionStatements = map[string]struct {
 	indexes []string
 }{
 	"respirate.finish": {`delete from respirate.strand s using unnest($1::uuid[]) r (id) where s.id = r.id`, []string{"strand_pkey"}},
-	"respirate.tell": {`select from respirate.strand s where s.id = any ($1::uuid[]) and s.schedule < clock_timestamp() and s.bucket between 0 and 255`,
+	"respirate.tell": {`select from unnest($1::uuid[]) i (id)
+		cross join lateral (select s.schedule, s.bucket from respirate.strand s where s.id = i.id limit 1) s
+		where s.schedule < clock_timestamp() and s.bucket between 0 and 255`,
 		[]string{"strand_pkey"}},
 	"respirate.insert_strands": {`select n from unnest($1::uuid[]) n where not exists (select from respirate.history h where h.id = n)`,
 		[]string{"history_"}},

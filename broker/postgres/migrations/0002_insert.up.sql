@@ -280,9 +280,9 @@ begin
     where b.alive_until > clock_timestamp() and (
       payload <> ''
       or not (b.busy and current_setting('transaction_isolation') = 'read committed') and exists (
-        select from respirate.strand s
-        where s.id = any (ids) and s.schedule < clock_timestamp() + interval '5 s'
-          and s.bucket between b.lo >> 24 and (b.hi - 1) >> 24))
+        select from unnest(ids) i (id)
+        cross join lateral (select s.schedule, s.bucket from respirate.strand s where s.id = i.id limit 1) s
+        where s.schedule < clock_timestamp() + interval '5 s' and s.bucket between b.lo >> 24 and (b.hi - 1) >> 24))
     limit 1;
   if not found or pg_notification_queue_usage() > 0.9 then -- a full queue would fail the commit
     return;
