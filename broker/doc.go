@@ -40,6 +40,8 @@
 //     by the backlog. (schedule.go, scanner.go)
 //   - I8 holder stops: a worker is told a deadline that lies before the end of the lease. A handler that ignores it is
 //     asked, then its worker drained, then its process ended; what it reports later is stale. (run.go)
+//   - I9 coverage, that every id is scanned by somebody, is the affair of several hosts: one broker scans its [Slice],
+//     which is all ids unless it is told otherwise.
 //   - I10 isolation: one bad worker, frame or row changes nothing for others: its connection is closed, its report is
 //     refused, its lock is waited for elsewhere. (session.go, commits.go)
 //   - I11 attempts: a strand's tries are burnt by its own failures alone. A death makes suspects of all that were held,
@@ -57,5 +59,6 @@
 //   - The host sleeps or is stopped: the clock (CLOCK_BOOTTIME) knows. Leases that ran out are given up, and nothing is
 //     trusted that the database does not confirm.
 //
-// Reading order: schedule.go, worker.go, run.go, commits.go, scanner.go, notice.go; then broker.go and session.go.
+// Reading order: event.go (what comes in and goes out), schedule.go, worker.go, run.go, commits.go, scanner.go, notice.go;
+// then broker.go and session.go.
 package broker

@@ -407,8 +407,13 @@ func TestHandlerThatIgnoresCancelCostsItsWorker(t *testing.T) {
 	if len(fx.end) != 1 {
 		t.Fatalf("end %v, want the worker's process ended after the second grace", fx.end)
 	}
-	fx = b.step(t0+24*second, parted{1}, exited{WorkerExit{Key: "key of w", Asked: true}})
-	equal(t, "commit", fx.commit, []Report{{Pair: pairs[0], Act: Yield}, {Pair: pairs[1], Act: Yield}})
+	fx = b.step(t0+24*second, parted{1}, exited{WorkerExit{Key: "key of w", Asked: true, How: "signal: killed"}})
+	equal(t, "commit", fx.commit, []Report{
+		{Pair: pairs[0], Act: Crash, Failure: &Failure{
+			Class: "cancelled", Message: "did not stop when it was cancelled; its worker was ended", Worker: "w", Exit: "signal: killed",
+		}},
+		{Pair: pairs[1], Act: Yield},
+	})
 }
 
 func TestHandlerThatIgnoresItsLimitCostsItsWorkerAndIsGuilty(t *testing.T) {

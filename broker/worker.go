@@ -359,9 +359,12 @@ func (s *schedule) bury(now int64, w *worker) {
 
 // verdictOn is what the death of w means for a strand it held.
 func (w *worker) verdictOn(r *run, alone bool) Report {
+	stuck := w.endBy != 0 && w.stuck == r.ID
 	switch {
-	case r.stopWhy == protocol.StopTimeout && w.endBy != 0 && w.stuck == r.ID:
+	case stuck && r.stopWhy == protocol.StopTimeout:
 		return Report{Pair: r.Pair, Act: Crash, Guilty: true, Failure: w.evidence("timeout", "ran past its limit and did not stop; its worker was ended")}
+	case stuck: // it was cancelled, and ends as that
+		return Report{Pair: r.Pair, Act: Crash, Failure: w.evidence("cancelled", "did not stop when it was cancelled; its worker was ended")}
 	case w.died.Asked || w.endBy != 0:
 		return yieldOf(r.Pair)
 	}

@@ -44,14 +44,18 @@ func NewChannel(cfg Config) (*Channel, error) {
 
 // Run implements [broker.Channel]. It returns only when ctx ends, and then nil.
 func (c *Channel) Run(ctx context.Context, notify func(broker.Hint)) error {
-	pause := time.Duration(0)
+	pause, level := time.Duration(0), slog.LevelWarn
 	for ctx.Err() == nil {
 		heard, err := c.listen(ctx, notify)
 		if ctx.Err() != nil {
 			break
 		}
 		pause = nextPause(pause, heard)
-		c.log.Warn("not listening for notifications", "error", oneLine(err), "retry", pause)
+		if heard {
+			level = slog.LevelWarn
+		}
+		c.log.Log(ctx, level, "not listening for notifications", "error", oneLine(err), "retry", pause)
+		level = slog.LevelDebug // the next attempts say nothing new
 		select {
 		case <-ctx.Done():
 		case <-time.After(pause):

@@ -104,7 +104,7 @@ func brokerListCommand(s *settings) *cobra.Command {
 			if *asJSON {
 				return printJSON(cmd.OutOrStdout(), append([]*client.BrokerRow{}, brokers...))
 			}
-			return printBrokers(newTable(cmd.OutOrStdout(), "HOST", "PID", "STATE", "STARTED", "WORKERS", "SLOTS", "KINDS", "IDS", "BUILD"), brokers)
+			return printBrokers(newTable(cmd.OutOrStdout(), "HOST", "PID", "STATE", "STARTED", "WORKERS", "WANT", "KINDS", "IDS", "BUILD"), brokers)
 		})
 	}
 	return cmd
