@@ -130,6 +130,16 @@ func TestNoWakeIsLostWhereFamiliesMeet(t *testing.T) {
 				one.awake(parent)
 			}
 		})
+		// With its insert, the nap is applied in the same transaction as the child's exit.
+		t.Run(fmt.Sprintf("ParentsNapWithAnInsertAndChildsExit/OneBatch=%t", together), func(t *testing.T) {
+			for range rounds {
+				parent, kids := one.family(1)
+				nap := napOf(parent)
+				nap.Inserts = []broker.Insert{{Kind: "stranger", Args: []byte(`{}`)}}
+				inTwo(one, other, together, nap, exitOf(kids[0]))
+				one.awake(parent)
+			}
+		})
 		t.Run(fmt.Sprintf("TwoSiblingsExits/OneBatch=%t", together), func(t *testing.T) {
 			for range rounds {
 				parent, kids := one.family(2)
