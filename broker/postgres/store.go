@@ -105,13 +105,15 @@ func (cfg Config) pool() (*pgxpool.Config, error) {
 
 // essentials are the settings that our statements cannot do without. The fences rely on READ COMMITTED. The plans must
 // not depend on the day's parameters or statistics: one that was made while the table was empty is still in use when it
-// has filled up. Without the ways to read a whole table all that is left are nested loops over the indexes.
+// has filled up. Without the ways to read a whole table all that is left are nested loops over the indexes; and without
+// sorts that can be avoided the scan takes the index that is in its order, not the one whose entries it would read whole.
 var essentials = map[string]string{
 	"default_transaction_isolation": "read committed",
 	"plan_cache_mode":               "force_generic_plan",
 	"enable_seqscan":                "off",
 	"enable_bitmapscan":             "off",
 	"enable_mergejoin":              "off",
+	"enable_sort":                   "off",
 	"jit":                           "off",
 }
 
