@@ -156,6 +156,7 @@ func (s *subject) begin(options pgx.TxOptions, sql string) pgx.Tx {
 	if err != nil {
 		s.t.Fatal(err)
 	}
+	s.t.Cleanup(func() { tx.Rollback(cleanupContext(s.t)) }) // where the test failed before its end
 	if _, err := tx.Exec(s.t.Context(), sql); err != nil {
 		s.t.Fatal(err)
 	}

@@ -180,10 +180,7 @@ func (s *subject) Age(id broker.ID, d time.Duration) {
 
 func (s *subject) Lock(id broker.ID) (unlock func()) {
 	s.t.Helper()
-	tx, err := s.pool.Begin(s.t.Context())
-	if err != nil {
-		s.t.Fatal(err)
-	}
+	tx := s.begin(pgx.TxOptions{}, `select`)
 	if _, err := tx.Exec(s.t.Context(), `select from respirate.strand where id = $1 for update`, [16]byte(id)); err != nil {
 		s.t.Fatal(err)
 	}
