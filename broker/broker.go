@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -133,7 +134,7 @@ func New(store Store, procs Processes, cfg Config) (*Broker, error) {
 		procs:    procs,
 		log:      cfg.Logger,
 		schedule: newSchedule(id, seed, cfg.limits()),
-		events:   make(chan event, 1024),
+		events:   make(chan event, waitingEvents),
 		queries:  make(chan func(*schedule)),
 		over:     make(chan struct{}),
 		faults:   map[string]time.Time{},
@@ -191,6 +192,7 @@ func (b *Broker) loop(ctx, calls context.Context, wg *sync.WaitGroup) {
 	defer timer.Stop()
 	stop := ctx.Done()
 	batch := make([]event, 0, mostEvents)
+	wanted := protocol.BootNS() // to be called again, at the latest
 	for {
 		select {
 		case ev := <-b.events:
@@ -202,19 +204,30 @@ func (b *Broker) loop(ctx, calls context.Context, wg *sync.WaitGroup) {
 			stop = nil
 			batch = append(batch, draining{by: protocol.BootNS() + int64(b.cfg.DrainTimeout)})
 		}
+		now := protocol.BootNS()
+		if late := now - wanted; late > int64(lateness) {
+			batch = slices.Insert(batch, 0, event(overslept{late}))
+		}
 		for _, ev := range batch {
 			b.note(ev)
 		}
-		fx := b.schedule.step(protocol.BootNS(), batch...)
+		fx := b.schedule.step(now, batch...)
 		clear(batch)
 		batch = batch[:0]
 		b.perform(calls, wg, fx)
 		if fx.finished {
 			return
 		}
-		timer.Reset(time.Duration(max(0, b.schedule.nextTick()-protocol.BootNS())))
+		wanted = max(b.schedule.nextTick(), now)
+		timer.Reset(time.Duration(max(0, wanted-protocol.BootNS())))
 	}
 }
+
+// lateness is how much later than it wants the loop may be called before it takes itself for stopped.
+const lateness = 2 * time.Second
+
+// waitingEvents is how many events may wait for the loop. Each may hold a frame; whoever brings more waits.
+const waitingEvents = 64
 
 // mostEvents bounds how many events one step takes in.
 const mostEvents = 256
@@ -297,6 +310,8 @@ func (b *Broker) note(ev event) {
 		}
 	case exited:
 		b.log.Info("worker exited", "pid", ev.PID, "how", ev.How, "asked", ev.Asked)
+	case overslept:
+		b.log.Warn("this process was stopped, or the host asleep", "for", time.Duration(ev.by).Round(time.Millisecond))
 	case draining:
 		b.log.Info("draining", "timeout", b.cfg.DrainTimeout)
 	case scanned:

@@ -35,6 +35,7 @@ type pending struct {
 	from  workerNo // whom to answer, on whichever connection it then has; 0 = nobody
 	stray bool     // it belongs to no run of ours: a former broker's, or a fenced-off one
 	due   int64    // locked: when to try again
+	bytes int      // its payload, which counts against what its worker may have waiting
 }
 
 func (c *commits) add(p pending) { c.waiting = append(c.waiting, p) }
@@ -173,14 +174,17 @@ func (s *schedule) report(now int64, ev reported, fx *effects) {
 	}
 }
 
-// enlist queues a report. It answers false where the worker has too many of strands that we did not give it.
+// enlist queues a report. It answers false where the worker has too many of strands that we did not give it waiting, or
+// too much altogether.
 func (s *schedule) enlist(w *worker, rep Report, re uint64) bool {
 	if s.commits.again(&rep, w.no, re) {
 		return true // sent again after a reconnect
 	}
-	p := pending{Report: rep, from: w.no}
+	p := pending{Report: rep, from: w.no, bytes: rep.payload()}
 	r := s.running(rep.Pair)
 	switch {
+	case w.bytesWaiting > 0 && w.bytesWaiting+p.bytes > s.maxBytes:
+		return false
 	case r != nil && r.worker == w.no && rep.Act != Save:
 		r.state = settling
 	case w.waiting >= s.maxHold:
@@ -189,8 +193,25 @@ func (s *schedule) enlist(w *worker, rep Report, re uint64) bool {
 		w.waiting++
 		p.stray = r == nil || r.worker != w.no
 	}
+	w.bytesWaiting += p.bytes
 	s.commits.addFrom(p, re)
 	return true
+}
+
+// payload is about how many bytes a report holds.
+func (r *Report) payload() int {
+	bytes := len(r.Value) + len(r.Stack) + payloadOf(r.Inserts)
+	if r.Failure != nil {
+		bytes += len(r.Failure.Message) + len(r.Failure.Trace)
+	}
+	return bytes
+}
+
+func payloadOf(inserts []Insert) (bytes int) {
+	for i := range inserts {
+		bytes += len(inserts[i].Args) + len(inserts[i].Opts)
+	}
+	return bytes
 }
 
 // settle takes in the database's verdicts. Only now is a worker answered, and its slot free.
@@ -260,9 +281,14 @@ func (s *schedule) refuse(p pending, why string) {
 	}
 }
 
-// unwait takes a stray report, or a save, off its worker's account.
+// unwait takes a report off its worker's account.
 func (s *schedule) unwait(p pending) {
-	if w := s.workers[p.from]; w != nil && (p.stray || p.Act == Save) {
+	w := s.workers[p.from]
+	if w == nil {
+		return
+	}
+	w.bytesWaiting -= p.bytes
+	if p.stray || p.Act == Save {
 		w.waiting--
 		s.dismiss(w)
 	}

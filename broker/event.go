@@ -44,6 +44,8 @@ type (
 	parted struct{ session sessionID }
 	// vanished: the process behind a connection that has parted is no more.
 	vanished struct{ session sessionID }
+	// overslept: the loop was called so much later than it wanted: the process was stopped, or the host asleep.
+	overslept struct{ by int64 }
 	// exited: one of our worker processes ended.
 	exited struct{ WorkerExit }
 	// hinted: a notification arrived.
@@ -83,6 +85,7 @@ func (called) event()    {}
 func (heard) event()     {}
 func (parted) event()    {}
 func (vanished) event()  {}
+func (overslept) event() {}
 func (exited) event()    {}
 func (hinted) event()    {}
 func (scanned) event()   {}

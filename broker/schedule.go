@@ -41,7 +41,8 @@ type schedule struct {
 	renewAfter int64
 	renewDue   bool // some lease may be due for renewal
 
-	calls     []called // inserts outside runs, in the order in which they came; at most mostCalls
+	calls     []called // inserts outside runs, in the order in which they came; at most mostCalls, and maxBytes of them
+	callBytes int      // what those hold
 	inserting bool     // one is in flight
 
 	scanner scanner
@@ -62,7 +63,7 @@ type limits struct {
 	scanEvery time.Duration // an idle broker looks that often
 	grace     time.Duration // from asking a handler to stop to asking its process
 	maxHold   int           // most that one worker may hold
-	maxBytes  int           // payload of one worker after which it gets no more
+	maxBytes  int           // payload of one worker after which it gets no more, or is not heard; and of all calls
 	maxBatch  int           // most rows in one statement
 	maxFrame  int
 }
@@ -133,6 +134,8 @@ func (s *schedule) take(now int64, ev event, fx *effects) {
 		s.vanish(now, ev.session)
 	case exited:
 		s.exit(now, ev.WorkerExit)
+	case overslept:
+		s.oversleep(now, ev.by)
 	case hinted:
 		s.scanner.now = true
 		if ev.Cancel {
@@ -359,11 +362,13 @@ func (s *schedule) quiet(now int64, w *worker, why string, within int64, fx *eff
 // result, and each call is all or nothing.
 func (s *schedule) call(now int64, ev called, fx *effects) {
 	s.hear(now, ev.session)
-	if len(s.calls) == mostCalls {
+	bytes := payloadOf(ev.inserts)
+	if len(s.calls) == mostCalls || s.callBytes > 0 && s.callBytes+bytes > s.maxBytes {
 		fx.tell(ev.session, &protocol.Reply{Re: ev.id, Err: tooManyCalls()})
 		return
 	}
 	s.calls = append(s.calls, ev)
+	s.callBytes += bytes
 }
 
 // insert asks for the next insert. Many at once would take the database's connections from leases and commits.
@@ -371,8 +376,11 @@ func (s *schedule) insert(fx *effects) {
 	if s.inserting || len(s.calls) == 0 {
 		return
 	}
-	s.inserting, fx.insert = true, &s.calls[0]
+	next := s.calls[0]
+	s.inserting, fx.insert = true, &next
+	s.calls[0] = called{} // the slice behind it must not keep what it held
 	s.calls = s.calls[1:]
+	s.callBytes -= payloadOf(next.inserts)
 }
 
 func (s *schedule) reply(ev inserted, fx *effects) {

@@ -456,6 +456,76 @@ func TestSilentWorkerIsGivenUp(t *testing.T) {
 	}
 }
 
+func TestNobodyWasSilentWhileWeWereDeaf(t *testing.T) {
+	b := newBench(t)
+	b.connect(t0, 1, "w", 1)
+	fx := b.step(t0+21*second, overslept{20 * second})
+	if fx.hangUp != nil || fx.end != nil {
+		t.Errorf("hang up %v, end %v; want neither for a worker that could not be heard", fx.hangUp, fx.end)
+	}
+	fx = b.step(t0 + 37*second)
+	if len(fx.hangUp) != 1 {
+		t.Errorf("hang up %v, want the worker given up that stayed silent when we could hear it", fx.hangUp)
+	}
+}
+
+func TestResultThatCameWhileWeWereStoppedCountsThoughItsLeaseIsOver(t *testing.T) {
+	b := newBench(t)
+	b.connect(t0, 1, "w", 1)
+	pairs, _ := b.lease(t0, due(1))
+	if fx := b.step(t0+200*second, overslept{199 * second}); fx.commit != nil {
+		t.Fatalf("commit %+v before the sockets were read", fx.commit)
+	}
+	fx := b.step(t0+200*second, reported{session: 1, re: 1, reports: []Report{exitOf(pairs[0])}})
+	equal(t, "commit", fx.commit, []Report{exitOf(pairs[0])})
+}
+
+func TestLeaseThatEndedWhileWeWereStoppedIsGivenUpOnceSocketsAreRead(t *testing.T) {
+	b := newBench(t)
+	b.connect(t0, 1, "w", 1)
+	pairs, _ := b.lease(t0, due(1))
+	b.step(t0+200*second, overslept{199 * second})
+	fx := b.step(t0 + 200*second + readFirst)
+	equal(t, "commit", fx.commit, []Report{{Pair: pairs[0], Act: Yield}})
+}
+
+func TestResultsThatAWorkerMayHaveWaitingAreBoundInBytes(t *testing.T) {
+	b := newBench(t)
+	b.connect(t0, 1, "w", 3)
+	pairs, _ := b.lease(t0, due(1), due(2), due(3))
+	var large []Report
+	for _, p := range pairs {
+		r := exitOf(p)
+		r.Value = make([]byte, b.maxBytes/2)
+		large = append(large, r)
+	}
+	fx := b.step(t0, reported{session: 1, re: 1, reports: large})
+	if ack := firstSent[*protocol.Ack](t, fx); len(ack.Entries) != 1 || ack.Entries[0].State != protocol.AckLater {
+		t.Fatalf("ack %+v, want the third put off", ack)
+	}
+	b.step(t0, verdicts(Applied, Applied))
+	fx = b.step(t0+second, reported{session: 1, re: 2, reports: large[2:]})
+	equal(t, "commit", len(fx.commit), 1)
+}
+
+func TestCallsThatWaitAreBoundInBytes(t *testing.T) {
+	b := newBench(t)
+	b.connect(t0, 1, "w", 1)
+	large := []Insert{{Kind: "k", Args: make([]byte, b.maxBytes/2+1)}}
+	b.step(t0, called{session: 1, id: 1, inserts: large}) // in flight
+	b.step(t0, called{session: 1, id: 2, inserts: large}) // waits
+	fx := b.step(t0, called{session: 1, id: 3, inserts: large})
+	if reply := firstSent[*protocol.Reply](t, fx); reply.Re != 3 || reply.Err == nil {
+		t.Errorf("reply %+v, want the third call refused", reply)
+	}
+	for id := uint64(1); id <= 2; id++ {
+		b.step(t0, inserted{session: 1, id: id})
+	}
+	if b.callBytes != 0 {
+		t.Errorf("%d bytes are on the account of calls that are answered", b.callBytes)
+	}
+}
+
 func TestSilentSingleThreadedWorkerOnlyGetsNothingNew(t *testing.T) {
 	b := newBench(t)
 	b.step(t0, greeted{session: 1, worker: "w", kinds: []protocol.Kind{{Name: "k"}}, sync: true}, wanted{session: 1, n: 5})

@@ -21,13 +21,14 @@ type worker struct {
 	session sessionID // 0 = not connected
 	class   *class
 
-	wantN     int // absolute credit
-	wantBytes int // payload that it may hold before it gets no more
-	held      int // runs that count against wantN
-	bytesHeld int
-	full      bool // there was more than it may hold: it gets nothing until something of it has ended
-	waiting   int  // reports of its that wait for the database and free no slot
-	counted   int  // what it contributes to class.free
+	wantN        int // absolute credit
+	wantBytes    int // payload that it may hold before it gets no more
+	held         int // runs that count against wantN
+	bytesHeld    int
+	full         bool // there was more than it may hold: it gets nothing until something of it has ended
+	waiting      int  // reports of its that wait for the database and free no slot
+	bytesWaiting int  // payload of its reports that wait for the database
+	counted      int  // what it contributes to class.free
 
 	former    sessionID // the connection it had last
 	heard     int64     // when it last sent anything
