@@ -2,15 +2,35 @@ package postgres
 
 import (
 	"sync"
+	"time"
 
 	"github.com/respirated/respirated/broker"
 )
 
 // blocked remembers strands whose rows were locked by somebody when we last came by. The statements that are cheap wait
-// for a lock; those that do not wait are for these strands. So a locked row delays one batch, once.
+// for a lock; those that do not wait are for these strands, and for a while after a wait for all: who locks one row often
+// locks many. So somebody's locks delay one batch each half a minute, however many there are.
 type blocked struct {
-	mu  sync.Mutex // guards ids
-	ids map[broker.ID]struct{}
+	mu    sync.Mutex // guards what follows
+	ids   map[broker.ID]struct{}
+	until time.Time // nothing waits for a lock before
+}
+
+// waryFor is how long no statement waits for locks after one has waited in vain.
+const waryFor = 30 * time.Second
+
+// waited notes that a statement has waited for a lock in vain.
+func (b *blocked) waited(now time.Time) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.until = now.Add(waryFor)
+}
+
+// wary says that some statement has lately waited in vain.
+func (b *blocked) wary(now time.Time) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return now.Before(b.until)
 }
 
 // mostBlocked bounds the memory. Forgetting one costs one more wait.

@@ -7,6 +7,7 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -72,14 +73,19 @@ func rounds(entries []entry) [][]*entry {
 
 func (s *Store) commitRound(ctx context.Context, round []*entry) error {
 	var plain []*entry
+	wary := s.blocked.wary(time.Now())
 	for _, e := range round {
 		e.bad = checkReport(e.report)
-		if e.bad == "" && isPlain(e.report) && !s.blocked.has(e.report.ID) {
+		if e.bad == "" && !wary && isPlain(e.report) && !s.blocked.has(e.report.ID) {
 			plain = append(plain, e)
 		}
 	}
 	// Where a row is locked, the closer look finds out which, without waiting.
-	if err := s.isolate(ctx, plain, s.commitPlain); err != nil && !contention(err) {
+	err := s.isolate(ctx, plain, s.commitPlain)
+	switch {
+	case contention(err):
+		s.blocked.waited(time.Now())
+	case err != nil:
 		return err
 	}
 	rest := slices.DeleteFunc(slices.Clone(round), func(e *entry) bool { return !e.open() })

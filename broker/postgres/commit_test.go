@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/respirated/respirated/broker"
 )
 
@@ -293,6 +295,45 @@ func TestLockedStrandDelaysOneLeaseOnce(t *testing.T) {
 	}
 	unlock()
 	lease(locked)
+}
+
+// TestManyLockedStrandsDelayOneBatchOnce: who locks many rows makes us wait for one of them, not for each.
+func TestManyLockedStrandsDelayOneBatchOnce(t *testing.T) {
+	s := newSubject(t, migrated(t))
+	const many = 20
+	held := s.lease(s.insert(""), s.insert(""), s.insert(""))
+	for range many {
+		s.insert("")
+	}
+	tx, err := s.pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = tx.Rollback(t.Context()) }()
+	rows, err := tx.Query(t.Context(), `select id from respirate.strand where id <> $1 for update`, held[0].ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	locked, err := pgx.CollectRows(rows, pgx.RowTo[[16]byte])
+	if err != nil || len(locked) != many+2 {
+		t.Fatalf("locked %d rows and error %v, want %d", len(locked), err, many+2)
+	}
+	start := time.Now()
+	for _, id := range locked {
+		pairs := []broker.Pair{{ID: id, Token: newToken()}, {ID: s.insert(""), Token: newToken()}}
+		if got, err := s.Lease(t.Context(), pairs, hour); err != nil || len(got) != 1 {
+			t.Fatalf("lease: got %+v and error %v, want the free one", got, err)
+		}
+	}
+	for _, p := range held[1:] {
+		if verdicts, err := s.Commit(t.Context(), []broker.Report{exitOf(p)}); err != nil || verdicts[0].State != broker.Later {
+			t.Fatalf("commit: got %+v and error %v, want later", verdicts, err)
+		}
+	}
+	s.apply(exitOf(held[0]))
+	if took := time.Since(start); took > 2*time.Second {
+		t.Errorf("%d batches with a locked row each took %v, want one wait of 200 ms in all", many, took)
+	}
 }
 
 func TestLeaseAskedTwiceGivesTheSameStrandsAgain(t *testing.T) {

@@ -60,15 +60,15 @@ func (s *Store) takeReadable(ctx context.Context, pairs []broker.Pair, ttl time.
 	return append(first, second...), err
 }
 
-// takeLeases waits for locked rows no longer than the lock timeout, and from then on not at all for those that made it
-// wait.
+// takeLeases waits for locked rows no longer than the lock timeout, and then for a while not at all.
 func (s *Store) takeLeases(ctx context.Context, pairs []broker.Pair, ttl time.Duration) ([]leasedRow, error) {
 	ids, tokens := pairColumns(pairs)
-	if !s.blocked.any(ids) {
+	if !s.blocked.wary(time.Now()) && !s.blocked.any(ids) {
 		leased, err := query(ctx, s, scanLeased, "lease", ids, tokens, ttl)
 		if !contention(err) {
 			return leased, err
 		}
+		s.blocked.waited(time.Now())
 	}
 	leased, err := query(ctx, s, scanLeased, "lease_free", ids, tokens, ttl)
 	if err != nil {
