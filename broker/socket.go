@@ -20,6 +20,8 @@ type Socket struct {
 	Path string // as protocol.SocketPath gave it
 	Dir  string // its folder, 0700, which holds lock, state and logs as well
 	lock *os.File
+
+	lasting *lasting // the Listener
 }
 
 // ListenSocket makes the folder (0700), locks it against a second daemon, takes over a socket that a dead daemon left
@@ -36,10 +38,11 @@ func ListenSocket(path string) (*Socket, error) {
 	if s.lock, err = lockDir(s.Dir); err != nil {
 		return nil, err
 	}
-	if s.Listener, err = listen(path); err != nil {
+	if s.lasting, err = newLasting(path); err != nil {
 		s.lock.Close()
 		return nil, err
 	}
+	s.Listener = s.lasting
 	return s, nil
 }
 
@@ -105,7 +108,7 @@ func writePID(f *os.File) error {
 }
 
 // listen binds path. We hold the folder's lock, so a socket that is there and does not answer is a dead daemon's.
-func listen(path string) (net.Listener, error) {
+func listen(path string) (*net.UnixListener, error) {
 	info, err := os.Lstat(path)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
@@ -122,7 +125,7 @@ func listen(path string) (net.Listener, error) {
 			return nil, fmt.Errorf("remove the socket of a daemon that is gone: %w", err)
 		}
 	}
-	l, err := net.Listen("unix", path)
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
 	if err != nil {
 		return nil, fmt.Errorf("listen: %w", err)
 	}

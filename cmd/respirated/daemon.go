@@ -144,6 +144,11 @@ func (d *daemon) run(ctx context.Context, demo func(context.Context) error) erro
 		g.add("control socket", func() error { return server.Serve(d.control) }, func() { server.Close() })
 	}
 
+	// The socket's file is looked after for as long as anybody may connect; nothing waits for that.
+	{
+		ctx, cancel := context.WithCancel(ctx)
+		g.add("socket guard", func() error { d.socket.Guard(ctx, d.log); return nil }, cancel)
+	}
 	// Maintenance can stop at any time; it is last because nothing waits for it.
 	{
 		ctx, cancel := context.WithCancel(ctx)
