@@ -74,8 +74,8 @@ func TestControlSocketAnswersTheCommandLine(t *testing.T) {
 		t.Errorf("worker list: code %d, stdout\n%s\nstderr %s", code, stdout, stderr)
 	}
 	code, stdout, _ = call("worker", "list", "--socket", socket, "--json")
-	var workers []workerStatus
-	if err := json.Unmarshal([]byte(stdout), &workers); code != 0 || err != nil || len(workers) != 1 || workers[0].Pool != "web" {
+	var listed struct{ Workers []workerStatus }
+	if err := json.Unmarshal([]byte(stdout), &listed); code != 0 || err != nil || len(listed.Workers) != 1 || listed.Workers[0].Pool != "web" {
 		t.Errorf("worker list --json: code %d, %v, %s", code, err, stdout)
 	}
 	if strings.Contains(stdout, "secret") {

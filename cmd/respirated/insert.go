@@ -55,6 +55,9 @@ dead or cancelled.`,
 		if err := f.check(args); err != nil {
 			return usage(err)
 		}
+		if f.MaxTries == 0 && cmd.Flags().Changed("max-tries") {
+			return usage(errors.New("--max-tries 0 is not between 1 and 32767"))
+		}
 		return s.withDatabase(cmd.Context(), f.defaults(), func(db *database) error {
 			clock := sync.OnceValues(func() (time.Time, error) { return db.now(cmd.Context()) })
 			if err := f.schedule(clock); err != nil {

@@ -44,7 +44,7 @@ func workerListCommand(s *settings) *cobra.Command {
 			return err
 		}
 		if *asJSON {
-			return printJSON(cmd.OutOrStdout(), workers)
+			return printJSON(cmd.OutOrStdout(), map[string][]workerStatus{"workers": workers})
 		}
 		now := time.Now()
 		t := newTable(cmd.OutOrStdout(), "POOL", "SEAT", "PID", "STATE", "STARTED", "RESTARTS", "WANT", "HELD", "LAST EXIT", "KINDS")
@@ -102,7 +102,7 @@ func brokerListCommand(s *settings) *cobra.Command {
 				return err
 			}
 			if *asJSON {
-				return printJSON(cmd.OutOrStdout(), append([]*client.BrokerRow{}, brokers...))
+				return printJSON(cmd.OutOrStdout(), map[string][]*client.BrokerRow{"brokers": append([]*client.BrokerRow{}, brokers...)})
 			}
 			return printBrokers(newTable(cmd.OutOrStdout(), "HOST", "PID", "STATE", "STARTED", "WORKERS", "WANT", "KINDS", "IDS", "BUILD"), brokers)
 		})
