@@ -124,14 +124,16 @@ func (h *host) awaitWorkers(ctx context.Context) error {
 		if err != nil {
 			return false, nil // the daemon does not listen yet
 		}
-		var workers []struct {
-			Connected bool `json:"connected"`
+		var list struct {
+			Workers []struct {
+				Connected bool `json:"connected"`
+			} `json:"workers"`
 		}
-		if err := json.Unmarshal(out, &workers); err != nil {
+		if err := json.Unmarshal(out, &list); err != nil {
 			return false, fmt.Errorf("read the list of workers: %w", err)
 		}
 		connected := 0
-		for _, w := range workers {
+		for _, w := range list.Workers {
 			if w.Connected {
 				connected++
 			}
