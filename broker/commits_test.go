@@ -2,6 +2,7 @@ package broker
 
 import (
 	"encoding/binary"
+	"syscall"
 	"testing"
 	"time"
 
@@ -47,7 +48,7 @@ func TestAckIsForTheFrameThatLastCarriedTheReport(t *testing.T) {
 func TestManyWorkersReturnAtOnceWithManyResults(t *testing.T) {
 	b := newBench(t)
 	b.maxHold = protocol.DefaultMaxN
-	start := time.Now()
+	start := processorTime(t)
 	for w := range 100 {
 		session := sessionID(w + 1)
 		b.step(t0, greeted{session: session, worker: session.String(), kinds: served("k")})
@@ -64,7 +65,16 @@ func TestManyWorkersReturnAtOnceWithManyResults(t *testing.T) {
 	if n := b.snapshot(t0).Unsettled; n != 100*protocol.DefaultMaxN {
 		t.Errorf("%d reports wait, want %d", n, 100*protocol.DefaultMaxN)
 	}
-	if took := time.Since(start); took > 3*time.Second {
-		t.Errorf("took %v, want well below a second: each report is looked up, not searched for", took)
+	if took := processorTime(t) - start; took > 3*time.Second {
+		t.Errorf("took %v of processor time, want well below a second: each report is looked up, not searched for", took)
 	}
+}
+
+// processorTime is what this process has used: a busy machine does not add to it, as it does to the time gone by.
+func processorTime(t *testing.T) time.Duration {
+	var used syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &used); err != nil {
+		t.Fatal(err)
+	}
+	return time.Duration(used.Utime.Nano() + used.Stime.Nano())
 }

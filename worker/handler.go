@@ -40,15 +40,19 @@ func (h *handler) kinds(mux *Mux) []protocol.Kind {
 // work runs one strand and hands its result to done, exactly once and whatever the handler does: return, panic, or end
 // its goroutine with runtime.Goexit, as t.FailNow does.
 func (h *handler) work(ctx context.Context, strand *protocol.Strand, done func(protocol.Result)) {
-	result := failed(errGoexit, "")
+	var result protocol.Result
+	returned := false
 	defer func() {
 		if v := recover(); v != nil {
 			result = failed(&panicError{v}, string(debug.Stack()))
+		} else if !returned {
+			result = failed(errGoexit, "")
 		}
 		h.note(strand, &result)
 		done(result)
 	}()
 	result = h.result(ctx, strand)
+	returned = true
 }
 
 // result runs one strand. Everything of the user's that may panic is called from here.

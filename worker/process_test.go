@@ -144,9 +144,9 @@ func TestProcessEndsAtOnceOnASecondSignal(t *testing.T) {
 
 func TestProcessEndsItselfBeforeTheLeaseOfAStubbornHandler(t *testing.T) {
 	p := startProc(t, "stubborn")
-	peer := p.accept(func(w *protocol.Welcome) { w.LeaseMS = 1500 })
+	peer := p.accept(func(w *protocol.Welcome) { w.LeaseMS = 24_000 }) // so the end comes 200 ms before the lease's
 	strand := peer.give("gate", func(s *protocol.Strand) {
-		s.DeadlineNS, s.TTLMS = peer.boot()+int64(1500*time.Millisecond), 1500
+		s.DeadlineNS, s.TTLMS = peer.boot()+int64(3*time.Second), 3000
 	})
 	p.started()
 	peer.cut()

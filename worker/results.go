@@ -19,9 +19,10 @@ func (s *session) done(r *run, result protocol.Result) {
 // report sends the results that wait, as many to a frame as fit. What is too much to be on its way at once waits for
 // acks, and whatever follows waits behind it, so that a large result is not overtaken for ever.
 func (s *session) report() {
-	if s.link != linkOpen || len(s.unsent) == 0 {
+	if s.sendAt = s.reportAt(); s.now < s.sendAt {
 		return
 	}
+	s.sendAt = never
 	var later []*run
 	full := false
 	p := packer{limits: s.limits}
@@ -44,6 +45,19 @@ func (s *session) report() {
 	for _, batch := range p.batches {
 		s.sendResults(batch)
 	}
+}
+
+// reportAt is when results that wait are to be sent. While short runs go on, with strands waiting for slots, more
+// results are about to come: those that are there wait a moment for them, since a frame costs both sides more than such
+// a run.
+func (s *session) reportAt() int64 {
+	switch n := len(s.unsent); {
+	case s.link != linkOpen || n == 0:
+		return never
+	case n < company && len(s.queue) > 0 && s.credit.run.value < companyWait:
+		return s.unsent[0].since + int64(companyWait)
+	}
+	return s.now
 }
 
 // fit replaces a result that is larger than a frame.

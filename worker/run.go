@@ -63,6 +63,7 @@ func live(ctx context.Context, mux *Mux, cfg Config, w world) error {
 		cancels: make(map[string]context.CancelCauseFunc),
 		inbox:   make(chan incoming, maxBatch),
 		done:    make(chan struct{}),
+		crew:    newCrew(cfg.Slots),
 		session: newSession(settings{
 			hello:       cfg.hello(h.kinds(mux)),
 			slots:       cfg.Slots,
@@ -92,8 +93,8 @@ type loop struct {
 	inbox   chan incoming
 	done    chan struct{} // closed when nobody reads inbox any more
 
-	talks    sync.WaitGroup // goroutines that belong to connections
-	handlers sync.WaitGroup
+	talks sync.WaitGroup // goroutines that belong to connections
+	crew  *crew
 }
 
 // incoming is an event on its way to the loop.
@@ -157,6 +158,7 @@ func (l *loop) admit(events []event, in incoming) []event {
 	switch ev := in.event.(type) {
 	case returned:
 		delete(l.cancels, ev.token)
+		l.crew.returned()
 	case disconnected:
 		l.conn = nil
 	}
@@ -200,11 +202,11 @@ func (l *loop) perform(talkCtx context.Context, fx effects) {
 	}
 }
 
-// start runs a handler on a goroutine of its own.
+// start runs a handler on a goroutine that runs nothing else meanwhile.
 func (l *loop) start(strand *protocol.Strand) {
 	ctx, cancel := context.WithCancelCause(l.base)
 	l.cancels[strand.Token] = cancel
-	l.handlers.Go(func() {
+	l.crew.start(func() {
 		defer cancel(nil)
 		l.handler.work(ctx, strand, func(result protocol.Result) { l.post(nil, returned{strand.Token, result}) })
 	})
@@ -234,9 +236,7 @@ func (l *loop) finish(err error) error {
 	if l.conn != nil {
 		l.conn.hangUp()
 	}
-	if len(l.cancels) == 0 {
-		l.handlers.Wait()
-	}
+	l.crew.dismiss(len(l.cancels) == 0)
 	for _, cancel := range l.cancels {
 		cancel(ErrStopping)
 	}

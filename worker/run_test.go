@@ -613,7 +613,7 @@ func TestWorkerAsksForMoreOnlyWhileRunsAreShort(t *testing.T) {
 }
 
 func TestLoopForgetsTheContextOfAHandlerThatHasReturned(t *testing.T) {
-	l := &loop{cancels: map[string]context.CancelCauseFunc{"t": nil}}
+	l := &loop{cancels: map[string]context.CancelCauseFunc{"t": nil}, crew: newCrew(1)}
 	if l.admit(nil, incoming{event: returned{token: "t"}}); len(l.cancels) != 0 {
 		t.Errorf("%d contexts kept, want none", len(l.cancels))
 	}

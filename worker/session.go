@@ -19,6 +19,8 @@ const (
 	laterLeast  = 10 * time.Millisecond // the shortest wait before a result is sent again
 	laterMost   = 5 * time.Second       // the longest such wait, unless the broker asks for a longer one
 	inFlight    = 4 << 20               // bytes of results on their way at a time, if that is more than one frame
+	company     = 64                    // so many results go at once
+	companyWait = time.Millisecond      // the longest wait of a result for others, and of short runs the longest
 	never       = int64(math.MaxInt64)
 )
 
@@ -109,6 +111,7 @@ type session struct {
 	running int             // those with a slot, at most slots
 	strays  int             // those among them that the broker does not count any more
 	unsent  []*run          // those whose result waits to be sent, in that order
+	sendAt  int64           // when the next of those is to be sent
 	flying  int             // bytes of results sent in this session and not acked
 	credit  credit
 
@@ -126,6 +129,7 @@ func newSession(cfg settings, now int64) *session {
 		dialAt:   now,
 		served:   now,
 		alarm:    now,
+		sendAt:   never,
 	}
 }
 
@@ -149,7 +153,7 @@ func (s *session) step(now int64, events ...event) effects {
 }
 
 // wake is when step wants to be called with a tick if nothing happens before.
-func (s *session) wake() int64 { return s.alarm }
+func (s *session) wake() int64 { return min(s.alarm, s.sendAt) }
 
 func (s *session) happen(ev event) {
 	switch ev := ev.(type) {
