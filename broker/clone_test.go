@@ -230,7 +230,7 @@ func (n *namer) schedule(s *schedule) {
 	n.pairs(s.renewing)
 	for _, line := range [][]pending{s.commits.waiting, s.commits.locked, s.commits.flying} {
 		for _, p := range line {
-			n.report(p.Report)
+			n.report(*p.Report)
 			n.put(s.nameOf(p.from), p.stray)
 		}
 		n.put("/")

@@ -29,9 +29,9 @@ type copyOf struct {
 
 func copyKey(r *Report, from workerNo) copyOf { return copyOf{r.Pair, r.Seq, r.Act == Save, from} }
 
-// pending is a report and whom to answer.
+// pending is a report and whom to answer. Nobody changes the report any more.
 type pending struct {
-	Report
+	*Report
 	from  workerNo // whom to answer, on whichever connection it then has; 0 = nobody
 	stray bool     // it belongs to no run of ours: a former broker's, or a fenced-off one
 	due   int64    // locked: when to try again
@@ -42,7 +42,7 @@ func (c *commits) add(p pending) { c.waiting = append(c.waiting, p) }
 
 // addFrom adds the report of a worker, which came with frame re.
 func (c *commits) addFrom(p pending, re uint64) {
-	c.carriers[copyKey(&p.Report, p.from)] = re
+	c.carriers[copyKey(p.Report, p.from)] = re
 	c.add(p)
 }
 
@@ -58,7 +58,7 @@ func (c *commits) again(r *Report, from workerNo, re uint64) bool {
 
 // answered says which frame the answer to a report is for.
 func (c *commits) answered(p *pending) (re uint64) {
-	key := copyKey(&p.Report, p.from)
+	key := copyKey(p.Report, p.from)
 	re = c.carriers[key]
 	delete(c.carriers, key)
 	return re
@@ -89,6 +89,7 @@ func (c *commits) batch(limit int) []Report {
 		taken[p.ID] = struct{}{}
 	}
 	reports := make([]Report, 0, min(limit, len(c.waiting)))
+	c.flying = make([]pending, 0, cap(reports))
 	left := c.waiting[:0:0]
 	for i, p := range c.waiting {
 		if len(reports) == limit {
@@ -101,10 +102,11 @@ func (c *commits) batch(limit int) []Report {
 		}
 		taken[p.ID] = struct{}{}
 		c.flying = append(c.flying, p)
-		reports = append(reports, p.Report)
+		reports = append(reports, *p.Report)
 	}
 	c.waiting = left
 	if len(reports) == 0 {
+		c.flying = nil
 		return nil
 	}
 	return reports
@@ -154,10 +156,11 @@ func (s *schedule) report(now int64, ev reported, fx *effects) {
 		return
 	}
 	ack := &protocol.Ack{Re: ev.re}
-	for _, rep := range ev.reports {
-		if !s.enlist(w, rep, ev.re) {
+	for i := range ev.reports {
+		if rep := &ev.reports[i]; !s.enlist(w, rep, ev.re) {
+			strand, token := rep.text()
 			ack.Entries = append(ack.Entries, protocol.AckEntry{
-				Strand: rep.ID.String(), Token: rep.Token.String(), Seq: rep.Seq, State: protocol.AckLater, RetryMS: 1000,
+				Strand: strand, Token: token, Seq: rep.Seq, State: protocol.AckLater, RetryMS: 1000,
 			})
 		}
 	}
@@ -176,8 +179,8 @@ func (s *schedule) report(now int64, ev reported, fx *effects) {
 
 // enlist queues a report. It answers false where the worker has too many of strands that we did not give it waiting, or
 // too much altogether.
-func (s *schedule) enlist(w *worker, rep Report, re uint64) bool {
-	if s.commits.again(&rep, w.no, re) {
+func (s *schedule) enlist(w *worker, rep *Report, re uint64) bool {
+	if s.commits.again(rep, w.no, re) {
 		return true // sent again after a reconnect
 	}
 	p := pending{Report: rep, from: w.no, bytes: rep.payload()}
@@ -247,7 +250,7 @@ func (s *schedule) settle(now int64, ev committed, fx *effects) {
 func (s *schedule) conclude(now int64, p pending, state VerdictState) {
 	s.unwait(p)
 	if state == Applied {
-		s.scanner.expect(now, p.Report)
+		s.scanner.expect(now, *p.Report)
 	}
 	r := s.runs[p.ID]
 	if p.stray || r == nil || r.Token != p.Token {
@@ -333,9 +336,8 @@ func (a *acks) add(p pending, re uint64, state, why string) {
 		a.frames[to] = frame
 		a.order = append(a.order, to)
 	}
-	frame.Entries = append(frame.Entries, protocol.AckEntry{
-		Strand: p.ID.String(), Token: p.Token.String(), Seq: p.Seq, State: state, Why: why,
-	})
+	strand, token := p.text()
+	frame.Entries = append(frame.Entries, protocol.AckEntry{Strand: strand, Token: token, Seq: p.Seq, State: state, Why: why})
 }
 
 func (a *acks) flush(fx *effects) {

@@ -29,15 +29,30 @@ func ParseToken(s string) (Token, error) {
 	return Token(b), err
 }
 
+// text is both as text, in one piece of memory: frames are full of such pairs.
+func (p Pair) text() (id, token string) {
+	var t [2 * uuidLen]byte
+	putUUID(t[:uuidLen], p.ID)
+	putUUID(t[uuidLen:], p.Token)
+	both := string(t[:])
+	return both[:uuidLen], both[uuidLen:]
+}
+
+const uuidLen = 36
+
 func uuidText(b [16]byte) string {
-	var t [36]byte
+	var t [uuidLen]byte
+	putUUID(t[:], b)
+	return string(t[:])
+}
+
+func putUUID(t []byte, b [16]byte) {
 	hex.Encode(t[0:8], b[0:4])
 	hex.Encode(t[9:13], b[4:6])
 	hex.Encode(t[14:18], b[6:8])
 	hex.Encode(t[19:23], b[8:10])
 	hex.Encode(t[24:36], b[10:16])
 	t[8], t[13], t[18], t[23] = '-', '-', '-', '-'
-	return string(t[:])
 }
 
 func parseUUID(s string) (b [16]byte, err error) {

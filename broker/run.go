@@ -48,7 +48,7 @@ func yieldOf(p Pair) Report { return Report{Pair: p, Act: Yield} }
 func (s *schedule) giveBack(r *run, rep Report) {
 	s.vacate(r)
 	r.state = settling
-	s.commits.add(pending{Report: rep})
+	s.commits.add(pending{Report: &rep})
 }
 
 // forget drops a run that holds nothing in the database.

@@ -272,7 +272,7 @@ func (s *schedule) grant(now int64, ev leased, fx *effects) {
 		}
 		return
 	}
-	handouts := perSession[handout]{}
+	handouts := perSession[handout]{fresh: handout{share: 1 + len(ev.granted)/max(1, len(s.sessions))}}
 	for i := range ev.granted {
 		s.start(now, &ev.granted[i], &handouts, fx)
 	}

@@ -10,6 +10,7 @@ import (
 
 // perSession keeps one T for each session, in the order in which they were first asked for.
 type perSession[T any] struct {
+	fresh T // what each begins as
 	order []sessionID
 	byID  map[sessionID]*T
 }
@@ -22,6 +23,7 @@ func (p *perSession[T]) of(session sessionID) *T {
 		p.byID = map[sessionID]*T{}
 	}
 	t := new(T)
+	*t = p.fresh
 	p.byID[session] = t
 	p.order = append(p.order, session)
 	return t
@@ -35,6 +37,7 @@ func (p *perSession[T]) each(do func(sessionID, *T)) {
 
 // handout gathers the strands of one session into frames that its worker can take.
 type handout struct {
+	share   int // about how many to make room for
 	bytes   int
 	strands []protocol.Strand
 }
@@ -49,6 +52,9 @@ func (h *handout) fits(payload, most int) bool {
 }
 
 func (h *handout) add(st protocol.Strand, payload int) {
+	if h.strands == nil {
+		h.strands = make([]protocol.Strand, 0, min(h.share, mostInFrame))
+	}
 	h.bytes += payload + strandOverhead
 	h.strands = append(h.strands, st)
 }
@@ -62,8 +68,9 @@ func (h *handout) flush(session sessionID, fx *effects) {
 }
 
 func wireStrand(st *Strand, deadline, now int64, limit time.Duration) protocol.Strand {
+	id, token := Pair{st.ID, st.Token}.text()
 	return protocol.Strand{
-		ID: st.ID.String(), Token: st.Token.String(), Kind: st.Kind, Label: st.Label, Args: st.Args, Stack: st.Stack,
+		ID: id, Token: token, Kind: st.Kind, Label: st.Label, Args: st.Args, Stack: st.Stack,
 		Tenant: st.Tenant, Queue: st.Queue, Priority: int64(st.Priority), Try: uint64(st.Try + 1), MaxTries: uint64(st.MaxTries),
 		CreatedMS: st.Created.UnixMilli(), DeadlineNS: deadline, TTLMS: millis(deadline - now), RunMS: uint64(limit.Milliseconds()),
 		Tags: st.Tags, Metadata: st.Metadata,

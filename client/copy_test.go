@@ -64,6 +64,22 @@ func TestCopyAndFunctionStoreTheSame(t *testing.T) {
 	}
 }
 
+func TestCopiedStrandsStartInTheOrderInWhichTheyWereGiven(t *testing.T) {
+	f := newFixture(t)
+	params := make([]client.InsertManyParams, 200)
+	for i := range params {
+		params[i].Args = raw("k", fmt.Sprint(i))
+	}
+	if _, err := f.client.InsertManyFast(t.Context(), params); err != nil {
+		t.Fatal(err)
+	}
+	disorder := scalar[int](f, `select count(*) from (
+		select args::int <> row_number() over (order by lane, schedule, id) - 1 as wrong from respirate.strand) s where wrong`)
+	if disorder != 0 {
+		t.Errorf("%d of 200 strands are not where they were in the call", disorder)
+	}
+}
+
 func TestInsertsTakeMoreThanOneStatementHolds(t *testing.T) {
 	f := newFixture(t)
 	params := many(20)

@@ -8,8 +8,24 @@ import (
 	"github.com/respirated/respirated/broker"
 )
 
-// uuids is a uuid[] without nulls.
+// uuids is a uuid[] without nulls. It is a pgtype.ArrayGetter: pgx would box each element of a plain slice.
 type uuids [][16]byte
+
+func (u uuids) Dimensions() []pgtype.ArrayDimension {
+	if u == nil {
+		return nil
+	}
+	return []pgtype.ArrayDimension{{Length: int32(len(u)), LowerBound: 1}}
+}
+
+func (u uuids) Index(i int) any { return (*uuid)(&u[i]) }
+
+func (u uuids) IndexType() any { return new(uuid) }
+
+// uuid is an element of uuids. It is a pgtype.UUIDValuer.
+type uuid [16]byte
+
+func (u *uuid) UUIDValue() (pgtype.UUID, error) { return pgtype.UUID{Bytes: *u, Valid: true}, nil }
 
 // optionalUUIDs is a uuid[] with nulls.
 type optionalUUIDs []pgtype.UUID

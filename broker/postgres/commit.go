@@ -222,19 +222,14 @@ func (s *Store) commitPlain(ctx context.Context, entries []*entry) error {
 
 // readIDs collects the ids that n statements return.
 func readIDs(results pgx.BatchResults, n int, into map[broker.ID]struct{}) error {
+	var id [16]byte
 	for range n {
-		rows, err := results.Query()
-		if err != nil {
-			return err
-		}
-		for rows.Next() {
-			var id broker.ID
-			if err := rows.Scan((*[16]byte)(&id)); err != nil {
-				return err
-			}
+		rows, _ := results.Query() // its error is the rows', too
+		_, err := pgx.ForEachRow(rows, []any{&id}, func() error {
 			into[id] = struct{}{}
-		}
-		if err := rows.Err(); err != nil {
+			return nil
+		})
+		if err != nil {
 			return err
 		}
 	}

@@ -162,7 +162,10 @@ func (l *lanes) get(numbers []int32) (known map[int32]lane, unknown []int32) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	known = make(map[int32]lane)
-	for _, number := range numbers {
+	for i, number := range numbers {
+		if i > 0 && number == numbers[i-1] {
+			continue // as usual
+		}
 		if f, ok := l.all[number]; ok {
 			known[number] = f
 		} else {

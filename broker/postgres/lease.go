@@ -20,26 +20,35 @@ func (s *Store) Lease(ctx context.Context, pairs []broker.Pair, ttl time.Duratio
 	if err != nil {
 		return nil, s.failed(err, "lease %d strands", len(pairs))
 	}
-	known, err := s.lanesOf(ctx, leased)
+	known, err := s.lanesOf(ctx, leased.lanes)
 	if err != nil {
-		return nil, s.failed(err, "look up the lanes of %d leased strands", len(leased))
+		return nil, s.failed(err, "look up the lanes of %d leased strands", len(leased.lanes))
 	}
-	strands := make([]broker.Strand, len(leased))
-	for i, row := range leased {
-		l, ok := known[row.lane]
+	for i := range leased.strands {
+		st := &leased.strands[i]
+		l, ok := known[leased.lanes[i]]
 		if !ok {
-			return nil, fmt.Errorf("strand %s is in lane %d, which is not in respirate.lane: delete it or make that lane", row.ID, row.lane)
+			return nil, fmt.Errorf("strand %s is in lane %d, which is not in respirate.lane: delete it or make that lane", st.ID, leased.lanes[i])
 		}
-		row.Kind, row.Tenant, row.Queue, row.Priority = l.kind, l.tenant, l.queue, int(l.priority)
-		strands[i] = row.Strand
+		st.Kind, st.Tenant, st.Queue, st.Priority = l.kind, l.tenant, l.queue, int(l.priority)
 	}
-	return strands, nil
+	return leased.strands, nil
+}
+
+// leasedRows are the rows of lease.sql. What its lane adds is missing in a strand.
+type leasedRows struct {
+	strands []broker.Strand
+	lanes   []int32 // of each
+}
+
+func (l *leasedRows) add(m leasedRows) {
+	l.strands, l.lanes = append(l.strands, m.strands...), append(l.lanes, m.lanes...)
 }
 
 // takeReadable takes leases. Where a row cannot be read it halves the pairs until that one is alone, and leaves it out.
-func (s *Store) takeReadable(ctx context.Context, pairs []broker.Pair, ttl time.Duration) ([]leasedRow, error) {
+func (s *Store) takeReadable(ctx context.Context, pairs []broker.Pair, ttl time.Duration) (none leasedRows, err error) {
 	if len(pairs) == 0 {
-		return nil, nil
+		return none, nil
 	}
 	leased, err := s.takeLeases(ctx, pairs, ttl)
 	if !unreadable(err) {
@@ -49,34 +58,35 @@ func (s *Store) takeReadable(ctx context.Context, pairs []broker.Pair, ttl time.
 		if s.broken.note(pairs[0].ID, time.Now()) {
 			s.log.Error("strand cannot be read, it is left out: repair its row, or delete it", "strand", pairs[0].ID, "error", err)
 		}
-		return nil, nil
+		return none, nil
 	}
 	half := len(pairs) / 2
 	first, err := s.takeReadable(ctx, pairs[:half], ttl)
 	if err != nil {
-		return nil, err
+		return none, err
 	}
 	second, err := s.takeReadable(ctx, pairs[half:], ttl)
-	return append(first, second...), err
+	first.add(second)
+	return first, err
 }
 
 // takeLeases waits for locked rows no longer than the lock timeout, and then for a while not at all.
-func (s *Store) takeLeases(ctx context.Context, pairs []broker.Pair, ttl time.Duration) ([]leasedRow, error) {
+func (s *Store) takeLeases(ctx context.Context, pairs []broker.Pair, ttl time.Duration) (leasedRows, error) {
 	ids, tokens := pairColumns(pairs)
 	if !s.blocked.wary(time.Now()) && !s.blocked.any(ids) {
-		leased, err := query(ctx, s, scanLeased, "lease", ids, tokens, ttl)
+		leased, err := s.queryLeases(ctx, "lease", ids, tokens, ttl)
 		if !contention(err) {
 			return leased, err
 		}
 		s.blocked.waited(time.Now())
 	}
-	leased, err := query(ctx, s, scanLeased, "lease_free", ids, tokens, ttl)
+	leased, err := s.queryLeases(ctx, "lease_free", ids, tokens, ttl)
 	if err != nil {
-		return nil, err
+		return leased, err
 	}
-	got := make(map[broker.ID]bool, len(leased))
-	for _, l := range leased {
-		got[l.ID] = true
+	got := make(map[broker.ID]bool, len(leased.strands))
+	for i := range leased.strands {
+		got[leased.strands[i].ID] = true
 	}
 	for _, p := range pairs {
 		s.blocked.note(p.ID, !got[p.ID])
@@ -84,24 +94,20 @@ func (s *Store) takeLeases(ctx context.Context, pairs []broker.Pair, ttl time.Du
 	return leased, nil
 }
 
-// leasedRow is a row of lease.sql. What its lane adds is missing in the strand.
-type leasedRow struct {
-	broker.Strand
-	lane int32
-}
-
-func scanLeased(row pgx.CollectableRow) (l leasedRow, err error) {
-	err = row.Scan((*[16]byte)(&l.ID), (*[16]byte)(&l.Token), &l.lane, &l.Label, &l.Args, &l.Stack, &l.Try, &l.MaxTries,
-		&l.Crashes, &l.Created, &l.Tags, &l.Metadata)
-	return l, err
+// queryLeases runs lease.sql, or lease_free.sql.
+func (s *Store) queryLeases(ctx context.Context, name string, ids, tokens uuids, ttl time.Duration) (leasedRows, error) {
+	leased := leasedRows{make([]broker.Strand, 0, len(ids)), make([]int32, 0, len(ids))}
+	var st broker.Strand
+	var lane int32
+	err := each(ctx, s, func() {
+		leased.strands, leased.lanes = append(leased.strands, st), append(leased.lanes, lane)
+	}, []any{(*[16]byte)(&st.ID), (*[16]byte)(&st.Token), &lane, &st.Label, &st.Args, &st.Stack, &st.Try, &st.MaxTries,
+		&st.Crashes, &st.Created, &st.Tags, &st.Metadata}, name, ids, tokens, ttl)
+	return leased, err
 }
 
 // lanesOf asks for the lanes that no scan has told us of.
-func (s *Store) lanesOf(ctx context.Context, leased []leasedRow) (map[int32]lane, error) {
-	numbers := make([]int32, len(leased))
-	for i, row := range leased {
-		numbers[i] = row.lane
-	}
+func (s *Store) lanesOf(ctx context.Context, numbers []int32) (map[int32]lane, error) {
 	known, unknown := s.lanes.get(numbers)
 	if unknown == nil {
 		return known, nil

@@ -7,7 +7,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/respirated/respirated/broker"
@@ -97,22 +96,23 @@ func (s *Store) scanLanes(ctx context.Context, req broker.ScanRequest, args []an
 	lo, hi := bounds(req.Slice)
 	args = append(args, lo, hi, req.Limit)
 
-	var found []dueRow
-	var end scanEnd
-	_, err := query(ctx, s, func(row pgx.CollectableRow) (none struct{}, err error) {
-		id, lane, schedule, size := pgtype.UUID{}, pgtype.Int4{}, pgtype.Timestamptz{}, pgtype.Int4{}
-		alone, cancelled, next := pgtype.Bool{}, pgtype.Bool{}, pgtype.Float8{}
-		xmin := pgtype.Int8{}
-		if err := row.Scan(&id, &lane, &schedule, &size, &alone, &cancelled, &next, &xmin); err != nil {
-			return none, err
-		}
+	found := make([]dueRow, 0, min(req.Limit, usualBatch))
+	var (
+		end              scanEnd
+		id               pgtype.UUID
+		lane, size       pgtype.Int4
+		schedule         pgtype.Timestamptz
+		alone, cancelled pgtype.Bool
+		next             pgtype.Float8
+		xmin             pgtype.Int8
+	)
+	err := each(ctx, s, func() {
 		if id.Valid {
 			found = append(found, dueRow{id.Bytes, lane.Int32, schedule, size.Int32, alone.Bool, cancelled.Bool})
-			return none, nil
+			return
 		}
 		end = scanEnd{next: until(next.Float64), xmin: xmin.Int64}
-		return none, nil
-	}, "scan", args...)
+	}, []any{&id, &lane, &schedule, &size, &alone, &cancelled, &next, &xmin}, "scan", args...)
 	return found, end, err
 }
 

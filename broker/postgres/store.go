@@ -187,6 +187,28 @@ func query[T any](ctx context.Context, s *Store, scan pgx.RowToFunc[T], name str
 	return pgx.CollectRows(rows, scan)
 }
 
+// usualBatch is how many rows to make room for where it is not known how many will come.
+const usualBatch = 1000
+
+// each runs one statement and calls take for each of its rows, when that has been scanned into columns. It is query for
+// many rows: nothing is made anew for each.
+func each(ctx context.Context, s *Store, take func(), columns []any, name string, args ...any) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	ctx, cancel := call(ctx)
+	defer cancel()
+	rows, err := s.pool.Query(ctx, s.sql.get(name), args...)
+	if err != nil {
+		return err
+	}
+	_, err = pgx.ForEachRow(rows, columns, func() error {
+		take()
+		return nil
+	})
+	return err
+}
+
 // exec runs one statement.
 func (s *Store) exec(ctx context.Context, name string, args ...any) error {
 	if err := ctx.Err(); err != nil {
