@@ -1,14 +1,12 @@
 package broker
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"os"
 	"sync"
-	"time"
+	"syscall"
 )
 
 // lasting is a listener whose socket file can be made anew: somebody may clean up the folder that it is in.
@@ -48,19 +46,21 @@ func (l *lasting) bind() error {
 func (l *lasting) restore() (restored bool, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.closed {
-		return false, nil
-	}
-	if file, err := os.Lstat(l.path); err == nil && os.SameFile(file, l.file) {
+	if l.closed || l.ours() {
 		return false, nil
 	}
 	former := l.current
 	if err := l.bind(); err != nil {
 		return false, err
 	}
-	former.SetUnlinkOnClose(false) // the path is the new one's
 	former.Close()
 	return true, nil
+}
+
+// ours says whether the file at the path is still the one that we made.
+func (l *lasting) ours() bool {
+	file, err := os.Lstat(l.path)
+	return err == nil && os.SameFile(file, l.file)
 }
 
 func (l *lasting) now() (current *net.UnixListener, closed bool) {
@@ -83,12 +83,16 @@ func (l *lasting) Accept() (net.Conn, error) {
 	}
 }
 
-// Close implements net.Listener.
+// Close implements net.Listener. It removes the socket, unless somebody else's is there by now.
 func (l *lasting) Close() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	var err error
+	if !l.closed && l.ours() {
+		err = os.Remove(l.path)
+	}
 	l.closed = true
-	return l.current.Close()
+	return errors.Join(l.current.Close(), err)
 }
 
 // Addr implements net.Listener.
@@ -97,25 +101,35 @@ func (l *lasting) Addr() net.Addr {
 	return current.Addr()
 }
 
-// guardEvery is how often Guard looks.
-const guardEvery = 5 * time.Second
-
-// Guard looks after the socket's file until ctx ends: where somebody has removed it, workers that are connected go on,
-// but no other could come. It is made anew, which the log tells.
-func (s *Socket) Guard(ctx context.Context, log *slog.Logger) {
-	ticker := time.NewTicker(guardEvery)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
+// listen binds path. We hold the folder's lock, so a socket that nobody listens at is a dead daemon's. One that does not
+// answer for another reason, such as a full queue, is somebody's who lives.
+func listen(path string) (*net.UnixListener, error) {
+	info, err := os.Lstat(path)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+	case err != nil:
+		return nil, fmt.Errorf("look at the socket: %w", err)
+	case info.Mode().Type() != os.ModeSocket:
+		return nil, fmt.Errorf("%s is no socket and is left alone: choose another --socket", path)
+	default:
+		conn, err := net.Dial("unix", path)
+		if err == nil {
+			conn.Close()
 		}
-		switch restored, err := s.lasting.restore(); {
-		case err != nil:
-			log.Error("the socket is gone and cannot be made anew: no worker can connect", "socket", s.Path, "error", err)
-		case restored:
-			log.Warn("the socket was removed, it is made anew", "socket", s.Path)
+		if !errors.Is(err, syscall.ECONNREFUSED) {
+			return nil, fmt.Errorf("somebody else listens at %s: stop it, or choose another --socket", path)
+		}
+		if err := os.Remove(path); err != nil {
+			return nil, fmt.Errorf("remove the socket of a daemon that is gone: %w", err)
 		}
 	}
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		return nil, fmt.Errorf("listen: %w", err)
+	}
+	l.SetUnlinkOnClose(false) // it would remove whatever has this path by then
+	if err := os.Chmod(path, 0o600); err != nil {
+		return nil, errors.Join(fmt.Errorf("close the socket to others: %w", err), l.Close())
+	}
+	return l, nil
 }

@@ -1,27 +1,32 @@
 package broker
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
+	"time"
 
 	"github.com/respirated/respirated/protocol"
 )
 
-// Socket is a daemon's listening socket together with the lock on its folder.
+// Socket is a daemon's listening socket together with its folder, and the lock on that.
 type Socket struct {
 	net.Listener
 	Path string // as protocol.SocketPath gave it
 	Dir  string // its folder, 0700, which holds lock, state and logs as well
-	lock *os.File
 
-	lasting *lasting // the Listener
+	mu      sync.Mutex // guards what follows
+	lock    *os.File
+	lasting []*lasting // what listens in the folder: the Listener first
 }
 
 // ListenSocket makes the folder (0700), locks it against a second daemon, takes over a socket that a dead daemon left
@@ -38,18 +43,114 @@ func ListenSocket(path string) (*Socket, error) {
 	if s.lock, err = lockDir(s.Dir); err != nil {
 		return nil, err
 	}
-	if s.lasting, err = newLasting(path); err != nil {
+	if s.Listener, err = s.Beside(filepath.Base(path)); err != nil {
 		s.lock.Close()
 		return nil, err
 	}
-	s.Listener = s.lasting
 	return s, nil
 }
 
-// Close stops listening, removes the socket and unlocks its folder.
+// Beside listens at another socket (0600) in the same folder. [Socket.Guard] looks after it, too.
+func (s *Socket) Beside(name string) (net.Listener, error) {
+	l, err := newLasting(filepath.Join(s.Dir, name))
+	if err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.lasting = append(s.lasting, l)
+	return l, nil
+}
+
+// Close stops listening, removes the sockets that are still ours, and unlocks the folder.
 func (s *Socket) Close() error {
-	err := s.Listener.Close()
-	return errors.Join(err, s.lock.Close())
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var errs []error
+	for _, l := range s.lasting {
+		if err := l.Close(); !errors.Is(err, net.ErrClosed) { // who served it may have closed it
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(append(errs, s.lock.Close())...)
+}
+
+// guardEvery is how often Guard looks.
+const guardEvery = 5 * time.Second
+
+// Guard looks after the folder until ctx ends. Somebody may remove it, or files in it, as cleaners of temporary folders
+// do: then workers that are connected go on, but no other one could come, and a second daemon could start. What is
+// missing is made anew, which the log tells, and restored is called, which may do the same for other files. Guard
+// returns an error if another daemon has been quicker to take the folder: this one should end then.
+func (s *Socket) Guard(ctx context.Context, log *slog.Logger, restored func()) error {
+	ticker := time.NewTicker(guardEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+		}
+		anew, err := s.restore()
+		if len(anew) > 0 {
+			log.Warn("somebody has removed files of ours, they are made anew", "files", anew)
+			restored()
+		}
+		if errors.Is(err, errServed) {
+			return fmt.Errorf("our folder was removed and is another daemon's now: %w", err)
+		}
+		if err != nil {
+			log.Error("files that somebody has removed cannot be made anew: no worker can connect", "error", err)
+		}
+	}
+}
+
+// restore makes anew the folder, its lock and the sockets in it, where they are not ours any more. It says which it made.
+func (s *Socket) restore() (anew []string, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	locked, err := s.relock()
+	if locked {
+		anew = append(anew, lockName)
+	}
+	if err != nil {
+		return anew, err
+	}
+	for _, l := range s.lasting {
+		restored, err := l.restore()
+		if restored {
+			anew = append(anew, filepath.Base(l.path))
+		}
+		if err != nil {
+			return anew, err
+		}
+	}
+	return anew, nil
+}
+
+// relock locks the folder anew if the file that we hold locked is not the one that others would lock.
+func (s *Socket) relock() (locked bool, err error) {
+	if ours, err := isAt(s.lock, filepath.Join(s.Dir, lockName)); ours || err != nil {
+		return false, err
+	}
+	if err := privateDir(s.Dir); err != nil {
+		return false, err
+	}
+	lock, err := lockDir(s.Dir)
+	if err != nil {
+		return false, err
+	}
+	s.lock.Close()
+	s.lock = lock
+	return true, nil
+}
+
+// Owned says whether the folder is still this daemon's, so that it may write there.
+func (s *Socket) Owned() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	ours, err := isAt(s.lock, filepath.Join(s.Dir, lockName))
+	return ours && err == nil
 }
 
 // privateDir makes sure that dir is a folder of ours that nobody else can enter.
@@ -76,25 +177,51 @@ func privateDir(dir string) error {
 	return nil
 }
 
+const lockName = "respirate.lock"
+
+// errServed is that another daemon has the folder.
+var errServed = errors.New("stop it, or choose another --socket")
+
 // lockDir takes the folder's lock, which the kernel gives up when this process ends, however it ends.
 func lockDir(dir string) (*os.File, error) {
-	name := filepath.Join(dir, "respirate.lock")
+	name := filepath.Join(dir, lockName)
+	for {
+		f, err := lockFile(name)
+		if errors.Is(err, errServed) {
+			return nil, err
+		}
+		if err != nil {
+			return nil, fmt.Errorf("lock %s: %w", dir, err)
+		}
+		ours, err := isAt(f, name)
+		if ours {
+			return f, nil
+		}
+		f.Close()
+		if err != nil {
+			return nil, fmt.Errorf("lock %s: %w", dir, err)
+		}
+		// It was removed between open and lock: others would lock another file.
+	}
+}
+
+// lockFile opens and locks a file, and writes our pid into it, for people.
+func lockFile(name string) (*os.File, error) {
 	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o600)
 	if err != nil {
-		return nil, fmt.Errorf("open the lock: %w", err)
+		return nil, err
 	}
 	err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 	if errors.Is(err, syscall.EWOULDBLOCK) {
 		owner, _ := io.ReadAll(io.LimitReader(f, 32))
-		f.Close()
-		return nil, fmt.Errorf("another respirated (pid %s) serves %s: stop it, or choose another --socket", strings.TrimSpace(string(owner)), dir)
+		err = fmt.Errorf("another respirated (pid %s) serves %s: %w", strings.TrimSpace(string(owner)), filepath.Dir(name), errServed)
 	}
 	if err == nil {
 		err = writePID(f)
 	}
 	if err != nil {
 		f.Close()
-		return nil, fmt.Errorf("lock %s: %w", name, err)
+		return nil, err
 	}
 	return f, nil
 }
@@ -107,31 +234,15 @@ func writePID(f *os.File) error {
 	return err
 }
 
-// listen binds path. We hold the folder's lock, so a socket that is there and does not answer is a dead daemon's.
-func listen(path string) (*net.UnixListener, error) {
-	info, err := os.Lstat(path)
-	switch {
-	case errors.Is(err, os.ErrNotExist):
-	case err != nil:
-		return nil, fmt.Errorf("look at the socket: %w", err)
-	case info.Mode().Type() != os.ModeSocket:
-		return nil, fmt.Errorf("%s is no socket and is left alone: choose another --socket", path)
-	default:
-		if conn, err := net.Dial("unix", path); err == nil {
-			conn.Close()
-			return nil, fmt.Errorf("somebody else answers at %s: stop it, or choose another --socket", path)
-		}
-		if err := os.Remove(path); err != nil {
-			return nil, fmt.Errorf("remove the socket of a daemon that is gone: %w", err)
-		}
-	}
-	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+// isAt says whether an open file is the one that has this name.
+func isAt(f *os.File, name string) (bool, error) {
+	open, err := f.Stat()
 	if err != nil {
-		return nil, fmt.Errorf("listen: %w", err)
+		return false, err
 	}
-	if err := os.Chmod(path, 0o600); err != nil {
-		l.Close()
-		return nil, fmt.Errorf("close the socket to others: %w", err)
+	named, err := os.Lstat(name)
+	if errors.Is(err, os.ErrNotExist) {
+		return false, nil
 	}
-	return l, nil
+	return err == nil && os.SameFile(open, named), err
 }

@@ -70,7 +70,7 @@ func TestSocketThatSomebodyElseAnswersIsLeftAlone(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	if _, err := broker.ListenSocket(path); err == nil || !strings.Contains(err.Error(), "somebody else answers") {
+	if _, err := broker.ListenSocket(path); err == nil || !strings.Contains(err.Error(), "somebody else listens") {
 		t.Errorf("got %v, want a refusal", err)
 	}
 }

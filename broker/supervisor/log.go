@@ -32,6 +32,9 @@ func openLog(path string) (*os.File, error) {
 			return nil, fmt.Errorf("rotate log: %w", err)
 		}
 	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil { // somebody may have removed it
+		return nil, err
+	}
 	return os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
 }
 

@@ -56,6 +56,8 @@ type letter struct {
 	event event
 	why   string            // end
 	exit  broker.WorkerExit // died
+
+	rewrite bool // for no seat: workers.json may be gone
 }
 
 func newLoop(s *Supervisor) *loop {
@@ -111,6 +113,10 @@ func (l *loop) fill() {
 
 // deliver takes a letter to its seat. Letters to processes that are gone, or were never ours, are dropped.
 func (l *loop) deliver(m letter) {
+	if m.rewrite {
+		l.unsaved = true
+		return
+	}
 	s := l.byKey[m.key]
 	if s == nil {
 		return
@@ -280,8 +286,11 @@ func (l *loop) dropSurplus() {
 	l.seats = kept
 }
 
-// save writes workers.json. Without it the next daemon cannot adopt, which is no reason to stop supervising.
+// save writes workers.json, unless another daemon has taken the folder. Without it the next daemon cannot adopt, which is no reason to stop supervising.
 func (l *loop) save() {
+	if !l.cfg.Owned() {
+		return
+	}
 	var records []record
 	for _, s := range l.seats {
 		if s.rec.Key != "" {

@@ -23,6 +23,9 @@ type Config struct {
 	StateFile string // workers.json
 	LogDir    string // made if it is missing
 
+	// Owned says whether StateFile may still be written: not once another daemon has taken the folder. nil = always.
+	Owned func() bool
+
 	// Exited is called once for each death, one at a time, in the order they were seen. It may take its time, as
 	// nothing but the next call and the end of Run waits for it. nil = nobody wants to know.
 	Exited func(broker.WorkerExit)
@@ -99,6 +102,9 @@ func (c Config) check() (Config, error) {
 	if c.Exited == nil {
 		c.Exited = func(broker.WorkerExit) {}
 	}
+	if c.Owned == nil {
+		c.Owned = func() bool { return true }
+	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
@@ -162,6 +168,9 @@ func (s *Supervisor) Connected(key string) {
 func (s *Supervisor) End(key, why string) {
 	s.mail.put(letter{key: key, event: end{}, why: why})
 }
+
+// WriteDown writes StateFile anew, which somebody may have removed.
+func (s *Supervisor) WriteDown() { s.mail.put(letter{rewrite: true}) }
 
 // Workers returns what is known of each seat, pool by pool. The caller must not change it.
 func (s *Supervisor) Workers() []Info { return *s.workers.Load() }

@@ -1,11 +1,13 @@
 package supervisor
 
 import (
+	"errors"
 	"io"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -446,5 +448,43 @@ func TestLargeLogIsSetAsideForTheNextProcess(t *testing.T) {
 	old, err := os.Stat(path + ".1")
 	if err != nil || old.Size() != rotateAbove+1 || fresh.Size() != 0 {
 		t.Errorf("got %d bytes set aside and %d in the new log (%v)", old.Size(), fresh.Size(), err)
+	}
+}
+
+func TestFilesThatSomebodyRemovesAreMadeAnew(t *testing.T) {
+	h := newHost(t, "", poolAs("a", 1, "dying", "x", "9")).run()
+	first := h.hello()
+	h.until("connected", all("connected"))
+	if err := errors.Join(os.Remove(h.cfg.StateFile), os.RemoveAll(h.cfg.LogDir)); err != nil {
+		t.Fatal(err)
+	}
+	h.shown.take()
+	h.sup.WriteDown()
+	h.until("shown again", all("connected"))
+	if records, err := h.sup.state.load(); err != nil || len(records) != 1 || records[0].Key != first.Key {
+		t.Errorf("workers.json has %v (%v), want the worker", records, err)
+	}
+	h.hangUp(first)
+	h.exit()
+	h.hello() // the next one has logs again
+	if _, err := os.Stat(filepath.Join(h.cfg.LogDir, "a-0.err")); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestFolderOfAnotherDaemonIsNotWrittenTo: its workers.json tells of its own workers.
+func TestFolderOfAnotherDaemonIsNotWrittenTo(t *testing.T) {
+	h := newHost(t, "", poolAs("a", 1, "polite"))
+	var taken atomic.Bool
+	h.cfg.Owned = func() bool { return !taken.Load() }
+	h.run()
+	h.until("connected", all("connected"))
+	taken.Store(true)
+	if err := os.WriteFile(h.cfg.StateFile, []byte("the other's"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	h.end()
+	if text, err := os.ReadFile(h.cfg.StateFile); err != nil || string(text) != "the other's" {
+		t.Errorf("workers.json is now %q (%v)", text, err)
 	}
 }

@@ -7,11 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"github.com/respirated/respirated/broker"
@@ -131,21 +131,13 @@ func joined(s broker.WorkerSnapshot, seat supervisor.Info) workerStatus {
 	return workerStatus{s.Name, s.Connected, s.Kinds, s.Want, s.Held, s.Draining, s.SilentMS, seat}
 }
 
-// listenControl makes the control socket in the folder of the broker's, whose lock the caller holds: a file that is
-// there is a dead daemon's.
-func listenControl(dir string) (net.Listener, error) {
-	path := filepath.Join(dir, controlSocket)
-	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("remove the control socket of a daemon that is gone: %w", err)
+// listenControl makes the control socket in the folder of the broker's.
+func listenControl(s *broker.Socket) (net.Listener, error) {
+	l, err := s.Beside(controlSocket)
+	if errors.Is(err, syscall.EINVAL) {
+		return nil, fmt.Errorf("the path of the control socket in %s is too long: choose a shorter --socket", s.Dir)
 	}
-	l, err := net.Listen("unix", path)
-	if err != nil {
-		return nil, fmt.Errorf("listen for control: %w: choose a shorter --socket if its path is too long", err)
-	}
-	if err := os.Chmod(path, 0o600); err != nil {
-		return nil, errors.Join(fmt.Errorf("close the control socket to others: %w", err), l.Close())
-	}
-	return l, nil
+	return l, err
 }
 
 // controlServer serves a control socket. Questions are short, and so is the time for them.

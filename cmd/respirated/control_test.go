@@ -131,7 +131,15 @@ func TestStoppedBrokerIsAnErrorOfTheControlSocket(t *testing.T) {
 
 func serveControl(t *testing.T, dir string, k known) {
 	t.Helper()
-	l, err := listenControl(dir)
+	if err := os.Chmod(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	socket, err := broker.ListenSocket(filepath.Join(dir, "r.sock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { socket.Close() })
+	l, err := listenControl(socket)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -43,7 +43,7 @@ func newDaemon(ctx context.Context, cfg fileConfig, log *slog.Logger) (_ *daemon
 	if d.socket, err = broker.ListenSocket(cfg.Socket); err != nil {
 		return nil, err
 	}
-	if d.control, err = listenControl(d.socket.Dir); err != nil {
+	if d.control, err = listenControl(d.socket); err != nil {
 		return nil, err
 	}
 	database := postgres.Config{URL: cfg.DatabaseURL, Schema: cfg.Schema, Logger: log}
@@ -58,6 +58,7 @@ func newDaemon(ctx context.Context, cfg fileConfig, log *slog.Logger) (_ *daemon
 		Socket:      d.socket.Path,
 		StateFile:   filepath.Join(d.socket.Dir, "workers.json"),
 		LogDir:      filepath.Join(d.socket.Dir, "log"),
+		Owned:       d.socket.Owned,
 		Exited:      func(e broker.WorkerExit) { d.broker.Exited(e) }, // supervisor and broker know each other
 		StopTimeout: cfg.stopTimeout(),
 		Log:         log,
@@ -77,24 +78,13 @@ func newDaemon(ctx context.Context, cfg fileConfig, log *slog.Logger) (_ *daemon
 // close gives back what newDaemon took.
 func (d *daemon) close() error {
 	var errs []error
-	if d.control != nil {
-		errs = append(errs, ignoreClosed(d.control.Close()))
-	}
 	if d.socket != nil {
-		errs = append(errs, ignoreClosed(d.socket.Close()))
+		errs = append(errs, d.socket.Close()) // and the control socket with it
 	}
 	if d.store != nil {
 		d.store.Close()
 	}
 	return errors.Join(errs...)
-}
-
-// ignoreClosed forgives what has been closed by who served it.
-func ignoreClosed(err error) error {
-	if errors.Is(err, net.ErrClosed) {
-		return nil
-	}
-	return err
 }
 
 // run runs the parts until a signal comes, ctx ends, or one of them fails. They stop in the order in which they are
@@ -144,11 +134,13 @@ func (d *daemon) run(ctx context.Context, demo func(context.Context) error) erro
 		g.add("control socket", func() error { return server.Serve(d.control) }, func() { server.Close() })
 	}
 
-	// The socket's file is looked after for as long as anybody may connect; nothing waits for that.
+	// The folder of the sockets is looked after for as long as anybody may connect; nothing waits for that. Where another
+	// daemon has got it, this is the part that ends the others.
 	{
 		ctx, cancel := context.WithCancel(ctx)
-		g.add("socket guard", func() error { d.socket.Guard(ctx, d.log); return nil }, cancel)
+		g.add("guard of the folder", func() error { return d.socket.Guard(ctx, d.log, d.supervisor.WriteDown) }, cancel)
 	}
+
 	// Maintenance can stop at any time; it is last because nothing waits for it.
 	{
 		ctx, cancel := context.WithCancel(ctx)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"os"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -226,4 +227,27 @@ func TestNextDaemonTakesTheSocketOfAKilledOneAndACancelReachesARunningStrand(t *
 		t.Fatal(err)
 	}
 	h.awaitState(inserted.ID, client.Cancelled)
+}
+
+func TestFolderThatSomebodyRemovesIsMadeAnewAndTheNextDaemonKnowsItsWorkers(t *testing.T) {
+	t.Parallel()
+	h := newHost(t, privatetest.URL(t), demoWorkers(t, 2)...)
+	run := filepath.Dir(h.socket())
+	h.start()
+	before := h.workers(2)
+	if err := os.RemoveAll(run); err != nil {
+		t.Fatal(err)
+	}
+	h.eventually("workers.json is there again", func() bool {
+		_, err := os.Stat(filepath.Join(run, "workers.json"))
+		return err == nil
+	})
+	if got := h.workers(2); !slices.Equal(got, before) {
+		t.Errorf("workers are %v, were %v", got, before)
+	}
+	h.kill()
+	h.start()
+	if after := h.workers(2); !slices.Equal(after, before) {
+		t.Errorf("workers are %v, were %v: the next daemon did not know them", after, before)
+	}
 }

@@ -76,7 +76,7 @@ func (h *host) connect() {
 	h.t.Cleanup(func() { db.close(context.Background()) })
 }
 
-func (h *host) socket() string { return filepath.Join(h.dir, "respirate.sock") }
+func (h *host) socket() string { return filepath.Join(h.dir, "run", "respirate.sock") }
 
 // start starts a daemon and returns once it answers. The test's end stops it.
 func (h *host) start() {
