@@ -292,3 +292,38 @@ func TestMoreConnectionsThanAllowedAreToldSo(t *testing.T) {
 		t.Errorf("got %v, want %s with a time to retry", fault, protocol.CodeFull)
 	}
 }
+
+// TestOfAllConnectionsThatWaitedForAStoppedBrokerTheLastOneCounts: a worker that nobody answers tries again and again,
+// and the broker finds all its attempts at once.
+func TestOfAllConnectionsThatWaitedForAStoppedBrokerTheLastOneCounts(t *testing.T) {
+	l, err := broker.ListenSocket(filepath.Join(socketDir(t), "d", "s.sock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := &host{t: t, socket: l.Path}
+	for range 50 {
+		h.talk().say(hello()).conn.Close()
+	}
+	last := h.talk().say(hello())
+	b, err := broker.New(brokertest.NewStore(time.Now), nil, broker.Config{Logger: quietLog()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- b.Run(ctx, l) }()
+	defer func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	}()
+	if m, err := last.hear(); err != nil || m.Op() != "welcome" {
+		t.Fatalf("got %v and error %v, want a welcome", m, err)
+	}
+	for n := range uint64(20) { // while the others are read
+		if m, err := last.say(&protocol.Ping{N: n}).hear(); err != nil || m.Op() != "pong" {
+			t.Fatalf("got %v and error %v, want a pong", m, err)
+		}
+	}
+}

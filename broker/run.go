@@ -71,21 +71,25 @@ func (s *schedule) vacate(r *run) {
 	s.dismiss(w)
 }
 
-// readFirst is how long what has come in the meantime gets to be read before anybody is judged by the time gone by.
-const readFirst = int64(500 * time.Millisecond)
+// readFirst is how long what has come in the meantime gets to be read before anybody is judged by the time gone by. A
+// worker that has given us up in the meantime tries again each 2 s, and brings its results.
+const readFirst = int64(3 * time.Second)
 
 // oversleep takes in that we were not there for a while. Others were: what they said waits in their sockets. Nobody was
-// silent while we were deaf, and no lease is given up before its result had the chance to be read.
+// silent while we were deaf, and no lease is given up before its result had the chance to be read. On a host where we are
+// always late this puts off each judgement once, not all of them for ever.
 func (s *schedule) oversleep(now, by int64) {
 	for _, w := range s.workers {
 		w.heard = min(now, w.heard+by)
 	}
-	s.nextSweep = max(s.nextSweep, now+readFirst)
+	if !s.putOff {
+		s.putOff, s.nextSweep = true, max(s.nextSweep, now+readFirst)
+	}
 }
 
 // sweep looks once a second at everything that waits for time to pass.
 func (s *schedule) sweep(now int64, fx *effects) {
-	s.nextSweep = now + sweepEvery
+	s.nextSweep, s.putOff = now+sweepEvery, false
 	for _, w := range s.workers {
 		s.sweepWorker(now, w, fx)
 	}

@@ -50,6 +50,7 @@ type schedule struct {
 
 	stepped   int64 // when step was called last
 	nextSweep int64
+	putOff    bool // the next sweep has been, since we overslept
 	draining  bool
 	drainBy   int64
 }

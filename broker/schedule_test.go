@@ -456,6 +456,48 @@ func TestSilentWorkerIsGivenUp(t *testing.T) {
 	}
 }
 
+// TestHelloOfAnOlderConnectionIsStale: while we were stopped, a worker may have tried again and again. All that is read at
+// once, in any order, and what it said it held at first is not what it holds by now.
+func TestHelloOfAnOlderConnectionIsStale(t *testing.T) {
+	b := newBench(t)
+	b.connect(t0, 3, "w", 1)
+	pairs, _ := b.lease(t0, due(1))
+	stale := greeted{session: 2, worker: "w", kinds: []protocol.Kind{{Name: "k"}}}
+	for range 2 {
+		fx := b.step(t0, stale)
+		if len(fx.hangUp) != 1 || fx.hangUp[0].session != 2 || fx.commit != nil {
+			t.Fatalf("hang up %v, commit %v; want only the older connection hung up", fx.hangUp, fx.commit)
+		}
+		b.step(t0, parted{3}) // after its end, too
+	}
+	fx := b.step(t0, greeted{session: 4, worker: "w", kinds: []protocol.Kind{{Name: "k"}}, hold: []hold{{pairs[0], "k", true}}},
+		reported{session: 4, re: 1, reports: []Report{exitOf(pairs[0])}})
+	equal(t, "commit", fx.commit, []Report{exitOf(pairs[0])})
+}
+
+// TestLoopThatIsAlwaysLateJudgesTheDeadAllTheSame: on a host that is overloaded for long, nothing is put off for ever.
+func TestLoopThatIsAlwaysLateJudgesTheDeadAllTheSame(t *testing.T) {
+	b := newBench(t)
+	b.connect(t0, 1, "w", 1)
+	pairs, _ := b.lease(t0, due(1))
+	now, late := t0, 3*second
+	for b.sessions[1] != 0 {
+		now = b.nextTick() + late
+		b.step(now, overslept{late})
+		if now > t0+600*second {
+			t.Fatal("a silent worker is still admitted after 600 s")
+		}
+	}
+	for now < t0+600*second {
+		now = b.nextTick() + late
+		if fx := b.step(now, overslept{late}); fx.commit != nil {
+			equal(t, "commit", fx.commit, []Report{{Pair: pairs[0], Act: Yield}})
+			return
+		}
+	}
+	t.Fatal("a lease of a worker that is gone is not given up")
+}
+
 func TestNobodyWasSilentWhileWeWereDeaf(t *testing.T) {
 	b := newBench(t)
 	b.connect(t0, 1, "w", 1)

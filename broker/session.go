@@ -20,7 +20,6 @@ type door struct {
 
 	mu       sync.Mutex // guards what follows
 	sessions map[sessionID]*session
-	last     sessionID
 	closed   bool
 }
 
@@ -33,7 +32,7 @@ type session struct {
 }
 
 // enter admits a connection, or says why not.
-func (d *door) enter(conn net.Conn, p peer) (*session, *protocol.Err) {
+func (d *door) enter(id sessionID, conn net.Conn, p peer) (*session, *protocol.Err) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	switch {
@@ -42,8 +41,7 @@ func (d *door) enter(conn net.Conn, p peer) (*session, *protocol.Err) {
 	case len(d.sessions) >= d.most:
 		return nil, &protocol.Err{Code: protocol.CodeFull, Message: fmt.Sprintf("%d connections are open; that is the most", d.most), Fatal: true, RetryMS: 1000}
 	}
-	d.last++
-	s := &session{id: d.last, conn: conn, peer: p, out: protocol.NewOutbox(conn, d.outbox)}
+	s := &session{id: id, conn: conn, peer: p, out: protocol.NewOutbox(conn, d.outbox)}
 	d.sessions[s.id] = s
 	return s, nil
 }
@@ -105,11 +103,12 @@ func (d *door) close() {
 	wg.Wait()
 }
 
-// accept takes connections until the listener is closed, and waits for their sessions to end.
+// accept takes connections until the listener is closed, and waits for their sessions to end. It numbers them in the
+// order in which they were made: many may have waited, of which a worker has given up all but the last.
 func (b *Broker) accept(l net.Listener) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	for {
+	for id := sessionID(1); ; id++ {
 		conn, err := l.Accept()
 		switch {
 		case errors.Is(err, net.ErrClosed):
@@ -119,12 +118,12 @@ func (b *Broker) accept(l net.Listener) {
 			time.Sleep(100 * time.Millisecond) // out of descriptors: some will be free
 			continue
 		}
-		wg.Go(func() { b.serve(conn) })
+		wg.Go(func() { b.serve(id, conn) })
 	}
 }
 
 // serve is the life of one connection.
-func (b *Broker) serve(conn net.Conn) {
+func (b *Broker) serve(id sessionID, conn net.Conn) {
 	defer conn.Close()
 	p, err := peerOf(conn)
 	if err != nil || !p.mayConnect() {
@@ -132,7 +131,7 @@ func (b *Broker) serve(conn net.Conn) {
 		refuse(conn, denied())
 		return
 	}
-	s, full := b.door.enter(conn, p)
+	s, full := b.door.enter(id, conn, p)
 	if full != nil {
 		refuse(conn, full)
 		return

@@ -44,7 +44,7 @@ func FuzzSession(f *testing.F) {
 		}
 		ours, theirs := net.Pipe()
 		var wg sync.WaitGroup
-		wg.Go(func() { b.serve(ours) })
+		wg.Go(func() { b.serve(1, ours) })
 		wg.Go(func() { // the loop's part: every event is taken in by a real schedule
 			for {
 				select {

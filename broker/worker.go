@@ -150,6 +150,10 @@ func (s *schedule) greet(now int64, ev greeted, fx *effects) {
 		return
 	}
 	w := s.workers[s.byUUID[ev.worker]]
+	if w != nil && ev.session < max(w.session, w.former) {
+		fx.hangUp = append(fx.hangUp, hangUp{ev.session, superseded()}) // read late: what it says it holds is of the past
+		return
+	}
 	if w == nil {
 		s.lastNo++
 		w = &worker{no: s.lastNo, uuid: ev.worker}
