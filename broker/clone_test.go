@@ -118,7 +118,7 @@ func (w *world) key() string {
 	for _, m := range w.workers {
 		n.put("worker", n.ses(m.session), m.crash, m.reaped, len(m.holds))
 		for _, p := range sortedPairs(m.holds) {
-			n.put(p.ID[0], n.tok(p.Token), m.holds[p].done, m.holds[p].act, w.results[p])
+			n.put(p.ID[0], n.tok(p.Token), m.holds[p].done, m.holds[p].later, m.holds[p].act, w.results[p])
 		}
 		for _, ev := range m.up {
 			n.event(ev)
@@ -221,7 +221,7 @@ func (n *namer) schedule(s *schedule) {
 	}
 	var names []string
 	for _, w := range s.workers {
-		names = append(names, fmt.Sprint("known ", w.name, n.ses(w.session), w.wantN, w.held, w.waiting, w.draining, w.reserved, w.exclusive,
+		names = append(names, fmt.Sprint("known ", w.name, n.ses(w.session), w.wantN, w.held, w.waiting, w.bytesWaiting > 0, w.draining, w.reserved, w.exclusive,
 			w.silent, w.died != nil, n.past(w.buryAt), n.past(w.heard+int64(s.dead)), n.past(w.endBy)))
 	}
 	slices.Sort(names)

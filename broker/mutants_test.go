@@ -81,6 +81,21 @@ var mutants = []struct{ name, file, old, new string }{
 		"r.renewAt, s.renewDue = now, true\n\ts.runs[h.ID] = r\n\tw.held++",
 		"r.renewAt, s.renewDue = now, true\n\ts.runs[h.ID] = r",
 	},
+	{
+		"a refused report stays on its worker's account", "commits.go",
+		"func (s *schedule) refuse(p pending, why string) {\n\ts.unwait(p)",
+		"func (s *schedule) refuse(p pending, why string) {",
+	},
+	{
+		"a locked report is taken off its worker's account", "commits.go",
+		"p.due = now + lockedRetry",
+		"p.due = now + lockedRetry\n s.unwait(p)",
+	},
+	{
+		"a report that is put off is counted", "commits.go",
+		"case w.bytesWaiting > 0 && w.bytesWaiting+p.bytes > s.maxBytes:",
+		"case w.bytesWaiting > 0 && w.bytesWaiting+p.bytes > s.maxBytes:\n w.bytesWaiting += p.bytes",
+	},
 }
 
 func TestExhaustiveSearchCatchesMutants(t *testing.T) {

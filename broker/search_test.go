@@ -61,8 +61,9 @@ type modelWorker struct {
 }
 
 type modelHold struct {
-	done bool // its result is sent and not acked
-	act  Act
+	done  bool // its result is sent and not acked
+	later bool // it is to be sent again, when time has passed
+	act   Act
 }
 
 func newWorld(strands, workers, faults int) *world {
@@ -111,6 +112,7 @@ func (w *world) step(events ...event) {
 		w.schedule.step(w.now, announced{})
 	}
 	w.checkCredit(fx.lease)
+	w.checkWaiting()
 }
 
 func either[T any](w *world, old, new []T) []T {
@@ -147,6 +149,29 @@ func (w *world) checkCredit(leases []Pair) {
 	for no, wk := range w.schedule.workers {
 		if wk.held != held[no] {
 			w.fail(fmt.Sprintf("a worker's account says %d, its runs are %d", wk.held, held[no]))
+		}
+	}
+}
+
+// checkWaiting holds the other half of I7: what a worker may have waiting is counted exactly, or it would be refused for
+// ever one day, or never.
+func (w *world) checkWaiting() {
+	type account struct{ reports, bytes int }
+	want := map[workerNo]account{}
+	c := &w.schedule.commits
+	for _, line := range [][]pending{c.waiting, c.locked, c.flying} {
+		for _, p := range line {
+			a := want[p.from]
+			a.bytes += p.payload()
+			if p.stray || p.Act == Save {
+				a.reports++
+			}
+			want[p.from] = a
+		}
+	}
+	for no, wk := range w.schedule.workers {
+		if got := (account{wk.waiting, wk.bytesWaiting}); got != want[no] {
+			w.fail(fmt.Sprintf("I7: %+v is on a worker's account, %+v of its waits", got, want[no]))
 		}
 	}
 }
@@ -238,7 +263,7 @@ func (w *world) moves() (moves []move) {
 		w.workerMoves(i, m, add)
 	}
 	if next := w.schedule.nextTick(); next < w.now+int64(w.schedule.lease)/2 {
-		add("time passes", func(w *world) { w.now = max(w.now, w.schedule.nextTick()); w.step() })
+		add("time passes", func(w *world) { w.now = max(w.now, w.schedule.nextTick()); w.sendAgain(); w.step() })
 	}
 	if w.faults > 0 {
 		add("leases run out", (*world).expire)
@@ -299,9 +324,25 @@ func (w *world) faultyStatements(add func(string, func(*world))) {
 			w.step(committed{err: ErrAway})
 		})
 	}
+	if w.calls.commit != nil {
+		add("commit meets locks", func(w *world) { w.fault(); w.answerCommit(Later) })
+		if !slices.ContainsFunc(w.calls.commit, func(r Report) bool { return r.Act == Yield }) { // that carries nothing
+			add("commit is of what no row can hold", func(w *world) { w.fault(); w.answerCommit(Invalid) })
+		}
+	}
 	if w.calls.renew != nil {
 		add("renewal fails", func(w *world) { w.fault(); w.calls.renew = nil; w.step(renewed{err: ErrAway}) })
 	}
+}
+
+// answerCommit has nothing of a commit happen, for a reason.
+func (w *world) answerCommit(state VerdictState) {
+	verdicts := make([]Verdict, len(w.calls.commit))
+	for i := range verdicts {
+		verdicts[i] = Verdict{State: state, Why: "so it is"}
+	}
+	w.calls.commit = nil
+	w.step(committed{verdicts: verdicts})
 }
 
 func (w *world) workerMoves(i int, m *modelWorker, add func(string, func(*world))) {
@@ -383,8 +424,11 @@ func (w *world) connect(m *modelWorker) {
 }
 
 func (w *world) result(m *modelWorker, p Pair) reported {
-	return reported{session: m.session, re: 1, reports: []Report{{Pair: p, Seq: 1, Act: m.holds[p].act}}}
+	return reported{session: m.session, re: 1, reports: []Report{{Pair: p, Seq: 1, Act: m.holds[p].act, Stack: modelStack}}}
 }
+
+// modelStack is what each result carries: two are more than one worker may have waiting.
+var modelStack = make([]byte, testLimits().maxBytes*2/3)
 
 // cut ends a connection. What was on its way is lost.
 func (w *world) cut(m *modelWorker) {
@@ -466,7 +510,23 @@ func (w *world) acked(m *modelWorker, e protocol.AckEntry) {
 	if (e.State == protocol.AckApplied || e.State == protocol.AckDup) && !w.durable(p) {
 		w.fail("I3: a result was acked that is not in the database")
 	}
+	if e.State == protocol.AckLater && m.holds[p] != nil {
+		m.holds[p].later = true
+		return
+	}
 	delete(m.holds, p)
+}
+
+// sendAgain has workers send what was put off.
+func (w *world) sendAgain() {
+	for _, m := range w.workers {
+		for _, p := range sortedPairs(m.holds) {
+			if m.holds[p].later && m.session != 0 {
+				m.holds[p].later = false
+				m.up = append(m.up, w.result(m, p))
+			}
+		}
+	}
 }
 
 func (w *world) kill(m *modelWorker) { m.crash = true }
@@ -538,6 +598,7 @@ func (w *world) calm() {
 			r.leased = false
 		}
 	}
+	w.sendAgain()
 	var pings []event
 	for _, m := range w.workers {
 		pings = append(pings, heard{m.session})
