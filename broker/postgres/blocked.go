@@ -9,28 +9,37 @@ import (
 
 // blocked remembers strands whose rows were locked by somebody when we last came by. The statements that are cheap wait
 // for a lock; those that do not wait are for these strands, and for a while after a wait for all: who locks one row often
-// locks many. So somebody's locks delay one batch each half a minute, however many there are.
+// locks many. So somebody's locks delay one lease and one commit each half a minute, however many there are.
 type blocked struct {
 	mu    sync.Mutex // guards what follows
 	ids   map[broker.ID]struct{}
-	until time.Time // nothing waits for a lock before
+	until [2]time.Time // no statement of that sort waits for a lock before
 }
+
+// sort is a sort of statements. Each is wary on its own: rows that are due are locked by others than rows that run, and
+// it is the commit whose wary way is dear.
+type sort int
+
+const (
+	leases sort = iota
+	commits
+)
 
 // waryFor is how long no statement waits for locks after one has waited in vain.
 const waryFor = 30 * time.Second
 
 // waited notes that a statement has waited for a lock in vain.
-func (b *blocked) waited(now time.Time) {
+func (b *blocked) waited(which sort, now time.Time) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.until = now.Add(waryFor)
+	b.until[which] = now.Add(waryFor)
 }
 
-// wary says that some statement has lately waited in vain.
-func (b *blocked) wary(now time.Time) bool {
+// wary says that a statement of that sort has lately waited in vain.
+func (b *blocked) wary(which sort, now time.Time) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return now.Before(b.until)
+	return now.Before(b.until[which])
 }
 
 // mostBlocked bounds the memory. Forgetting one costs one more wait.

@@ -73,7 +73,7 @@ func rounds(entries []entry) [][]*entry {
 
 func (s *Store) commitRound(ctx context.Context, round []*entry) error {
 	var plain []*entry
-	wary := s.blocked.wary(time.Now())
+	wary := s.blocked.wary(commits, time.Now())
 	for _, e := range round {
 		e.bad = checkReport(e.report)
 		if e.bad == "" && !wary && isPlain(e.report) && !s.blocked.has(e.report.ID) {
@@ -84,7 +84,7 @@ func (s *Store) commitRound(ctx context.Context, round []*entry) error {
 	err := s.isolate(ctx, plain, s.commitPlain)
 	switch {
 	case contention(err):
-		s.blocked.waited(time.Now())
+		s.blocked.waited(commits, time.Now())
 	case err != nil:
 		return err
 	}

@@ -73,12 +73,12 @@ func (s *Store) takeReadable(ctx context.Context, pairs []broker.Pair, ttl time.
 // takeLeases waits for locked rows no longer than the lock timeout, and then for a while not at all.
 func (s *Store) takeLeases(ctx context.Context, pairs []broker.Pair, ttl time.Duration) (leasedRows, error) {
 	ids, tokens := pairColumns(pairs)
-	if !s.blocked.wary(time.Now()) && !s.blocked.any(ids) {
+	if !s.blocked.wary(leases, time.Now()) && !s.blocked.any(ids) {
 		leased, err := s.queryLeases(ctx, "lease", ids, tokens, ttl)
 		if !contention(err) {
 			return leased, err
 		}
-		s.blocked.waited(time.Now())
+		s.blocked.waited(leases, time.Now())
 	}
 	leased, err := s.queryLeases(ctx, "lease_free", ids, tokens, ttl)
 	if err != nil {
