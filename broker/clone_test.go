@@ -152,15 +152,11 @@ func sortedPairs[V any](m map[Pair]V) []Pair {
 
 // pairOf reads the two names of a lease.
 func pairOf(strand, token string) Pair {
-	id, err := ParseID(strand)
+	p, err := parsePair(strand, token)
 	if err != nil {
 		panic(err)
 	}
-	tok, err := ParseToken(token)
-	if err != nil {
-		panic(err)
-	}
-	return Pair{id, tok}
+	return p
 }
 
 func (n *namer) pairs(pairs []Pair) {

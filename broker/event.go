@@ -40,6 +40,11 @@ type (
 	}
 	// heard: a frame without content for the schedule arrived.
 	heard struct{ session sessionID }
+	// touched: a worker says that these handlers are at work.
+	touched struct {
+		session sessionID
+		runs    []Pair
+	}
 	// parted: a connection ended, for whatever reason.
 	parted struct{ session sessionID }
 	// vanished: the process behind a connection that has parted is no more.
@@ -83,6 +88,7 @@ func (wanted) event()    {}
 func (reported) event()  {}
 func (called) event()    {}
 func (heard) event()     {}
+func (touched) event()   {}
 func (parted) event()    {}
 func (vanished) event()  {}
 func (overslept) event() {}

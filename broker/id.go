@@ -70,3 +70,11 @@ func parseUUID(s string) (b [16]byte, err error) {
 	}
 	return b, nil
 }
+
+// parsePair reads the two names of a lease.
+func parsePair(strand, token string) (p Pair, err error) {
+	if p.ID, err = ParseID(strand); err == nil {
+		p.Token, err = ParseToken(token)
+	}
+	return p, err
+}

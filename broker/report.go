@@ -29,23 +29,13 @@ func (s *session) reported(m *protocol.Results) reported {
 
 func refusalOf(strand, token string, seq uint64, why string) refusal {
 	r := refusal{strand: strand, token: token, seq: seq, why: why}
-	id, err := ParseID(strand)
-	if err != nil {
-		return r
-	}
-	tok, err := ParseToken(token)
-	if err != nil {
-		return r
-	}
-	r.pair, r.known = Pair{id, tok}, true
+	pair, err := parsePair(strand, token)
+	r.pair, r.known = pair, err == nil
 	return r
 }
 
 func (s *session) reportOf(r *protocol.Result) (rep Report, err error) {
-	if rep.ID, err = ParseID(r.Strand); err != nil {
-		return rep, err
-	}
-	if rep.Token, err = ParseToken(r.Token); err != nil {
+	if rep.Pair, err = parsePair(r.Strand, r.Token); err != nil {
 		return rep, err
 	}
 	rep.Seq, rep.Act, rep.Final = r.Seq, actOf(r.Act), r.Final

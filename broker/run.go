@@ -31,6 +31,7 @@ type run struct {
 	leaseEnd int64 // when the holder must have stopped: before the lease ends in the database
 	renewAt  int64
 	runEnd   int64  // when a run that its worker did not stop at its limit costs that worker; 0 = never
+	begun    bool   // its worker has said that the handler is at work
 	stopWhy  string // it has been asked to stop
 	stopBy   int64  // then its worker is asked to end
 }
@@ -69,6 +70,28 @@ func (s *schedule) vacate(r *run) {
 	w.full = false
 	s.recount(w)
 	s.dismiss(w)
+}
+
+// limit has the limit of a run begin now.
+func (s *schedule) limit(now int64, r *run, limit time.Duration) {
+	if limit > 0 {
+		r.runEnd = now + int64(limit) + int64(s.grace)
+	}
+}
+
+// touch takes in that handlers are at work. The limit of a run counts from the hand-out, or from the first word that its
+// handler has begun: a strand may have waited for a slot.
+func (s *schedule) touch(now int64, ev touched) {
+	w := s.hear(now, ev.session)
+	if w == nil {
+		return
+	}
+	for _, p := range ev.runs {
+		if r := s.running(p); r != nil && r.worker == w.no && !r.begun {
+			r.begun = true
+			s.limit(now, r, w.kinds[r.kind])
+		}
+	}
 }
 
 // readFirst is how long what has come in the meantime gets to be read before anybody is judged by the time gone by. A

@@ -129,6 +129,8 @@ func (s *schedule) take(now int64, ev event, fx *effects) {
 		s.call(now, ev, fx)
 	case heard:
 		s.hear(now, ev.session)
+	case touched:
+		s.touch(now, ev)
 	case parted:
 		s.part(now, ev.session)
 	case vanished:
@@ -310,9 +312,7 @@ func (s *schedule) start(now int64, granted *Strand, handouts *perSession[handou
 	r.state = running
 	r.leaseRuns(s.leaseAsked, s.lease)
 	limit := w.kinds[granted.Kind]
-	if limit > 0 {
-		r.runEnd = now + int64(limit) + int64(s.grace)
-	}
+	s.limit(now, r, limit)
 	h := handouts.of(w.session)
 	if !h.fits(payload, s.maxFrame/2) {
 		h.flush(w.session, fx)

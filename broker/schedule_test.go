@@ -416,6 +416,24 @@ func TestHandlerThatIgnoresCancelCostsItsWorker(t *testing.T) {
 	})
 }
 
+// TestLimitOfAStrandThatWaitedForASlotCountsFromItsFirstTouch: no later one prolongs it.
+func TestLimitOfAStrandThatWaitedForASlotCountsFromItsFirstTouch(t *testing.T) {
+	b := newBench(t)
+	b.step(t0, greeted{session: 1, worker: "w", key: "key of w", kinds: []protocol.Kind{{Name: "k", RunMS: 5000}}}, wanted{session: 1, n: 1})
+	pairs, _ := b.lease(t0, due(1))
+	b.step(t0+12*second, touched{session: 1, runs: pairs})
+	for now := t0 + 13*second; now < t0+27*second; now += second {
+		fx := b.step(now, touched{session: 1, runs: pairs})
+		if len(fx.send) > 0 {
+			t.Fatalf("told %+v after %v, want nothing before the limit, its grace and the wait are over", fx.send, time.Duration(now-t0))
+		}
+	}
+	fx := b.step(t0+27*second, touched{session: 1, runs: pairs})
+	if stop := firstSent[*protocol.Cancel](t, fx); stop.Cancels[0].Why != protocol.StopTimeout {
+		t.Errorf("told %+v, want a timeout", stop)
+	}
+}
+
 func TestHandlerThatIgnoresItsLimitCostsItsWorkerAndIsGuilty(t *testing.T) {
 	b := newBench(t)
 	b.step(t0, greeted{session: 1, worker: "w", key: "key of w", kinds: []protocol.Kind{{Name: "k", RunMS: 5000}}}, wanted{session: 1, n: 1})

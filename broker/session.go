@@ -253,7 +253,9 @@ func (b *Broker) handle(s *session, message protocol.ToBroker, err error, rate *
 		return protocol.Errorf(protocol.CodeState, "hello a second time")
 	case *protocol.Bye:
 		return io.EOF
-	default: // Touch, Pong, Err: signs of life
+	case *protocol.Touch:
+		return b.touched(s, m)
+	default: // Pong, Err: signs of life
 		b.post(heard{s.id})
 	}
 	return nil
@@ -298,15 +300,11 @@ func (s *session) greeted(h *protocol.Hello) (greeted, error) {
 		sync: slices.Contains(h.Caps, capSync),
 	}
 	for _, held := range h.Hold {
-		id, err := ParseID(held.Strand)
+		pair, err := parsePair(held.Strand, held.Token)
 		if err != nil {
 			return ev, protocol.Errorf(protocol.CodeBadFrame, "hello.hold: %v", err)
 		}
-		token, err := ParseToken(held.Token)
-		if err != nil {
-			return ev, protocol.Errorf(protocol.CodeBadFrame, "hello.hold: %v", err)
-		}
-		ev.hold = append(ev.hold, hold{Pair{id, token}, held.Kind, held.State == protocol.HoldDone})
+		ev.hold = append(ev.hold, hold{pair, held.Kind, held.State == protocol.HoldDone})
 	}
 	return ev, nil
 }
@@ -315,6 +313,19 @@ func (s *session) saved(m *protocol.Save) reported {
 	return s.reported(&protocol.Results{ID: m.ID, Results: []protocol.Result{{
 		Strand: m.Strand, Token: m.Token, Seq: m.Seq, Act: actSave, Stack: m.Stack,
 	}}})
+}
+
+func (b *Broker) touched(s *session, m *protocol.Touch) error {
+	ev := touched{session: s.id}
+	for _, grip := range m.Grips {
+		pair, err := parsePair(grip.Strand, grip.Token)
+		if err != nil {
+			return s.out.Send(&protocol.Err{Code: protocol.CodeBadField, Message: "touch.t: " + err.Error()})
+		}
+		ev.runs = append(ev.runs, pair)
+	}
+	b.post(ev)
+	return nil
 }
 
 func (b *Broker) called(s *session, m *protocol.Call) error {
