@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -74,6 +75,9 @@ func strandListCommand(s *settings) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if err := page.explain(cmd.Context(), db); err != nil {
+				return err
+			}
 			if *asJSON {
 				return printJSON(cmd.OutOrStdout(), page)
 			}
@@ -85,13 +89,22 @@ func strandListCommand(s *settings) *cobra.Command {
 
 // strandPage is what `strand list --json` prints.
 type strandPage struct {
-	Strands []*client.StrandRow `json:"strands"`
-	After   string              `json:"after,omitempty"` // where the next page begins; none = there is none
+	Strands []shownStrand `json:"strands"`
+	After   string        `json:"after,omitempty"` // where the next page begins; none = there is none
+}
+
+// explain notes why strands do not run though they are due.
+func (p *strandPage) explain(ctx context.Context, db *database) error {
+	brokers, err := db.BrokerList(ctx)
+	for i := range p.Strands {
+		p.Strands[i].Note = noteOn(p.Strands[i].StrandRow, brokers)
+	}
+	return err
 }
 
 // listStrands reads until the limit is reached or there are no more: a page of the client's may be short.
 func listStrands(cmd *cobra.Command, db *database, filter strandFilter, limit int, after string) (strandPage, error) {
-	page := strandPage{Strands: []*client.StrandRow{}, After: after}
+	page := strandPage{Strands: []shownStrand{}, After: after}
 	for {
 		found, err := db.StrandList(cmd.Context(), &client.StrandListParams{
 			Kinds: filter.kinds, Queues: filter.queues, Tenants: filter.tenants, States: filter.wanted(),
@@ -100,7 +113,9 @@ func listStrands(cmd *cobra.Command, db *database, filter strandFilter, limit in
 		if err != nil {
 			return page, err
 		}
-		page.Strands = append(page.Strands, found.Strands...)
+		for _, row := range found.Strands {
+			page.Strands = append(page.Strands, shownStrand{StrandRow: row})
+		}
 		page.After = found.After
 		if page.After == "" || len(page.Strands) >= limit {
 			return page, nil
@@ -110,10 +125,10 @@ func listStrands(cmd *cobra.Command, db *database, filter strandFilter, limit in
 
 func printPage(out, errOut io.Writer, page strandPage) error {
 	now := time.Now()
-	t := newTable(out, "ID", "KIND", "LABEL", "QUEUE", "TENANT", "STATE", "PRIO", "TRY", "CREATED", "DUE / FINISHED")
+	t := newTable(out, "ID", "KIND", "LABEL", "QUEUE", "TENANT", "STATE", "PRIO", "TRY", "CREATED", "DUE / FINISHED", "WHY")
 	for _, r := range page.Strands {
 		t.row(r.ID, r.Kind, r.Label, r.Queue, r.Tenant, string(r.State), strconv.Itoa(r.Priority),
-			fmt.Sprintf("%d/%d", r.Try, r.MaxTries), ago(r.CreatedAt, now), moment(r, now))
+			fmt.Sprintf("%d/%d", r.Try, r.MaxTries), ago(r.CreatedAt, now), moment(r.StrandRow, now), r.Note)
 	}
 	if err := t.flush(); err != nil {
 		return err

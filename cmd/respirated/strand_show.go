@@ -13,7 +13,7 @@ import (
 	"github.com/respirated/respirated/client"
 )
 
-// shownStrand is what `strand show --json` prints.
+// shownStrand is what `strand show --json` prints, and `strand list --json` of each strand.
 type shownStrand struct {
 	*client.StrandRow
 	Note string `json:"note,omitempty"` // what an operator should know
