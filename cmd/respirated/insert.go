@@ -148,6 +148,8 @@ func (f *insertFlags) insertOne(cmd *cobra.Command, db *database, args []string)
 	inserted, err := db.Insert(ctx, raw, &f.InsertOpts)
 	var bad *client.InsertError
 	switch {
+	case errors.As(err, &bad) && unserved(bad):
+		return fmt.Errorf("%s: start a worker that does, or insert it without --require-kind", bad.Why)
 	case errors.As(err, &bad):
 		return usage(fmt.Errorf("%s %s", flagOf(bad.Field), bad.Why))
 	case err != nil:
@@ -159,6 +161,11 @@ func (f *insertFlags) insertOne(cmd *cobra.Command, db *database, args []string)
 	}
 	_, err = fmt.Fprintln(out, inserted.ID)
 	return err
+}
+
+// unserved tells the refusal of --require-kind, which is about the workers of the moment, from those of what is given.
+func unserved(bad *client.InsertError) bool {
+	return bad.Field == "kind" && strings.HasPrefix(bad.Why, "no worker serves ")
 }
 
 // flagOf is what a field of a refused strand is called on the command line.
