@@ -82,12 +82,12 @@ func readConfig(name string) (fileConfig, error) {
 	var cfg fileConfig
 	f, err := os.Open(name)
 	if err != nil {
-		return cfg, fmt.Errorf("read the configuration: %w", err)
+		return cfg, fmt.Errorf("read the configuration: %w: correct --config, or the rights to the file", err)
 	}
 	defer f.Close()
 	text, err := io.ReadAll(io.LimitReader(f, maxConfig+1))
 	if err != nil {
-		return cfg, fmt.Errorf("read the configuration: %w", err)
+		return cfg, fmt.Errorf("read the configuration: %w: correct --config, or the rights to the file", err)
 	}
 	if len(text) > maxConfig {
 		return cfg, fmt.Errorf("the configuration %s is larger than %d bytes", name, maxConfig)
