@@ -65,7 +65,7 @@ func (c Config) withDefaults(getenv func(string) string) (Config, error) {
 			return c, err
 		}
 	}
-	c.MaxHold = firstOf(c.MaxHold, min(16*c.Slots, protocol.DefaultMaxN))
+	c.MaxHold = firstOf(c.MaxHold, min(64*c.Slots, protocol.DefaultMaxN))
 	return c, c.validate()
 }
 

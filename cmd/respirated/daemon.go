@@ -7,8 +7,10 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime/debug"
 	"sync"
 	"syscall"
 	"time"
@@ -87,10 +89,17 @@ func (d *daemon) close() error {
 	return errors.Join(errs...)
 }
 
+// gcPercent lets the heap grow further than Go does between two collections. What a broker holds is small, and most of
+// what it makes is garbage at once: by default it would collect several times a second.
+const gcPercent = 200
+
 // run runs the parts until a signal comes, ctx ends, or one of them fails. They stop in the order in which they are
 // added here: each is interrupted in turn, and some interrupts wait. demo, which may be nil, is the part that only
 // `respirated dev` has.
 func (d *daemon) run(ctx context.Context, demo func(context.Context) error) error {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent)
+	}
 	var g parts
 
 	// Signals: the first begins the end. From then on we do not catch them, so that the second ends the process at once.
