@@ -30,7 +30,7 @@ type Config struct {
 	Slots int
 	// MaxHold is how many strands the worker may hold, running or waiting for a slot. It asks for more than Slots only
 	// while runs are so short that slots would wait for the broker; strands that wait for a second are given back.
-	// 0 = 16 for each slot; the same as Slots = never more than can run.
+	// 0 = 64 for each slot; the same as Slots = never more than can run.
 	MaxHold int
 	// Timeout is the limit of a run whose worker names none; 0 = no limit.
 	Timeout time.Duration

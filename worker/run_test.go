@@ -602,8 +602,8 @@ func TestWorkerAsksForMoreOnlyWhileRunsAreShort(t *testing.T) {
 		serve(20)
 		length = 3 * time.Second
 		serve(20)
-		if want := []uint64{2, 32, 2}; !slices.Equal(p.wants, want) {
-			t.Errorf("wants %v, want %v: the slots, then 16 for each, then the slots", p.wants, want)
+		if want := []uint64{2, 128, 2}; !slices.Equal(p.wants, want) {
+			t.Errorf("wants %v, want %v: the slots, then 64 for each, then the slots", p.wants, want)
 		}
 		if err := b.end(); err != nil {
 			t.Error(err)
@@ -636,13 +636,13 @@ func TestConfigHasUsefulDefaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if socket, _ := protocol.SocketPath(protocol.DefaultSocket); cfg.Socket != socket || cfg.Slots != 10 || cfg.MaxHold != 160 || cfg.OrphanAfter != 10*time.Minute ||
+	if socket, _ := protocol.SocketPath(protocol.DefaultSocket); cfg.Socket != socket || cfg.Slots != 10 || cfg.MaxHold != 640 || cfg.OrphanAfter != 10*time.Minute ||
 		cfg.DrainTimeout != 25*time.Second || cfg.Key != "" || cfg.Logger == nil {
 		t.Errorf("config %+v", cfg)
 	}
 	env = map[string]string{"RESPIRATE_SOCKET": "/run/s", "RESPIRATE_WORKER_KEY": "k", "RESPIRATE_SLOTS": "3"}
 	cfg, err = Config{}.withDefaults(func(name string) string { return env[name] })
-	if err != nil || cfg.Socket != "/run/s" || cfg.Key != "k" || cfg.Slots != 3 || cfg.MaxHold != 48 {
+	if err != nil || cfg.Socket != "/run/s" || cfg.Key != "k" || cfg.Slots != 3 || cfg.MaxHold != 192 {
 		t.Errorf("config from the environment %+v, error %v", cfg, err)
 	}
 	cfg, err = Config{Socket: "/mine", Key: "mine", Slots: 5}.withDefaults(func(name string) string { return env[name] })
