@@ -31,12 +31,17 @@ type scanner struct {
 }
 
 // container is a map or array whose end is not reached yet.
+//
+// That all keys of a map differ is a matter of a hash table, but not where they are, one by one, those of the map that was
+// here before: those did differ. The entries of a list are nearly always such maps.
 type container struct {
-	isMap bool
-	left  int            // pairs or elements still to come
-	keys  [maxPairs]span // of the keys so far
-	nkeys int
-	slots [2 * maxPairs]uint8 // hash table of the keys: 1 + an index into keys; 0 = free
+	isMap  bool
+	left   int            // pairs or elements still to come
+	keys   [maxPairs]span // of the keys so far; behind them those of the map before, up to known
+	nkeys  int
+	known  int                 // so many keys, all different, are in keys
+	hashed bool                // this map's keys are in slots
+	slots  [2 * maxPairs]uint8 // hash table of the keys: 1 + an index into keys; 0 = free
 }
 
 func (s *scanner) run() error {
@@ -109,8 +114,7 @@ func (s *scanner) enter(t token) error {
 		return s.bad(s.pos, "nested deeper than %d", maxDepth)
 	}
 	c := &s.open[s.depth]
-	c.isMap, c.left, c.nkeys = t.kind == kindMap, int(t.n), 0
-	clear(c.slots[:])
+	c.isMap, c.left, c.nkeys, c.hashed = t.kind == kindMap, int(t.n), 0, false
 	s.depth++
 	return nil
 }
@@ -136,6 +140,28 @@ func (s *scanner) key(top *container) (span, error) {
 
 // add takes in a key of the map c, and reports whether it is new there.
 func (s *scanner) add(c *container, key span) bool {
+	if !c.hashed && c.nkeys < c.known && bytes.Equal(s.text(c.keys[c.nkeys]), s.text(key)) {
+		c.nkeys++
+		return true
+	}
+	if !c.hashed {
+		s.hash(c)
+	}
+	return s.insert(c, key)
+}
+
+// hash puts the keys that c has so far into its table.
+func (s *scanner) hash(c *container) {
+	clear(c.slots[:])
+	n := c.nkeys
+	c.hashed, c.nkeys = true, 0
+	for _, key := range c.keys[:n] {
+		s.insert(c, key)
+	}
+}
+
+// insert puts a key into the table of c, unless it is there.
+func (s *scanner) insert(c *container, key span) bool {
 	i := maphash.Bytes(s.seed, s.text(key)) % uint64(len(c.slots))
 	for c.slots[i] != 0 {
 		if bytes.Equal(s.text(c.keys[c.slots[i]-1]), s.text(key)) {
@@ -145,6 +171,7 @@ func (s *scanner) add(c *container, key span) bool {
 	}
 	c.keys[c.nkeys] = key
 	c.nkeys++
+	c.known = c.nkeys
 	c.slots[i] = uint8(c.nkeys)
 	return true
 }

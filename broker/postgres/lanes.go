@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"sync"
@@ -34,6 +35,12 @@ type place struct {
 	id       broker.ID
 }
 
+// spot is a lane and where its scan goes on.
+type spot struct {
+	lane
+	place
+}
+
 var bottom = place{schedule: pgtype.Timestamptz{InfinityModifier: pgtype.NegativeInfinity, Valid: true}}
 
 // lanes remembers the lanes and how far each has been scanned.
@@ -54,7 +61,8 @@ type lanes struct {
 	served  map[string][]lane // by kind, of queues that are not paused, as of the last scan from the bottom
 	cursors map[int32]place
 	floors  map[int32]place
-	walks   map[string]walk // by kind
+	dry     map[int32]time.Time // when a scan since the last from the bottom left nothing due in the lane
+	walks   map[string]walk     // by kind
 }
 
 const (
@@ -88,6 +96,7 @@ func (l *lanes) reset() {
 	l.served = make(map[string][]lane)
 	l.cursors = make(map[int32]place)
 	l.floors = make(map[int32]place)
+	l.dry = make(map[int32]time.Time)
 	l.walks = make(map[string]walk)
 }
 
@@ -118,6 +127,7 @@ func (l *lanes) load(kinds []string, found []lane, walked walk) {
 	}
 	l.remember(found)
 	clear(l.cursors)
+	clear(l.dry)
 }
 
 // drop forgets the lanes of some kinds and gives their floors. A lane that does not come back is paused, and while it is
@@ -182,21 +192,36 @@ func (l *lanes) withoutHistory() []int32 {
 	return l.bare
 }
 
-// start lists the lanes of some kinds and where to go on in each; false = some kind has not been loaded.
-func (l *lanes) start(kinds []string) (served []lane, places []place, known bool) {
+// start lists the lanes of some kinds and where to go on in each, first those whose strands should start first, as far
+// as we know; false = some kind has not been loaded.
+func (l *lanes) start(kinds []string) (spots []spot, known bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, kind := range kinds {
 		lanes, ok := l.served[kind]
 		if !ok {
-			return nil, nil, false
+			return nil, false
 		}
 		for _, f := range lanes {
-			served = append(served, f)
-			places = append(places, l.placeOf(f.number))
+			spots = append(spots, spot{f, l.placeOf(f.number)})
 		}
 	}
-	return served, places, true
+	if len(spots) > fewLanes {
+		slices.SortStableFunc(spots, l.compare)
+	}
+	return spots, true
+}
+
+// compare orders lanes by priority, then by what is next in them. In one that is dry that is what has come since.
+func (l *lanes) compare(a, b spot) int {
+	return cmp.Or(cmp.Compare(a.priority, b.priority), l.nextOf(a).Compare(l.nextOf(b)))
+}
+
+func (l *lanes) nextOf(s spot) time.Time {
+	if at, ok := l.dry[s.number]; ok {
+		return at
+	}
+	return s.schedule.Time // the zero time for the bottom
 }
 
 func (l *lanes) placeOf(number int32) place {
@@ -214,4 +239,13 @@ func (l *lanes) pass(last map[int32]place) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	maps.Copy(l.cursors, last)
+}
+
+// exhaust notes that a scan has found all that was due in some lanes.
+func (l *lanes) exhaust(spots []spot, now time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, s := range spots {
+		l.dry[s.number] = now
+	}
 }

@@ -15,16 +15,16 @@ import (
 // Scan implements [broker.Store]. What is due in a lane that was made after the last scan from the bottom is found by
 // the next one.
 func (s *Store) Scan(ctx context.Context, req broker.ScanRequest) (broker.ScanResult, error) {
-	served, places, err := s.lanesFor(ctx, req)
+	spots, err := s.lanesFor(ctx, req)
 	if err != nil {
 		return broker.ScanResult{}, s.failed(err, "load the lanes of %d kinds", len(req.Kinds))
 	}
-	found, end, err := s.scanLanes(ctx, req, scanArgs(served, places))
+	found, end, err := s.scanLanes(ctx, req, spots)
 	if err != nil {
 		return broker.ScanResult{}, s.failed(err, "scan %d kinds", len(req.Kinds))
 	}
 	result := broker.ScanResult{
-		Candidates: s.take(found, served),
+		Candidates: s.take(found, spots),
 		More:       len(found) >= req.Limit,
 		NextDue:    end.next,
 		Settled:    s.settled(end.xmin),
@@ -36,15 +36,15 @@ func (s *Store) Scan(ctx context.Context, req broker.ScanRequest) (broker.ScanRe
 }
 
 // lanesFor lists the lanes to scan and where to go on in each.
-func (s *Store) lanesFor(ctx context.Context, req broker.ScanRequest) ([]lane, []place, error) {
+func (s *Store) lanesFor(ctx context.Context, req broker.ScanRequest) ([]spot, error) {
 	for load := req.Bottom; ; load = true {
 		if load {
 			if err := s.loadLanes(ctx, req.Kinds); err != nil {
-				return nil, nil, err
+				return nil, err
 			}
 		}
-		if served, places, known := s.lanes.start(req.Kinds); known {
-			return served, places, nil
+		if spots, known := s.lanes.start(req.Kinds); known {
+			return spots, nil
 		}
 	}
 }
@@ -92,11 +92,51 @@ type scanEnd struct {
 	xmin int64         // of the snapshot
 }
 
-func (s *Store) scanLanes(ctx context.Context, req broker.ScanRequest, args []any) ([]dueRow, scanEnd, error) {
-	lo, hi := bounds(req.Slice)
-	args = append(args, lo, hi, req.Limit)
+const (
+	fewLanes  = 64 // lanes that one statement asks, at first
+	moreLanes = 4  // each further statement of a scan asks so many times as many
+)
 
-	found := make([]dueRow, 0, min(req.Limit, usualBatch))
+// scanLanes finds due strands. Each lane has to be asked for as many as are wanted, since all may be there. So where
+// there are many lanes, those come first that should start first, and the others only if that was not enough: all at
+// once would read everything that waits in a thousand short lanes.
+func (s *Store) scanLanes(ctx context.Context, req broker.ScanRequest, spots []spot) (all []dueRow, end scanEnd, err error) {
+	for few := fewLanes; ; few *= moreLanes {
+		some := spots[:min(few, len(spots))]
+		spots = spots[len(some):]
+		limit := req.Limit - len(all)
+		found, ended, err := s.scanSome(ctx, req.Slice, some, limit)
+		if err != nil {
+			return nil, scanEnd{}, err
+		}
+		if all == nil {
+			all, end = found, ended
+		} else {
+			all, end.next = append(all, found...), sooner(end.next, ended.next)
+		}
+		if len(found) < limit {
+			s.lanes.exhaust(some, time.Now())
+		}
+		if len(all) >= req.Limit || len(spots) == 0 {
+			return all, end, nil
+		}
+	}
+}
+
+// sooner is the shorter of two waits, of which 0 means not known.
+func sooner(a, b time.Duration) time.Duration {
+	if a == 0 || b != 0 && b < a {
+		return b
+	}
+	return a
+}
+
+// scanSome asks some lanes for what is due.
+func (s *Store) scanSome(ctx context.Context, slice broker.Slice, spots []spot, limit int) ([]dueRow, scanEnd, error) {
+	lo, hi := bounds(slice)
+	args := append(scanArgs(spots), lo, hi, limit)
+
+	found := make([]dueRow, 0, min(limit, usualBatch))
 	var (
 		end              scanEnd
 		id               pgtype.UUID
@@ -116,14 +156,14 @@ func (s *Store) scanLanes(ctx context.Context, req broker.ScanRequest, args []an
 	return found, end, err
 }
 
-func scanArgs(served []lane, places []place) []any {
-	numbers := make([]int32, len(served))
-	priorities := make([]int16, len(served))
-	schedules := make([]pgtype.Timestamptz, len(served))
-	ids := make(uuids, len(served))
-	for i, l := range served {
-		numbers[i], priorities[i] = l.number, l.priority
-		schedules[i], ids[i] = places[i].schedule, places[i].id
+func scanArgs(spots []spot) []any {
+	numbers := make([]int32, len(spots))
+	priorities := make([]int16, len(spots))
+	schedules := make([]pgtype.Timestamptz, len(spots))
+	ids := make(uuids, len(spots))
+	for i, at := range spots {
+		numbers[i], priorities[i] = at.number, at.priority
+		schedules[i], ids[i] = at.schedule, at.id
 	}
 	return []any{numbers, priorities, schedules, ids}
 }
@@ -149,10 +189,10 @@ func bounds(slice broker.Slice) (lo, hi [16]byte) {
 }
 
 // take moves the cursors behind what was found in the lanes served, and turns it into candidates.
-func (s *Store) take(found []dueRow, served []lane) []broker.Candidate {
-	byNumber := make(map[int32]*lane, len(served))
-	for i := range served {
-		byNumber[served[i].number] = &served[i]
+func (s *Store) take(found []dueRow, spots []spot) []broker.Candidate {
+	byNumber := make(map[int32]*lane, len(spots))
+	for i := range spots {
+		byNumber[spots[i].number] = &spots[i].lane
 	}
 	candidates := make([]broker.Candidate, 0, len(found))
 	last := make(map[int32]place)

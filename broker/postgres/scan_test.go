@@ -150,6 +150,42 @@ func TestScanGoesOnWhereTheLastOneEnded(t *testing.T) {
 	}
 }
 
+// With more lanes than one statement asks, the oldest strands still come first, and all of them are found.
+func TestScanOfManyLanesFindsTheOldestFirstAndAll(t *testing.T) {
+	s := newSubject(t, migrated(t))
+	const lanes, rounds, limit = 1000, 2, 50
+	s.run(`with l as materialized (select n, respirate.lane('', 'q' || n, 5, 'one') as lane from generate_series(1, $1::int) n)
+		insert into respirate.strand (id, lane, args, schedule)
+		select gen_random_uuid(), l.lane, '{}', now() - interval '1 hour' + (r * $1 + 7919 * n % $1) * interval '1 ms'
+		from l, generate_series(0, $2::int - 1) r`, lanes, rounds)
+	oldest := map[broker.ID]bool{}
+	for _, id := range one[[][16]byte](s, `select array_agg(id) from (select id from respirate.strand order by schedule limit $1) s`, limit) {
+		oldest[id] = true
+	}
+	seen := map[broker.ID]bool{}
+	for scan := 0; ; scan++ {
+		got, err := s.Scan(t.Context(), broker.ScanRequest{Kinds: []string{"one"}, Limit: limit, Bottom: scan == 0})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range got.Candidates {
+			if seen[c.ID] {
+				t.Fatalf("scan %d: %s was there before", scan, c.ID)
+			}
+			if scan == 0 && !oldest[c.ID] {
+				t.Errorf("%s comes in the first scan, but is not among the %d oldest", c.ID, limit)
+			}
+			seen[c.ID] = true
+		}
+		if !got.More {
+			break
+		}
+	}
+	if len(seen) != lanes*rounds {
+		t.Errorf("found %d strands of %d", len(seen), lanes*rounds)
+	}
+}
+
 func TestScanTellsWhenTheNextStrandIsDue(t *testing.T) {
 	s := newSubject(t, migrated(t))
 	if got := s.scanned("one"); got.NextDue != 0 {
