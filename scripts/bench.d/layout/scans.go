@@ -1,0 +1,100 @@
+package layout
+
+import (
+	"context"
+	"fmt"
+	"slices"
+)
+
+// scanLoad is who looks for candidates in the backlog.
+type scanLoad struct {
+	name    string
+	queues  bool // many, of which the first holds 90 % of the strands
+	buckets int  // that the scanning broker owns
+	first   int  // the lanes from this one on are served
+}
+
+var scanLoads = []scanLoad{
+	{"one queue, all buckets", false, 256, 1},
+	{"one queue, 16 buckets", false, 16, 1},
+	{"one queue, 1 bucket", false, 1, 1},
+	{"many queues, all buckets", true, 256, 1},
+	{"many queues, 16 buckets", true, 16, 1},
+	{"many queues, 1 bucket", true, 1, 1},
+	{"many queues, the large one paused", true, 256, 2},
+}
+
+// scanFigures are what a scan costs a design in a load.
+type scanFigures struct {
+	Load   string  `json:"load"`
+	Design string  `json:"design"`
+	List   cost    `json:"list"`        // of the stripes, now and then
+	Scan   cost    `json:"scan"`        // of 1,000 candidates
+	Found  int     `json:"found"`       // fewer than 1,000 = there were no more
+	Index  float64 `json:"index_bytes"` // for each row
+}
+
+// measureScans fills a backlog and measures each design's scans in each load.
+func measureScans(ctx context.Context, cfg config, t *table, r *report) error {
+	loads := slices.DeleteFunc(slices.Clone(scanLoads), func(l scanLoad) bool {
+		return !slices.Contains(cfg.loads, "scan") || l.queues != (t.queues > 1)
+	})
+	if len(loads) == 0 {
+		return nil
+	}
+	progress("scan: a backlog of %d in %d queues", cfg.rows, t.queues)
+	if err := t.backlog(ctx, cfg.rows); err != nil {
+		return err
+	}
+	for range cfg.rounds {
+		for _, d := range cfg.designs {
+			if d.way == byTID {
+				continue // scans as a does
+			}
+			if err := t.carry(ctx, d); err != nil {
+				return err
+			}
+			size, err := t.indexBytes(ctx, cfg.rows)
+			if err != nil {
+				return err
+			}
+			for _, l := range loads {
+				f, err := t.scan(ctx, d, l)
+				if err != nil {
+					return fmt.Errorf("scan, %s, design %s: %w", l.name, d.name, err)
+				}
+				f.Index = size
+				progress("scan: %s, %s: %.1f ms", l.name, d.name, f.Scan.Ms)
+				r.Scans = append(r.Scans, f)
+			}
+		}
+	}
+	return nil
+}
+
+// scan lists the stripes of one owner and finds 1,000 candidates. It is done twice, and the second time counts, when
+// pages and plans are in memory.
+func (t *table) scan(ctx context.Context, d design, l scanLoad) (scanFigures, error) {
+	f := scanFigures{Load: l.name, Design: d.name}
+	o := owner{lanes: t.lanes(l.first), lo: 256 - l.buckets, hi: 256}
+	for range 2 {
+		p := &probe{session: t.db}
+		s := newScanner(p, d, o, t.product)
+		if err := s.list(ctx); err != nil {
+			return f, err
+		}
+		f.List = p.take()
+		for f.Found = 0; f.Found < limit; {
+			found, err := s.next(ctx)
+			if err != nil {
+				return f, err
+			}
+			if len(found) == 0 {
+				break
+			}
+			f.Found += len(found)
+		}
+		f.Scan = p.take()
+	}
+	return f, nil
+}
