@@ -32,7 +32,7 @@ var drainLoads = []drainLoad{
 
 // loadNames are what --loads knows.
 func loadNames() []string {
-	names := []string{"scan", "insert"}
+	names := []string{"scan", "scan many", "insert"}
 	for _, l := range drainLoads {
 		names = append(names, l.name)
 	}

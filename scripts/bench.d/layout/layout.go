@@ -59,15 +59,13 @@ func Main(args []string) error {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	r, err := run(ctx, cfg)
-	if err != nil {
-		return err
+	r := &report{Settings: settings, Rows: cfg.rows, Drain: cfg.drain, Pinned: cfg.pinned, Queues: cfg.queues, Rounds: cfg.rounds}
+	err = run(ctx, cfg, r)
+	r.print(os.Stdout) // what was measured before an error, too
+	if cfg.json != "" {
+		err = errors.Join(err, r.save(cfg.json))
 	}
-	r.print(os.Stdout)
-	if cfg.json == "" {
-		return nil
-	}
-	return r.save(cfg.json)
+	return err
 }
 
 func parse(args []string) (config, error) {
@@ -80,7 +78,7 @@ func parse(args []string) (config, error) {
 	flags.IntVar(&cfg.queues, "queues", 10_000, "queues of the loads with many")
 	flags.IntVar(&cfg.rounds, "rounds", 3, "turns of each design in each load")
 	names := flags.String("designs", strings.Join(designNames(), ","), "which designs take part")
-	loads := flags.String("loads", strings.Join(loadNames(), ","), "which loads take part: scan, insert, or drains")
+	loads := flags.String("loads", strings.Join(loadNames(), ","), "which loads take part")
 	flags.StringVar(&cfg.json, "json", "", "write the figures to this file, too")
 	if err := flags.Parse(args); err != nil {
 		return config{}, err
@@ -121,37 +119,38 @@ func (c *config) choose(names, loads []string) error {
 }
 
 // run measures all loads, one table after the other.
-func run(ctx context.Context, cfg config) (r *report, err error) {
+func run(ctx context.Context, cfg config, r *report) (err error) {
 	statements, err := readProduct()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	w, err := newWorld(ctx)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer func() { err = errors.Join(err, w.close()) }()
-	r = &report{Settings: settings, Rows: cfg.rows, Drain: cfg.drain, Pinned: cfg.pinned, Queues: cfg.queues, Rounds: cfg.rounds}
 	for _, queues := range []int{1, cfg.queues} {
-		t, err := w.newTable(ctx, queues, statements)
-		if err != nil {
-			return nil, err
-		}
-		if err := measureScans(ctx, cfg, t, r); err != nil {
-			return nil, err
-		}
-		if err := measureDrains(ctx, cfg, t, r); err != nil {
-			return nil, err
-		}
-		if err := measureBucket(ctx, cfg, t, r); err != nil {
-			return nil, err
-		}
-		if err := t.close(ctx); err != nil {
-			return nil, err
+		if err := w.runTable(ctx, cfg, queues, statements, r); err != nil {
+			return err
 		}
 	}
+	return nil
+}
+
+// runTable measures the loads on a table with so many queues.
+func (w *world) runTable(ctx context.Context, cfg config, queues int, p statements, r *report) (err error) {
+	t, err := w.newTable(ctx, queues, p)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, t.close(context.WithoutCancel(ctx))) }()
 	r.Server = w.version
-	return r, nil
+	for _, measure := range []func(context.Context, config, *table, *report) error{measureScans, measureDrains, measureBucket} {
+		if err := measure(ctx, cfg, t, r); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // progress tells somebody who waits what is going on.

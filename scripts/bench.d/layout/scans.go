@@ -36,13 +36,15 @@ type scanFigures struct {
 
 // measureScans fills a backlog and measures each design's scans in each load.
 func measureScans(ctx context.Context, cfg config, t *table, r *report) error {
-	loads := slices.DeleteFunc(slices.Clone(scanLoads), func(l scanLoad) bool {
-		return !slices.Contains(cfg.loads, "scan") || l.queues != (t.queues > 1)
-	})
-	if len(loads) == 0 {
+	name := "scan"
+	if t.queues > 1 {
+		name = "scan many"
+	}
+	if !slices.Contains(cfg.loads, name) {
 		return nil
 	}
-	progress("scan: a backlog of %d in %d queues", cfg.rows, t.queues)
+	loads := filter(scanLoads, func(l scanLoad) bool { return l.queues == (t.queues > 1) })
+	progress("%s: a backlog of %d in %d queues", name, cfg.rows, t.queues)
 	if err := t.backlog(ctx, cfg.rows); err != nil {
 		return err
 	}
