@@ -26,16 +26,17 @@ const (
 	owned              // not leased; deleted at their place, fenced by an epoch
 )
 
+// designs stand so that those with the same index follow each other.
 var designs = []design{
 	{"present", "(lane, schedule, id)", true, false, product},
 	{"a", "(lane, schedule, id)", true, false, byID},
+	{"a tid", "(lane, schedule, id)", true, false, byTID},
+	{"a owned", "(lane, schedule, id)", true, false, owned},
 	{"b", "(bucket, schedule, id)", false, true, byID},
 	{"c", "(bucket, lane, schedule, id)", true, true, byID},
 	{"d", "(schedule, id)", false, false, byID},
 	{"d+", "(schedule, id) include (lane, bucket)", false, false, byID},
 	{"e", "(lane, bucket, schedule, id)", true, true, byID},
-	{"a tid", "(lane, schedule, id)", true, false, byTID},
-	{"a owned", "(lane, schedule, id)", true, false, owned},
 }
 
 func designNames() []string {

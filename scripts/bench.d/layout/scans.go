@@ -48,6 +48,7 @@ func measureScans(ctx context.Context, cfg config, t *table, r *report) error {
 	if err := t.backlog(ctx, cfg.rows); err != nil {
 		return err
 	}
+	progress("%s: filled", name)
 	for range cfg.rounds {
 		for _, d := range cfg.designs {
 			if d.way == byTID {

@@ -52,7 +52,8 @@ type table struct {
 	url     string
 	queues  int
 	product statements
-	ticks   ticks // counts the server's processor time
+	ticks   ticks  // counts the server's processor time
+	index   string // the columns of the scan's index; "" = there is none, or the product's
 }
 
 // newTable makes the product's schema, and a lane for each queue. Their numbers begin with 1.
@@ -141,6 +142,7 @@ func (t *table) backlog(ctx context.Context, rows int) error {
 	if t.queues > 1 {
 		lane = fmt.Sprintf("case when n %% 10 > 0 then 1 else 2 + n / 10 %% %d end", t.queues-1)
 	}
+	t.index = ""
 	return t.exec(ctx,
 		`truncate respirate.strand`,
 		`drop index if exists respirate.strand_ready`,
@@ -153,8 +155,12 @@ func (t *table) backlog(ctx context.Context, rows int) error {
 		`checkpoint`)
 }
 
-// carry gives the table the index of a design, and forgets the plans along the last one.
+// carry gives the table the index of a design, unless that is there.
 func (t *table) carry(ctx context.Context, d design) error {
+	if t.index == d.index {
+		return nil
+	}
+	t.index = d.index
 	return t.exec(ctx, `drop index if exists respirate.strand_ready`, `create index strand_ready on respirate.strand `+d.index)
 }
 
