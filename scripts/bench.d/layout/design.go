@@ -20,10 +20,11 @@ type design struct {
 type way int
 
 const (
-	byID    way = iota // leased and deleted by id
-	product            // the same, and scanned, with the product's statements
-	byTID              // leased and deleted at their place in the table
-	owned              // not leased; deleted at their place, fenced by an epoch
+	byID      way = iota // leased and deleted by id
+	product              // the same, and scanned, with the product's statements
+	byTID                // leased and deleted at their place in the table
+	owned                // not leased; deleted at their place, fenced by an epoch
+	ownedByID            // the same, deleted by id
 )
 
 // designs stand so that those with the same index follow each other.
@@ -32,6 +33,7 @@ var designs = []design{
 	{"a", "(lane, schedule, id)", true, false, byID},
 	{"a tid", "(lane, schedule, id)", true, false, byTID},
 	{"a owned", "(lane, schedule, id)", true, false, owned},
+	{"a owned id", "(lane, schedule, id)", true, false, ownedByID},
 	{"b", "(bucket, schedule, id)", false, true, byID},
 	{"c", "(bucket, lane, schedule, id)", true, true, byID},
 	{"d", "(schedule, id)", false, false, byID},
@@ -58,7 +60,7 @@ const payload = ", s.label, s.args, s.stack, s.try, s.max_tries, s.crashes, s.cr
 func (d design) scanSQL() string {
 	columns := `, pg_column_size(s.args) + coalesce(pg_column_size(s.stack), 0) as bytes,
 			s.crashes >= 2 or s.rescues + (s.lease > '-infinity')::int >= 5 as alone, s.cancel_at is not null as cancelled`
-	if d.way == owned {
+	if d.way == owned || d.way == ownedByID {
 		columns += payload // nothing else will read the rows
 	}
 	return `
@@ -188,6 +190,15 @@ var (
 	using unnest($1::uuid[], $2::tid[]) as r (id, at), own
 	where s.ctid = r.at and s.id = r.id and s.lease = '-infinity'
 		and ` + plainEnd + ` and ` + fmt.Sprintf(served, 3) + `
+	returning s.id`
+
+	// exitOwnedID does the same by id.
+	exitOwnedID = `
+	with own as materialized (select from respirate.ownership where slice = 0 and epoch = $3 for share)
+	delete from respirate.strand s
+	using unnest($1::uuid[]) as r (id), own
+	where s.id = r.id and s.lease = '-infinity'
+		and ` + plainEnd + ` and ` + fmt.Sprintf(served, 2) + `
 	returning s.id`
 )
 

@@ -51,7 +51,7 @@ type drainFigures struct {
 }
 
 const (
-	drainMost = 8 * time.Second // of a design that is too slow
+	drainMost = 15 * time.Second// of a design that is too slow
 	listEvery = 20              // scans; then the stripes are listed anew, as late strands demand
 	left      = 2 * limit       // strands left after a drain with a pinned horizon, to be scanned
 )
@@ -188,13 +188,21 @@ func (t *table) drainOwner(ctx context.Context, s *scanner, n int, deadline time
 	return ended, nil
 }
 
+// epoch is that of the slice's owner.
+const epoch = 1
+
 // end leases and deletes what was found.
 func (t *table) end(ctx context.Context, s *scanner, found []seen) error {
 	var deleted int
 	var err error
 	switch s.design.way {
 	case owned:
-		deleted, err = t.endOwned(ctx, s, found)
+		ids, at := places(found)
+		deleted, err = t.count(ctx, exitOwned, ids, at, s.owner.lanes, epoch)
+	case ownedByID:
+		sortByID(found)
+		ids, _ := places(found)
+		deleted, err = t.count(ctx, exitOwnedID, ids, s.owner.lanes, epoch)
 	case byTID:
 		deleted, err = t.endByTID(ctx, s, found)
 	default:
@@ -211,7 +219,7 @@ func (t *table) endByID(ctx context.Context, s *scanner, found []seen) (int, err
 	if s.design.way == product {
 		exit = t.product["exit_bare"]
 	}
-	slices.SortFunc(found, func(a, b seen) int { return bytes.Compare(a.id[:], b.id[:]) })
+	sortByID(found)
 	ids, _ := places(found)
 	tokens := newTokens(len(found))
 	if _, err := t.count(ctx, t.product["lease"], ids, tokens, 2*time.Minute); err != nil {
@@ -221,7 +229,7 @@ func (t *table) endByID(ctx context.Context, s *scanner, found []seen) (int, err
 }
 
 func (t *table) endByTID(ctx context.Context, s *scanner, found []seen) (int, error) {
-	slices.SortFunc(found, func(a, b seen) int { return bytes.Compare(a.id[:], b.id[:]) })
+	sortByID(found)
 	ids, at := places(found)
 	var leased []seen
 	var tokens []pgtype.UUID
@@ -242,12 +250,6 @@ func (t *table) endByTID(ctx context.Context, s *scanner, found []seen) (int, er
 	return t.count(ctx, exitTID, ids, tokens, ones(len(leased)), s.owner.lanes, at)
 }
 
-func (t *table) endOwned(ctx context.Context, s *scanner, found []seen) (int, error) {
-	const epoch = 1
-	ids, at := places(found)
-	return t.count(ctx, exitOwned, ids, at, s.owner.lanes, epoch)
-}
-
 // count runs a statement and says how many rows it returns.
 func (t *table) count(ctx context.Context, sql string, args ...any) (n int, err error) {
 	err = t.db.query(ctx, sql, args, func(pgx.Rows) error { n++; return nil })
@@ -265,6 +267,10 @@ func (t *table) scanOnce(ctx context.Context, d design, bottom bool) (cost, erro
 	p.take()
 	_, err := s.next(ctx)
 	return p.take(), err
+}
+
+func sortByID(found []seen) {
+	slices.SortFunc(found, func(a, b seen) int { return bytes.Compare(a.id[:], b.id[:]) })
 }
 
 func places(found []seen) (ids []pgtype.UUID, at []pgtype.TID) {

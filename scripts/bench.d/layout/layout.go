@@ -1,15 +1,16 @@
 // Package layout asks which index, and which statements along it, serve the hot table best. It runs raw SQL loops on the
 // product's own table in a private server, exchanging only the index that carries the scan:
 //
-//	present  (lane, schedule, id), with the product's statements as they stand in broker/postgres/sql
-//	a        the same index, read stripe by stripe
-//	a tid    as a, but rows are leased and deleted at the place where they were seen
-//	a owned  as a, but no lease is written: the deletion is fenced by the epoch in a row that owns the slice
-//	b        (bucket, schedule, id), lanes filtered in the heap
-//	c        (bucket, lane, schedule, id)
-//	d        (schedule, id), lanes filtered in the heap
-//	d+       the same, with lane and bucket included
-//	e        (lane, bucket, schedule, id)
+//	present     (lane, schedule, id), with the product's statements as they stand in broker/postgres/sql
+//	a           the same index, read stripe by stripe
+//	a tid       as a, but rows are leased and deleted at the place where they were seen
+//	a owned     as a, but no lease is written: the deletion is fenced by the epoch in a row that owns the slice
+//	a owned id  the same, deleted by id
+//	b           (bucket, schedule, id), lanes filtered in the heap
+//	c           (bucket, lane, schedule, id)
+//	d           (schedule, id), lanes filtered in the heap
+//	d+          the same, with lane and bucket included
+//	e           (lane, bucket, schedule, id)
 //
 // A stripe is what has one value in all columns before schedule: a lane in a, a lane of a bucket in c, everything in d.
 // A scanner (scanner.go) lists the stripes that have something due, keeps a cursor in each, and asks for some of them at
