@@ -51,9 +51,9 @@ type drainFigures struct {
 }
 
 const (
-	drainMost = 15 * time.Second// of a design that is too slow
-	listEvery = 20              // scans; then the stripes are listed anew, as late strands demand
-	left      = 2 * limit       // strands left after a drain with a pinned horizon, to be scanned
+	drainMost = 15 * time.Second // of a design that is too slow
+	listEvery = 20               // scans; then the stripes are listed anew, as late strands demand
+	left      = 2 * limit        // strands left after a drain with a pinned horizon, to be scanned
 )
 
 // measureDrains fills and drains the table with each design in each load.

@@ -113,8 +113,8 @@ func (c *config) choose(names, loads []string) error {
 			return fmt.Errorf("--%s %d: at least 1 is needed", name, n)
 		}
 	}
-	if c.queues < 2 || c.queues > c.rows/10 {
-		return fmt.Errorf("--queues %d: 2 at least, and at most a tenth of the rows", c.queues)
+	if c.queues < 3 || c.queues > c.rows/10 {
+		return fmt.Errorf("--queues %d: 3 at least, and at most a tenth of the rows", c.queues)
 	}
 	return nil
 }

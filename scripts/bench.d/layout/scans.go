@@ -11,7 +11,7 @@ type scanLoad struct {
 	name    string
 	queues  bool // many, of which the first holds 90 % of the strands
 	buckets int  // that the scanning broker owns
-	first   int  // the lanes from this one on are served
+	first   int  // the lanes from this one on are served; 0 = the last one alone, whose strands came last
 }
 
 var scanLoads = []scanLoad{
@@ -22,6 +22,7 @@ var scanLoads = []scanLoad{
 	{"many queues, 16 buckets", true, 16, 1},
 	{"many queues, 1 bucket", true, 1, 1},
 	{"many queues, the large one paused", true, 256, 2},
+	{"many queues, a late one served", true, 256, 0},
 }
 
 // scanFigures are what a scan costs a design in a load.
@@ -79,7 +80,11 @@ func measureScans(ctx context.Context, cfg config, t *table, r *report) error {
 // pages and plans are in memory.
 func (t *table) scan(ctx context.Context, d design, l scanLoad) (scanFigures, error) {
 	f := scanFigures{Load: l.name, Design: d.name}
-	o := owner{lanes: t.lanes(l.first), lo: 256 - l.buckets, hi: 256}
+	first := l.first
+	if first == 0 {
+		first = t.queues
+	}
+	o := owner{lanes: t.lanes(first), lo: 256 - l.buckets, hi: 256}
 	for range 2 {
 		p := &probe{session: t.db}
 		s := newScanner(p, d, o, t.product)

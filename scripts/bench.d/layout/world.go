@@ -136,11 +136,12 @@ func (t *table) laneOf(n int) int32 {
 }
 
 // backlog fills the table with due strands that look as if they had been inserted by the thousand, and leaves it
-// without the index of the scan.
+// without the index of the scan. Of many lanes the last one holds those that came last, all of them.
 func (t *table) backlog(ctx context.Context, rows int) error {
 	lane := "1"
 	if t.queues > 1 {
-		lane = fmt.Sprintf("case when n %% 10 > 0 then 1 else 2 + n / 10 %% %d end", t.queues-1)
+		lane = fmt.Sprintf("case when n > %[1]d - greatest(%[1]d / 1000, 2000) then %[2]d when n %% 10 > 0 then 1 else 2 + n / 10 %% %[3]d end",
+			rows, t.queues, t.queues-2)
 	}
 	t.index = ""
 	return t.exec(ctx,
