@@ -3,6 +3,7 @@ package layout
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype"
@@ -260,15 +261,37 @@ type explained []struct {
 }
 
 func (p *probe) query(ctx context.Context, sql string, args []any, row func(pgx.Rows) error) error {
+	execute, err := p.execute(ctx, sql, args)
+	if err != nil {
+		return err
+	}
 	var plan explained
-	explain := "explain (analyze, buffers, timing off, format json) " + sql
-	if err := p.QueryRow(ctx, explain, args...).Scan(&plan); err != nil {
-		return fmt.Errorf("%w in %s", err, explain)
+	explain := "explain (analyze, buffers, timing off, format json) " + execute
+	if err := p.QueryRow(ctx, explain, pgx.QueryExecModeSimpleProtocol).Scan(&plan); err != nil {
+		return fmt.Errorf("%w in %s", err, sql)
 	}
 	p.cost.Statements++
 	p.cost.Ms += plan[0].Time
 	p.cost.Buffers += plan[0].Plan.Hit + plan[0].Plan.Read
 	return p.session.query(ctx, sql, args, row)
+}
+
+// execute is SQL that runs a prepared statement. EXPLAIN of a statement itself would plan it for these arguments, while
+// a broker uses a plan for any.
+func (p *probe) execute(ctx context.Context, sql string, args []any) (string, error) {
+	prepared, err := p.Prepare(ctx, sql, sql)
+	if err != nil {
+		return "", err
+	}
+	literals := make([]string, len(args))
+	for i, arg := range args {
+		text, err := p.TypeMap().Encode(prepared.ParamOIDs[i], pgtype.TextFormatCode, arg, nil)
+		if err != nil {
+			return "", err
+		}
+		literals[i] = "'" + strings.ReplaceAll(string(text), "'", "''") + "'"
+	}
+	return "execute " + pgx.Identifier{prepared.Name}.Sanitize() + "(" + strings.Join(literals, ", ") + ")", nil
 }
 
 // take gives the cost so far and begins anew.
