@@ -58,7 +58,7 @@
 //
 // Raw SQL loops on this table, which exchange the index strand_ready and the statements along it: `scripts/bench layout
 // --rows 5000000`, PostgreSQL 15.18, 2 cores shared with others. Pages and log are exact; CPU is to be compared within a
-// line only. "now" has the statements of sql/. The others keep a list of the lanes (a, c, e) and buckets (b, c, e) that have
+// line only, and those with 16 owners are of one round. "now" has the statements of sql/. The others keep a list of the lanes (a, c, e) and buckets (b, c, e) that have
 // something due, ask 64 of them at a time, each for its share of the batch, and take the next ones then.
 //
 //	                                             now       a       b       c       d       e
@@ -68,9 +68,9 @@
 //	  schedule, id                                                                 x
 //	  lane, bucket, schedule, id                                                           x
 //	pages read to find 1,000 of 5,000,000
-//	  1 queue, all buckets                       985     985    1274    1274     982    1274
-//	  1 queue, 16 of 256 buckets                1081    1081    1064    1064    1061    1064
-//	  1 queue, 1 of 256 buckets                 2542    2542    1000    1000    2259    1000
+//	  1 queue, all buckets                       988     988    1271    1271     985    1271
+//	  1 queue, 16 of 256 buckets                1078    1078    1059    1059    1059    1059
+//	  1 queue, 1 of 256 buckets                 2509    2509     991     991    2230     991
 //	  10,000 queues, all buckets              543878    1284    1268    1943     986       -
 //	  10,000 queues, 16 of 256 buckets         75329    2680    1067    5222    1066       -
 //	  10,000 queues, 1 of 256 buckets          47491    5168     992    4951    2241       -
