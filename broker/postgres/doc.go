@@ -53,4 +53,59 @@
 //     floor above them; see lanes for what that may overlook, and for how long.
 //   - The channel's connection is cut without a word: a ping each 5 s notices it.
 //   - Binary and schema do not fit: Open refuses, and says which of the two is to be brought up to date.
+//
+// # Why this layout
+//
+// Raw SQL loops on this table, which exchange the index strand_ready and the statements along it: `scripts/bench layout
+// --rows 5000000`, PostgreSQL 15.18, 2 cores shared with others. Pages and log are exact; CPU is to be compared within a
+// line only, and those with 16 owners are of one round. "now" has the statements of sql/. The others keep a list of the lanes (a, c, e) and buckets (b, c, e) that have
+// something due, ask 64 of them at a time, each for its share of the batch, and take the next ones then.
+//
+//	                                             now       a       b       c       d       e
+//	  lane, schedule, id                           x       x
+//	  bucket, schedule, id                                         x
+//	  bucket, lane, schedule, id                                           x
+//	  schedule, id                                                                 x
+//	  lane, bucket, schedule, id                                                           x
+//	pages read to find 1,000 of 5,000,000
+//	  1 queue, all buckets                       988     988    1271    1271     985    1271
+//	  1 queue, 16 of 256 buckets                1078    1078    1059    1059    1059    1059
+//	  1 queue, 1 of 256 buckets                 2509    2509     991     991    2230     991
+//	  10,000 queues, all buckets              543878    1284    1268    1943     986       -
+//	  10,000 queues, 16 of 256 buckets         75329    2680    1067    5222    1066       -
+//	  10,000 queues, 1 of 256 buckets          47491    5168     992    4951    2241       -
+//	  10,000 queues, the largest paused       542888    1284   10044    4990    9870       -
+//	  which of 10,000 queues have work         43977   40001    1280 2221058       4       -
+//	  198,000 dead entries, pinned horizon     25728     988    1248    1138     987    1365
+//	CPU us to find, lease and delete a strand
+//	  1 queue                                   11.9    11.5    13.4    14.7    12.7    14.3
+//	  1 queue, 16 owners                        16.6    15.6    14.6    14.8    15.4    14.6
+//	  10,000 queues                             33.5    15.2    18.7    17.7    15.5    18.8
+//	  10,000 queues, 16 owners                  61.8    23.0    20.0    23.2    18.2    37.2
+//	CPU us to insert one (1 queue)               7.8     7.9     7.9     8.9     7.5    10.3
+//	log of an insert, B                          370     370     381     380     355     381
+//	log of lease and deletion, B                 173     173     182     182     173     182
+//	index, B a strand                             50      50      50      50      41      50
+//
+// The index stays, and one owner of many buckets is served well by the range of ids in it. A lane that nobody serves
+// costs nothing here, wherever its strands stand; b and d step over them in the table, one by one, so that a paused queue
+// with a million strands in front costs each scan a million rows. (A late queue that was served alone behind 5,000,000
+// strands of others was found in 1 ms, and in b not within 50 s.) c asks each lane in each bucket, e each bucket in each
+// lane, and both pay when a batch comes from everywhere in the table. What (lane, schedule, id) pays is the walk over the
+// ids of other owners: one entry of the index, not of the table, for each owner and strand. With 16 owners that is lost in
+// the noise. With 256 a batch of 1,000 steps over 255,000 entries: about 1,500 pages and 8 to 20 ms more. Should so many
+// hosts share one queue, e is the index to change to; up to 64 or so it is not worth what it costs everybody else.
+//
+// Columns included in the index change nothing, since a scan has to see the lease, which is in the table. Nor does it help
+// to lease and delete at the ctid that the scan saw, instead of by id: 14.4 us against 11.5 with one queue.
+//
+// The generated column bucket costs nothing that we can measure. An insert takes 7.5 us and 369 B of log with it, 7.7 us
+// and 368 B without, and the row is as large, since it fills a gap. It is for owners of buckets that do not lie side by
+// side, and for notifications.
+//
+// Two things are to be had with the same index. Many lanes: the scan asks all of them for a whole batch each time, and so
+// reads all that waits in the small ones; with shares it reads 1,284 pages instead of 543,878, in some milliseconds instead
+// of 4 to 7 s. And leases: if a row that is locked and compared in each commit says who owns a slice, no strand needs to be
+// leased. A strand of one queue then takes 7.2 us and 56 B of log instead of 11.5 us and 173 B. scripts/bench.d/OWNERSHIP.md
+// is the plan for that.
 package postgres
