@@ -1,8 +1,10 @@
 package layout
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -41,6 +43,7 @@ type stripe struct {
 	bucket int16
 	low    pgtype.Timestamptz
 	lowID  uuid
+	dry    int // the product: 1 = nothing was left when it was asked last
 }
 
 // seen is a strand that a scan has found.
@@ -123,7 +126,7 @@ func (s *scanner) add(found stripe) {
 // next finds the next strands; none = the stripes that were listed have nothing more.
 func (s *scanner) next(ctx context.Context) ([]seen, error) {
 	if s.design.way == product {
-		return s.nextOfAll(ctx)
+		return s.nextOfSome(ctx)
 	}
 	for len(s.ring) > 0 {
 		asked := min(s.width, len(s.ring))
@@ -185,14 +188,38 @@ func (s *scanner) turn(counts []int, share int) {
 	s.ring = rest
 }
 
-// nextOfAll asks all lanes at once, for the first strands of all of them, as the product does.
-func (s *scanner) nextOfAll(ctx context.Context) ([]seen, error) {
-	places := make(map[int32]*stripe, len(s.ring))
-	priorities := make([]int16, len(s.ring))
-	for i := range s.ring {
-		places[s.ring[i].lane], priorities[i] = &s.ring[i], 5
+// nextOfSome asks the lanes whose strands come first, each for all that is wanted, and more lanes only if that was not
+// enough, as the product does.
+func (s *scanner) nextOfSome(ctx context.Context) ([]seen, error) {
+	slices.SortStableFunc(s.ring, func(a, b stripe) int {
+		return cmp.Or(cmp.Compare(a.dry, b.dry), a.low.Time.Compare(b.low.Time))
+	})
+	var all []seen
+	for from, few := 0, firstWidth; from < len(s.ring) && len(all) < limit; few *= 4 {
+		some := s.ring[from:min(from+few, len(s.ring))]
+		found, err := s.nextOf(ctx, some, limit-len(all))
+		if err != nil {
+			return nil, err
+		}
+		if len(found) < limit-len(all) {
+			for i := range some {
+				some[i].dry = 1
+			}
+		}
+		all = append(all, found...)
+		from += len(some)
 	}
-	all := columns(s.ring)
+	return all, nil
+}
+
+// nextOf asks some lanes in one statement.
+func (s *scanner) nextOf(ctx context.Context, some []stripe, limit int) ([]seen, error) {
+	places := make(map[int32]*stripe, len(some))
+	priorities := make([]int16, len(some))
+	for i := range some {
+		places[some[i].lane], priorities[i] = &some[i], 5
+	}
+	all := columns(some)
 	args := append([]any{all[0], priorities, all[2], all[3]}, s.bounds()...)
 	args = append(args, limit)
 	var found []seen
