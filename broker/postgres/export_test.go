@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"context"
 	"maps"
 	"slices"
 	"time"
@@ -32,6 +33,18 @@ func Statement(name string) string { return loadStatements(DefaultSchema).get(na
 
 // StatementNames lists the files of sql/.
 func StatementNames() []string { return slices.Sorted(maps.Keys(loadStatements(DefaultSchema))) }
+
+// Exec sends a statement of sql/ as the store does, and tells how many rows it has returned or changed.
+func (s *Store) Exec(ctx context.Context, name string, args ...any) (rows int64, err error) {
+	done, err := s.pool.Exec(ctx, s.sql.get(name), args...)
+	return done.RowsAffected(), err
+}
+
+// UUIDs is a uuid[] without nulls; OptionalUUIDs has nulls.
+type (
+	UUIDs         = uuids
+	OptionalUUIDs = optionalUUIDs
+)
 
 // ForgetLanes has the next scan begin at the very bottom of every lane that is known.
 func (s *Store) ForgetLanes() {

@@ -3,6 +3,7 @@
 //	main.go, settings.go, database.go, output.go    what all verbs share: exit codes, flags and file, connection, tables
 //	run.go, daemon.go, control.go                   the daemon: what it is made of, and in which order it stops
 //	dev.go, dev_show.go                             everything at once on a fresh machine, with a live demo
+//	bench*.go                                       what this installation can do, measured
 //	migrate.go, insert*.go, strand*.go, list.go     the operator's verbs
 //
 // All decisions are made elsewhere: broker decides who runs what, broker/postgres owns the tables, broker/supervisor
@@ -61,8 +62,10 @@ func rootCommand() *cobra.Command {
 		strandCommand(s),
 		workerCommand(s),
 		brokerCommand(s),
+		benchCommand(s),
 		versionCommand(),
 		demoWorkerCommand(),
+		benchHostCommand(),
 	)
 	return root
 }
