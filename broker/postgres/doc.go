@@ -58,34 +58,36 @@
 //
 // Raw SQL loops on this table, which exchange the index strand_ready and the statements along it: `scripts/bench layout
 // --rows 5000000`, PostgreSQL 15.18, 2 cores shared with others. Pages and log are exact; CPU is to be compared within a
-// line only, and those with 16 owners are of one round. "now" has the statements of sql/. The others keep a list of the lanes (a, c, e) and buckets (b, c, e) that have
-// something due, ask 64 of them at a time, each for its share of the batch, and take the next ones then.
+// line only, and those with 16 owners are of one round. "all" has the statements of sql/ and asks every lane for a whole
+// batch; "now" asks as this package does, 64 lanes and then more. The others keep a list of the lanes (a, c, e) and
+// buckets (b, c, e) that have something due, ask 64 of them at a time, each for its share of the batch, and take the next
+// ones then. Lines with one queue are the same for "all" and "now", which was measured later, with many.
 //
-//	                                             now       a       b       c       d       e
-//	  lane, schedule, id                           x       x
-//	  bucket, schedule, id                                         x
-//	  bucket, lane, schedule, id                                           x
-//	  schedule, id                                                                 x
-//	  lane, bucket, schedule, id                                                           x
+//	                                           all     now       a       b       c       d       e
+//	  lane, schedule, id                         x       x       x
+//	  bucket, schedule, id                                               x
+//	  bucket, lane, schedule, id                                                 x
+//	  schedule, id                                                                       x
+//	  lane, bucket, schedule, id                                                                 x
 //	pages read to find 1,000 of 5,000,000
-//	  1 queue, all buckets                       988     988    1271    1271     985    1271
-//	  1 queue, 16 of 256 buckets                1078    1078    1059    1059    1059    1059
-//	  1 queue, 1 of 256 buckets                 2509    2509     991     991    2230     991
-//	  10,000 queues, all buckets              543878    1284    1268    1943     986       -
-//	  10,000 queues, 16 of 256 buckets         75329    2680    1067    5222    1066       -
-//	  10,000 queues, 1 of 256 buckets          47491    5168     992    4951    2241       -
-//	  10,000 queues, the largest paused       542888    1284   10044    4990    9870       -
-//	  which of 10,000 queues have work         43977   40001    1280 2221058       4       -
-//	  198,000 dead entries, pinned horizon     25728     988    1248    1138     987    1365
+//	  1 queue, all buckets                     988     988     988    1271    1271     985    1271
+//	  1 queue, 16 of 256 buckets              1078    1078    1078    1059    1059    1059    1059
+//	  1 queue, 1 of 256 buckets               2509    2509    2509     991     991    2230     991
+//	  10,000 queues, all buckets            543878    4409    1284    1268    1943     986       -
+//	  10,000 queues, 16 of 256 buckets       75329    1543    2680    1067    5222    1066       -
+//	  10,000 queues, 1 of 256 buckets        47491    2736    5168     992    4951    2241       -
+//	  10,000 queues, the largest paused      542888    3476    1284   10044    4990    9870       -
+//	  which of 10,000 queues have work       43977   43979   40001    1280 2221058       4       -
+//	  198,000 dead entries, pinned horizon      25728   25728     988    1248    1138     987    1365
 //	CPU us to find, lease and delete a strand
-//	  1 queue                                   11.9    11.5    13.4    14.7    12.7    14.3
-//	  1 queue, 16 owners                        16.6    15.6    14.6    14.8    15.4    14.6
-//	  10,000 queues                             33.5    15.2    18.7    17.7    15.5    18.8
-//	  10,000 queues, 16 owners                  61.8    23.0    20.0    23.2    18.2    37.2
-//	CPU us to insert one (1 queue)               7.8     7.9     7.9     8.9     7.5    10.3
-//	log of an insert, B                          370     370     381     380     355     381
-//	log of lease and deletion, B                 173     173     182     182     173     182
-//	index, B a strand                             50      50      50      50      41      50
+//	  1 queue                                 11.9    11.9    11.5    13.4    14.7    12.7    14.3
+//	  1 queue, 16 owners                      16.6    16.6    15.6    14.6    14.8    15.4    14.6
+//	  10,000 queues                           33.5    17.6    15.2    18.7    17.7    15.5    18.8
+//	  10,000 queues, 16 owners                61.8       -    23.0    20.0    23.2    18.2    37.2
+//	CPU us to insert one (1 queue)             7.8     7.8     7.9     7.9     8.9     7.5    10.3
+//	log of an insert, B                        370     370     370     381     380     355     381
+//	log of lease and deletion, B               173     173     173     182     182     173     182
+//	index, B a strand                           50      50      50      50      50      41      50
 //
 // The index stays, and one owner of many buckets is served well by the range of ids in it. A lane that nobody serves
 // costs nothing here, wherever its strands stand; b and d step over them in the table, one by one, so that a paused queue
@@ -103,9 +105,11 @@
 // and 368 B without, and the row is as large, since it fills a gap. It is for owners of buckets that do not lie side by
 // side, and for notifications.
 //
-// Two things are to be had with the same index. Many lanes: the scan asks all of them for a whole batch each time, and so
-// reads all that waits in the small ones; with shares it reads 1,284 pages instead of 543,878, in some milliseconds instead
-// of 4 to 7 s. And leases: if a row that is locked and compared in each commit says who owns a slice, no strand needs to be
-// leased. A strand of one queue then takes 7.2 us and 56 B of log instead of 11.5 us and 173 B. scripts/bench.d/OWNERSHIP.md
-// is the plan for that.
+// Of many lanes those are asked first whose strands come first. To ask all of them for a whole batch reads all that waits
+// in the small ones: 543,878 pages, in 4 to 7 s, instead of 4,409 in 5 ms. Shares of a batch would read less still, and give
+// up that of one priority the oldest strand comes first.
+//
+// One thing is to be had with the same index: if a row that is locked and compared in each commit says who owns a slice, no
+// strand needs to be leased. A strand of one queue then takes 7.2 us and 56 B of log instead of 11.5 us and 173 B.
+// scripts/bench.d/OWNERSHIP.md is the plan for that.
 package postgres
