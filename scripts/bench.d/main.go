@@ -1,20 +1,63 @@
-// Bench.d measures respirate. `bench.d layout` compares layouts of its hot table.
+// Bench measures respirate against what people would take instead, on one PostgreSQL in one run; and how its cost grows.
+// scripts/bench builds and starts it. README.md tells how to read what it prints.
+//
+//	bench FOLDER ROOT [flags]            the comparison
+//	bench FOLDER ROOT MODE [flags]       a growth curve
+//
+// The folder holds the built respirated, and is removed at the end, however that comes; root is the repository.
+//
+// The files, in the order in which a comparison meets them: options.go; lab.go, the server; visit.go, one system at work
+// in a database of its own; versus.go, who is visited when; limit.go, the raw loop; figures.go, targets.go and report.go,
+// what comes out. The rooms: system has the compared systems, hub is where their processes meet the harness (node/ is its
+// other half for Node), meter reads costs, stat sums up, plot draws.
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"os"
+	"os/signal"
+	"syscall"
 
-	"github.com/respirated/respirated/scripts/bench.d/layout"
+	"github.com/respirated/respirated/scripts/bench.d/system"
 )
 
 func main() {
-	if len(os.Args) < 2 || os.Args[1] != "layout" {
-		fmt.Fprintln(os.Stderr, "usage: bench.d layout [flags]")
-		os.Exit(2)
-	}
-	if err := layout.Main(os.Args[2:]); err != nil {
-		fmt.Fprintln(os.Stderr, "layout:", err)
+	if isChild, err := system.Child(os.Args[1:]); isChild {
+		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	defer stop()
+	if err := bench(ctx, os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func bench(ctx context.Context, args []string) (err error) {
+	if len(args) < 2 {
+		return errors.New("it is started by scripts/bench")
+	}
+	place := place{work: args[0], root: args[1]}
+	defer func() { err = errors.Join(err, os.RemoveAll(place.work)) }()
+	if err := measure(ctx, place, args[2:]); err != nil && ctx.Err() != nil {
+		return errors.New("interrupted")
+	} else if err != nil {
+		return err
+	}
+	return nil
+}
+
+// measure does what the first word says: a mode, or without one the comparison.
+func measure(ctx context.Context, at place, args []string) error {
+	if len(args) > 0 {
+		for _, c := range curves {
+			if c.name == args[0] {
+				return runCurve(ctx, at, c, args[1:])
+			}
+		}
+	}
+	return runComparison(ctx, at, args)
 }

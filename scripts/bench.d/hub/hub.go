@@ -1,0 +1,279 @@
+// Package hub is where the processes of one measurement meet: workers and an inserter, written in Go or for Node, connect
+// to a socket of the harness. Both sides send lines of words:
+//
+//	hello worker PID       the process is loaded, and waits for its start
+//	hello inserter PID     the process is connected to the database, and waits for commands
+//	first NS               when its first handler began, by the host's clock
+//	n TOTAL                how many handlers have ended in it; told when that has changed, some fifty times a second
+//	s SEQ NS               when the handler of a traced job began
+//	c SEQ NS               when the commit of a traced job had returned
+//	done NS                the command is done, and has taken so long
+//	fail TEXT              it was not
+//
+//	go                     to workers: start
+//	bulk FROM N BATCH SIZE
+//	                       to the inserter: insert N jobs with args of SIZE bytes, in batches
+//	single FROM N GAP      insert N traced jobs, each in a transaction of its own, about GAP ms apart
+//	load FROM RATE MS      insert RATE traced jobs a second for so long, in a batch each 10 ms
+//
+// A process ends when the harness closes the connection, so that none is left behind. Nothing of it touches the database:
+// watching does not load what is watched.
+package hub
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Hub is the harness's side.
+type Hub struct {
+	listener net.Listener
+	serving  sync.WaitGroup
+
+	mu       sync.Mutex // guards all below
+	closed   bool
+	workers  []*member
+	inserter *member
+	handled  int64
+	first    int64 // when the first handler of all began, in Unix nanoseconds; 0 = none has
+	began    map[int]int64
+	commits  map[int]int64
+	answer   string        // to the command that the inserter works on; "" = none yet
+	changed  chan struct{} // closed, and replaced, whenever any of this changes
+}
+
+// member is a process that has said hello.
+type member struct {
+	conn    net.Conn
+	pid     int
+	handled int64
+}
+
+// Listen makes a hub on a socket.
+func Listen(path string) (*Hub, error) {
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		return nil, fmt.Errorf("listen for the measured processes: %w", err)
+	}
+	h := &Hub{listener: l, began: make(map[int]int64), commits: make(map[int]int64), changed: make(chan struct{})}
+	h.serving.Go(h.accept)
+	return h, nil
+}
+
+// Close ends all processes that have said hello.
+func (h *Hub) Close() {
+	_ = h.listener.Close() // which removes the socket
+	h.mu.Lock()
+	h.closed = true
+	for _, m := range h.workers {
+		_ = m.conn.Close()
+	}
+	if h.inserter != nil {
+		_ = h.inserter.conn.Close()
+	}
+	h.mu.Unlock()
+	h.serving.Wait()
+}
+
+func (h *Hub) accept() {
+	for {
+		conn, err := h.listener.Accept()
+		if err != nil {
+			return
+		}
+		h.serving.Go(func() { h.serve(conn) })
+	}
+}
+
+// serve reads what one process says, until it ends.
+func (h *Hub) serve(conn net.Conn) {
+	defer conn.Close()
+	m := &member{conn: conn}
+	for lines := bufio.NewScanner(conn); lines.Scan(); {
+		if !h.hear(m, lines.Text()) {
+			return
+		}
+	}
+}
+
+// hear takes in a line. It is false when the process should not go on.
+func (h *Hub) hear(m *member, line string) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	word, rest, _ := strings.Cut(line, " ")
+	var seq int
+	var ns int64
+	switch word {
+	case "hello":
+		return h.welcome(m, rest)
+	case "first":
+		if _, err := fmt.Sscan(rest, &ns); err == nil && (h.first == 0 || ns < h.first) {
+			h.first = ns
+		}
+	case "n":
+		if _, err := fmt.Sscan(rest, &ns); err == nil {
+			h.handled += ns - m.handled
+			m.handled = ns
+		}
+	case "s":
+		if _, err := fmt.Sscan(rest, &seq, &ns); err == nil && h.began[seq] == 0 { // a second run of it is no news
+			h.began[seq] = ns
+		}
+		return true // nobody waits for a single one
+	case "c":
+		if _, err := fmt.Sscan(rest, &seq, &ns); err == nil {
+			h.commits[seq] = ns
+		}
+		return true
+	case "done", "fail":
+		h.answer = line
+	}
+	h.tell()
+	return true
+}
+
+func (h *Hub) welcome(m *member, rest string) bool {
+	var role string
+	if _, err := fmt.Sscan(rest, &role, &m.pid); err != nil || h.closed {
+		return false
+	}
+	if role == "inserter" {
+		h.inserter = m
+	} else {
+		h.workers = append(h.workers, m)
+	}
+	h.tell()
+	return true
+}
+
+// tell wakes those who wait for a change. The caller holds mu.
+func (h *Hub) tell() {
+	close(h.changed)
+	h.changed = make(chan struct{})
+}
+
+// until waits until a question about the guarded state is answered with yes.
+func (h *Hub) until(ctx context.Context, yes func() bool) error {
+	for {
+		h.mu.Lock()
+		ok, changed := yes(), h.changed
+		h.mu.Unlock()
+		if ok {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// Workers waits until n workers are there, and returns their process ids.
+func (h *Hub) Workers(ctx context.Context, n int) (pids []int, err error) {
+	err = h.until(ctx, func() bool { return len(h.workers) >= n })
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, m := range h.workers {
+		pids = append(pids, m.pid)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("wait for %d workers, of which %d came: %w", n, len(pids), err)
+	}
+	return pids, nil
+}
+
+// Go lets all workers start.
+func (h *Hub) Go() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, m := range h.workers {
+		if _, err := fmt.Fprintln(m.conn, "go"); err != nil {
+			return fmt.Errorf("start worker %d: %w", m.pid, err)
+		}
+	}
+	return nil
+}
+
+// Handled waits until n handlers have ended since the hub was made. It returns when the first of all began.
+func (h *Hub) Handled(ctx context.Context, n int) (first time.Time, err error) {
+	err = h.until(ctx, func() bool { return h.handled >= int64(n) })
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if err != nil {
+		return first, fmt.Errorf("%d of %d jobs were handled: %w", h.handled, n, err)
+	}
+	return time.Unix(0, h.first), nil
+}
+
+// Bulk has the inserter insert n jobs as fast as it can, and returns how long that took.
+func (h *Hub) Bulk(ctx context.Context, from, n, batch, size int) (time.Duration, error) {
+	return h.command(ctx, "bulk", from, n, batch, size)
+}
+
+// Single has the inserter insert n traced jobs, each in a transaction of its own, about gap apart.
+func (h *Hub) Single(ctx context.Context, from, n int, gap time.Duration) error {
+	_, err := h.command(ctx, "single", from, n, int(gap.Milliseconds()))
+	return err
+}
+
+// Load has the inserter insert traced jobs at a rate a second for a while.
+func (h *Hub) Load(ctx context.Context, from, rate int, d time.Duration) error {
+	_, err := h.command(ctx, "load", from, rate, int(d.Milliseconds()))
+	return err
+}
+
+func (h *Hub) command(ctx context.Context, word string, numbers ...int) (took time.Duration, err error) {
+	if err := h.until(ctx, func() bool { return h.inserter != nil }); err != nil {
+		return 0, fmt.Errorf("wait for the inserter: %w", err)
+	}
+	line := word
+	for _, n := range numbers {
+		line += fmt.Sprint(" ", n)
+	}
+	h.mu.Lock()
+	h.answer = ""
+	_, err = fmt.Fprintln(h.inserter.conn, line)
+	h.mu.Unlock()
+	if err != nil {
+		return 0, fmt.Errorf("ask the inserter for %s: %w", word, err)
+	}
+	if err := h.until(ctx, func() bool { return h.answer != "" }); err != nil {
+		return 0, fmt.Errorf("wait for the inserter to %s: %w", word, err)
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	why, failed := strings.CutPrefix(h.answer, "fail ")
+	if failed {
+		return 0, errors.New(why)
+	}
+	_, err = fmt.Sscanf(h.answer, "done %d", &took)
+	return took, err
+}
+
+// Delays are the times from the return of a commit to the begin of the handler, of the traced jobs from a number on. It
+// waits until all of them have begun. A handler may begin before the inserter has its answer: that is no delay.
+func (h *Hub) Delays(ctx context.Context, from int) (delays []time.Duration, err error) {
+	missing := 0
+	collect := func() bool {
+		delays, missing = delays[:0], 0
+		for seq, commit := range h.commits {
+			if began := h.began[seq]; seq >= from && began == 0 {
+				missing++
+			} else if seq >= from {
+				delays = append(delays, time.Duration(max(0, began-commit)))
+			}
+		}
+		return missing == 0
+	}
+	if err := h.until(ctx, collect); err != nil {
+		return nil, fmt.Errorf("%d traced jobs did not begin: %w", missing, err)
+	}
+	return delays, nil
+}

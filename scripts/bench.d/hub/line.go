@@ -1,0 +1,108 @@
+package hub
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// reportEvery is how often a worker tells how far it is.
+const reportEvery = 20 * time.Millisecond
+
+// Args are the args of every job, for whichever system.
+type Args struct {
+	N     int    `json:"n"`
+	Trace bool   `json:"trace"` // tell when the handler begins
+	Pad   string `json:"pad"`
+}
+
+// Kind is the name of the jobs.
+func (Args) Kind() string { return "noop" }
+
+// argsFrame is what args weigh as JSON without their pad and number.
+const argsFrame = len(`{"n":,"trace":false,"pad":""}`)
+
+// NewArgs makes args that are about size bytes long as JSON.
+func NewArgs(n, size int, trace bool) Args {
+	return Args{N: n, Trace: trace, Pad: strings.Repeat("x", max(0, size-argsFrame-len(fmt.Sprint(n))))}
+}
+
+// Line is a process's side.
+type Line struct {
+	conn  net.Conn
+	lines *bufio.Scanner
+
+	handled atomic.Int64
+	began   atomic.Bool // the first handler
+
+	mu      sync.Mutex // guards pending
+	pending []byte     // lines that are not sent yet
+}
+
+// Dial says hello as a worker or as an inserter.
+func Dial(path, role string) (*Line, error) {
+	conn, err := net.Dial("unix", path)
+	if err != nil {
+		return nil, fmt.Errorf("reach the harness: %w", err)
+	}
+	l := &Line{conn: conn, lines: bufio.NewScanner(conn)}
+	if _, err := fmt.Fprintln(conn, "hello", role, os.Getpid()); err != nil {
+		return nil, fmt.Errorf("say hello to the harness: %w", err)
+	}
+	return l, nil
+}
+
+// Await waits for the start, and then reports until the harness hangs up, which ends the process.
+func (l *Line) Await() error {
+	if !l.lines.Scan() || l.lines.Text() != "go" {
+		return errors.New("the harness hung up before the start")
+	}
+	go l.report()
+	go func() {
+		l.lines.Scan()
+		os.Exit(0)
+	}()
+	return nil
+}
+
+// Handle is the handler of every job: it does nothing, and takes notes.
+func (l *Line) Handle(args Args) {
+	if args.Trace || !l.began.Load() {
+		l.note(args, time.Now().UnixNano())
+	}
+	l.handled.Add(1)
+}
+
+func (l *Line) note(args Args, now int64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.began.CompareAndSwap(false, true) {
+		l.pending = fmt.Appendf(l.pending, "first %d\n", now)
+	}
+	if args.Trace {
+		l.pending = fmt.Appendf(l.pending, "s %d %d\n", args.N, now)
+	}
+}
+
+func (l *Line) report() {
+	told := int64(0)
+	for range time.Tick(reportEvery) {
+		n := l.handled.Load()
+		l.mu.Lock()
+		if n != told {
+			l.pending = fmt.Appendf(l.pending, "n %d\n", n)
+			told = n
+		}
+		if len(l.pending) > 0 {
+			_, _ = l.conn.Write(l.pending) // of a harness that is gone we learn by reading
+		}
+		l.pending = l.pending[:0]
+		l.mu.Unlock()
+	}
+}
