@@ -1,11 +1,236 @@
 package main
 
-import "context"
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"text/tabwriter"
+	"time"
 
-type curve struct{ name string }
+	"github.com/respirated/respirated/scripts/bench.d/plot"
+	"github.com/respirated/respirated/scripts/bench.d/system"
+)
 
-var curves []curve
+// curve is a mode: how the cost of a strand grows with something.
+type curve struct {
+	name  string
+	title string
+	x     string // label of what grows
+	jobs  int    // of each backlog, unless that is what grows
+	most  int    // where it ends
+	plan  func(jobs, most int) []setting
+}
 
-func curveNames() []string { return nil }
+// setting is one point of a curve.
+type setting struct {
+	backlog
+	X       int
+	line    string // which curve of several it belongs to
+	daemons int
+}
 
-func runCurve(ctx context.Context, at place, c curve, args []string) error { return nil }
+// curves are the modes. A new one is a new entry here.
+var curves = []curve{
+	{
+		name: "workers", title: "Worker processes on one host", x: "worker processes", jobs: 100_000, most: 256,
+		plan: func(jobs, most int) []setting {
+			return grow(most, 1, 4, func(x int) setting { return small(jobs, x) })
+		},
+	},
+	{
+		name: "daemons", title: "Daemons on one Postgres, 4 workers each", x: "daemons", jobs: 100_000, most: 4,
+		plan: func(jobs, most int) []setting {
+			return grow(most, 1, 2, func(x int) setting {
+				s := small(jobs, usual*x)
+				s.daemons = x
+				return s
+			})
+		},
+	},
+	{
+		name: "backlog", title: "Backlog, 4 workers", x: "strands in the backlog", most: 5_000_000,
+		plan: func(_, most int) []setting {
+			return grow(most, 10_000, 10, func(x int) setting { return small(x, usual) })
+		},
+	},
+	{
+		name: "horizon", title: "Backlog, 4 workers, with a transaction elsewhere that is as old", x: "strands in the backlog", most: 320_000,
+		plan: func(_, most int) []setting {
+			free := grow(most, 20_000, 4, func(x int) setting {
+				s := small(x, usual)
+				s.line = "horizon free"
+				return s
+			})
+			return append(free, grow(most, 20_000, 4, func(x int) setting {
+				s := small(x, usual)
+				s.line, s.held = "horizon held", true
+				return s
+			})...)
+		},
+	},
+	{
+		name: "payload", title: "Payload, 4 workers", x: "bytes of args", jobs: 50_000, most: 64 << 10,
+		plan: func(jobs, most int) []setting {
+			const room = 200 << 20 // for all payloads of a backlog, so that a point takes no minutes
+			return grow(most, 128, 8, func(x int) setting {
+				s := small(min(jobs, room/x), usual)
+				s.size = x
+				return s
+			})
+		},
+	},
+}
+
+// small is a setting with small jobs and one daemon.
+func small(jobs, processes int) setting {
+	return setting{backlog: backlog{jobs: jobs, size: smallArgs, processes: processes}, daemons: 1}
+}
+
+// grow makes settings for an x that grows by a factor until its end, which is one of them.
+func grow(most, from, factor int, at func(x int) setting) (all []setting) {
+	for x := from; x <= most; x *= factor {
+		s := at(x)
+		s.X = x
+		all = append(all, s)
+		if x < most && x*factor > most {
+			s := at(most)
+			s.X = most
+			all = append(all, s)
+		}
+	}
+	return all
+}
+
+func curveNames() (names []string) {
+	for _, c := range curves {
+		names = append(names, c.name)
+	}
+	return names
+}
+
+// Growth is the report of a curve.
+type Growth struct {
+	Mode    string    `json:"mode"`
+	Began   time.Time `json:"began"`
+	Machine string    `json:"machine"`
+	Server  []string  `json:"server"`
+	System  About     `json:"system"`
+	Points  []Grown   `json:"points"`
+}
+
+// Grown is one point of a curve.
+type Grown struct {
+	X    int    `json:"x"`
+	Line string `json:"line,omitempty"`
+	Drain
+}
+
+func runCurve(ctx context.Context, at place, c curve, args []string) (err error) {
+	flags := flag.NewFlagSet("scripts/bench "+c.name, flag.ContinueOnError)
+	jobs := flags.Int("jobs", c.jobs, "the `number` of jobs in each backlog, where that is not what grows")
+	most := flags.Int("most", c.most, "the `end` of the curve, in "+c.x)
+	jsonFile := flags.String("json", "", "write everything to this `file`")
+	svgFile := flags.String("svg", "", "draw the curve to this `file`")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	if flags.NArg() > 0 {
+		return fmt.Errorf("%s takes no arguments, but for flags: %q", c.name, flags.Args())
+	}
+	settings := c.plan(*jobs, *most)
+	if len(settings) == 0 {
+		return fmt.Errorf("--most %d is below the begin of the curve", *most)
+	}
+	l, err := openLab(ctx, at.work, newProgress(os.Stderr))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, l.close()) }()
+	g, err := c.measure(ctx, l, at.respirate(false), settings)
+	if err != nil {
+		return err
+	}
+	if *jsonFile != "" {
+		if err := writeJSON(*jsonFile, g); err != nil {
+			return err
+		}
+	}
+	if *svgFile != "" {
+		if err := os.WriteFile(*svgFile, []byte(c.figure(g).SVG()), 0o644); err != nil {
+			return err
+		}
+	}
+	return g.print(os.Stdout, c)
+}
+
+func (c curve) measure(ctx context.Context, l *lab, ours system.Respirate, settings []setting) (*Growth, error) {
+	version, err := ours.Version()
+	if err != nil {
+		return nil, err
+	}
+	g := &Growth{
+		Mode: c.name, Began: time.Now(), Machine: machine(), Server: l.settings(),
+		System: About{ours.Name(), version, ours.Settings()},
+	}
+	for _, s := range settings {
+		ours.Daemons = s.daemons
+		d, err := l.drain(ctx, ours, s.backlog)
+		if err != nil {
+			return nil, fmt.Errorf("at %d %s: %w", s.X, c.x, err)
+		}
+		g.Points = append(g.Points, Grown{X: s.X, Line: s.line, Drain: d})
+		l.progress.step("%d %s %s: %.0f strands/s, Postgres %.1f us", s.X, c.x, s.line, d.Rate, d.Cost.PostgresCPU)
+	}
+	return g, nil
+}
+
+// growthColumns are those of drainColumns that a curve shows and draws.
+var growthColumns = []column{
+	{"strands/s", "%.0f", false, func(d Drain) float64 { return d.Rate }},
+	{"Postgres CPU, us/strand", "%.1f", false, func(d Drain) float64 { return d.Cost.PostgresCPU }},
+	{"broker CPU, us/strand", "%.1f", false, func(d Drain) float64 { return d.Cost.BrokerCPU }},
+	{"worker CPU, us/strand", "%.1f", false, func(d Drain) float64 { return d.Cost.WorkerCPU }},
+	{"WAL, bytes/strand", "%.0f", false, func(d Drain) float64 { return d.Cost.WAL }},
+	{"connections", "%.0f", false, func(d Drain) float64 { return float64(d.Connections) }},
+}
+
+func (g *Growth) print(out io.Writer, c curve) error {
+	fmt.Fprintf(out, "\n%s: %s, %s\n\n", c.title, g.Machine, g.System.Version)
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintf(w, "%s\t\tstrands", c.x)
+	for _, column := range growthColumns {
+		fmt.Fprint(w, "\t", column.title)
+	}
+	fmt.Fprintln(w)
+	for _, p := range g.Points {
+		fmt.Fprintf(w, "%d\t%s\t%d", p.X, p.Line, p.Jobs)
+		for _, column := range growthColumns {
+			fmt.Fprintf(w, "\t"+column.format, column.figure(p.Drain))
+		}
+		fmt.Fprintln(w)
+	}
+	return w.Flush()
+}
+
+// figure draws a panel for each column.
+func (c curve) figure(g *Growth) plot.Figure {
+	f := plot.Figure{Title: c.title, X: c.x}
+	for _, column := range growthColumns {
+		panel := plot.Panel{Y: column.title}
+		index := make(map[string]int)
+		for _, p := range g.Points {
+			i, ok := index[p.Line]
+			if !ok {
+				i = len(panel.Lines)
+				index[p.Line] = i
+				panel.Lines = append(panel.Lines, plot.Line{Name: p.Line})
+			}
+			panel.Lines[i].Points = append(panel.Lines[i].Points, plot.Point{X: float64(p.X), Y: column.figure(p.Drain)})
+		}
+		f.Panels = append(f.Panels, panel)
+	}
+	return f
+}

@@ -17,7 +17,7 @@ type Drain struct {
 	Rate         float64    `json:"jobs_per_second"` // from the first handler's begin until all is persisted as finished
 	Cost         meter.Cost `json:"cost_per_job"`
 	Connections  int64      `json:"connections"`
-	Transactions float64    `json:"transactions_per_job"` // from the database's making to its end, start and stop included
+	Transactions float64    `json:"transactions_per_job"` // the stop of the processes included
 	Insert       Insert     `json:"insert"`
 }
 

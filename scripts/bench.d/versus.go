@@ -114,7 +114,7 @@ func (c *comparison) drainAll(ctx context.Context, run int) error {
 }
 
 func (c *comparison) drain(ctx context.Context, s system.System, processes, run int) error {
-	d, err := c.lab.drain(ctx, s, processes, c.opts.jobs, smallArgs)
+	d, err := c.lab.drain(ctx, s, backlog{jobs: c.opts.jobs, size: smallArgs, processes: processes})
 	if err != nil {
 		return err
 	}
@@ -122,29 +122,6 @@ func (c *comparison) drain(ctx context.Context, s system.System, processes, run 
 	c.report.Drains = append(c.report.Drains, d)
 	c.lab.progress.step("run %d: %s with %d processes: %.0f jobs/s, %.0f inserted/s", run+1, s.Name(), processes, d.Rate, d.Insert.Rate)
 	return nil
-}
-
-// drain is one visit for a backlog.
-func (l *lab) drain(ctx context.Context, s system.System, processes, jobs, size int) (d Drain, err error) {
-	v, err := l.open(ctx, s)
-	if err != nil {
-		return d, err
-	}
-	defer func() {
-		transactions, closeErr := v.close()
-		d.Transactions = float64(transactions) / float64(jobs)
-		err = errors.Join(err, closeErr)
-	}()
-	inserted, err := v.insert(jobs, size)
-	if err != nil {
-		return d, err
-	}
-	if err := v.start(processes); err != nil {
-		return d, err
-	}
-	d, err = v.drain(jobs)
-	d.System, d.Processes, d.Jobs, d.Insert = s.Name(), processes, jobs, inserted
-	return d, err
 }
 
 // slowest is the most that the slowest of all can do.

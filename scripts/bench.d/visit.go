@@ -38,7 +38,8 @@ type visit struct {
 	fail    context.CancelCauseFunc
 	waiting sync.WaitGroup
 	cmds    []*exec.Cmd
-	next    int // number of the next job
+	next    int   // number of the next job
+	txBegin int64 // transactions before the drain
 }
 
 // open makes the database and starts the inserter.
@@ -119,10 +120,19 @@ func (v *visit) insert(jobs, size int) (r Insert, err error) {
 		return r, err
 	}
 	v.next += jobs
-	if _, err := v.conn.Exec(v.ctx, "vacuum analyze"); err != nil {
-		return r, fmt.Errorf("vacuum the backlog: %w", err)
+	return Insert{Rate: float64(jobs) / took.Seconds(), Cost: after.Since(before, jobs)}, v.vacuum()
+}
+
+// vacuum has a connection of its own, whose end tells the server of its transactions before others are counted.
+func (v *visit) vacuum() error {
+	conn, err := pgx.Connect(v.ctx, meter.AsHarness(v.place.URL))
+	if err != nil {
+		return err
 	}
-	return Insert{Rate: float64(jobs) / took.Seconds(), Cost: after.Since(before, jobs)}, nil
+	if _, err := conn.Exec(v.ctx, "vacuum analyze"); err != nil {
+		return errors.Join(fmt.Errorf("vacuum the backlog: %w", err), conn.Close(v.ctx))
+	}
+	return conn.Close(v.ctx)
 }
 
 // start starts so many worker processes, up to where they are loaded and wait.
@@ -147,6 +157,9 @@ func (v *visit) start(processes int) error {
 
 // drain lets the workers go, and measures until all of the backlog is persisted as finished.
 func (v *visit) drain(jobs int) (r Drain, err error) {
+	if v.txBegin, err = v.lab.meter.Transactions(v.ctx, v.meter.Database); err != nil {
+		return r, err
+	}
 	before, err := v.meter.Begin(v.ctx)
 	if err != nil {
 		return r, err
@@ -188,8 +201,8 @@ func (v *visit) persisted() error {
 	}
 }
 
-// close ends the processes, counts the transactions of the database, now that all of them have been told, and removes
-// everything.
+// close ends the processes, counts the transactions since the drain began, now that all of them have been told, and
+// removes everything.
 func (v *visit) close() (transactions int64, err error) {
 	v.fail(errors.New("the visit is over"))
 	for _, cmd := range v.cmds {
@@ -230,6 +243,7 @@ func (v *visit) remove(soFar error) (transactions int64, err error) {
 	}
 	if v.meter.Database != "" {
 		transactions, _ = v.lab.meter.Transactions(ctx, v.meter.Database) // a server that is gone tells so in the next call
+		transactions -= v.txBegin
 		err = errors.Join(err, v.lab.meter.Exec(ctx, "drop database "+v.meter.Database+" with (force)"))
 	}
 	return transactions, err
