@@ -2,9 +2,6 @@ module github.com/respirated/respirated/scripts/bench.d
 
 go 1.26.0
 
-// Some packages for Node carry Go files.
-ignore ./node_modules
-
 require (
 	github.com/goccy/go-yaml v1.19.2
 	github.com/jackc/pgx/v5 v5.12.0

@@ -35,8 +35,9 @@ func NewArgs(n, size int, trace bool) Args {
 
 // Line is a process's side.
 type Line struct {
-	conn  net.Conn
-	lines *bufio.Scanner
+	conn   net.Conn
+	lines  *bufio.Scanner
+	hungUp func() // called when the harness has closed the connection of a started worker
 
 	handled atomic.Int64
 	began   atomic.Bool // the first handler
@@ -51,7 +52,7 @@ func Dial(path, role string) (*Line, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reach the harness: %w", err)
 	}
-	l := &Line{conn: conn, lines: bufio.NewScanner(conn)}
+	l := &Line{conn: conn, lines: bufio.NewScanner(conn), hungUp: func() { os.Exit(0) }}
 	if _, err := fmt.Fprintln(conn, "hello", role, os.Getpid()); err != nil {
 		return nil, fmt.Errorf("say hello to the harness: %w", err)
 	}
@@ -66,7 +67,7 @@ func (l *Line) Await() error {
 	go l.report()
 	go func() {
 		l.lines.Scan()
-		os.Exit(0)
+		l.hungUp()
 	}()
 	return nil
 }
