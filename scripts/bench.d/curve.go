@@ -32,6 +32,16 @@ type setting struct {
 	daemons int
 }
 
+func (s setting) label() string { return label(s.X, s.line) }
+
+// label names a point.
+func label(x int, line string) string {
+	if line == "" {
+		return fmt.Sprint(x)
+	}
+	return fmt.Sprintf("%d, %s", x, line)
+}
+
 // curves are the modes. A new one is a new entry here.
 var curves = []curve{
 	{
@@ -179,10 +189,10 @@ func (c curve) measure(ctx context.Context, l *lab, ours system.Respirate, setti
 		ours.Daemons = s.daemons
 		d, err := l.drain(ctx, ours, s.backlog)
 		if err != nil {
-			return nil, fmt.Errorf("at %d %s: %w", s.X, c.x, err)
+			return nil, fmt.Errorf("%s %s: %w", c.x, s.label(), err)
 		}
 		g.Points = append(g.Points, Grown{X: s.X, Line: s.line, Drain: d})
-		l.progress.step("%d %s %s: %.0f strands/s, Postgres %.1f us", s.X, c.x, s.line, d.Rate, d.Cost.PostgresCPU)
+		l.progress.step("%s %s: %.0f strands/s, Postgres %.1f us", c.x, s.label(), d.Rate, d.Cost.PostgresCPU)
 	}
 	return g, nil
 }
@@ -200,13 +210,13 @@ var growthColumns = []column{
 func (g *Growth) print(out io.Writer, c curve) error {
 	fmt.Fprintf(out, "\n%s: %s, %s\n\n", c.title, g.Machine, g.System.Version)
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(w, "%s\t\tstrands", c.x)
+	fmt.Fprintf(w, "%s\tstrands", c.x)
 	for _, column := range growthColumns {
 		fmt.Fprint(w, "\t", column.title)
 	}
 	fmt.Fprintln(w)
 	for _, p := range g.Points {
-		fmt.Fprintf(w, "%d\t%s\t%d", p.X, p.Line, p.Jobs)
+		fmt.Fprintf(w, "%s\t%d", label(p.X, p.Line), p.Jobs)
 		for _, column := range growthColumns {
 			fmt.Fprintf(w, "\t"+column.format, column.figure(p.Drain))
 		}
