@@ -10,6 +10,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/respirated/respirated/scripts/bench.d/hub"
 	"github.com/respirated/respirated/scripts/bench.d/plot"
 	"github.com/respirated/respirated/scripts/bench.d/system"
 )
@@ -96,7 +97,7 @@ var curves = []curve{
 
 // small is a setting with small jobs and one daemon.
 func small(jobs, processes int) setting {
-	return setting{backlog: backlog{jobs: jobs, size: smallArgs, processes: processes}, daemons: 1}
+	return setting{backlog: backlog{jobs: jobs, size: hub.SmallArgs, processes: processes}, daemons: 1}
 }
 
 // grow makes settings for an x that grows by a factor until its end, which is one of them.
@@ -138,21 +139,35 @@ type Grown struct {
 	Drain
 }
 
-func runCurve(ctx context.Context, at place, c curve, args []string) (err error) {
+// curveOptions are the flags of a mode.
+type curveOptions struct {
+	jobs, most int
+	json, svg  string
+}
+
+func (c curve) parse(args []string) (o curveOptions, err error) {
 	flags := flag.NewFlagSet("scripts/bench "+c.name, flag.ContinueOnError)
-	jobs := flags.Int("jobs", c.jobs, "the `number` of jobs in each backlog, where that is not what grows")
-	most := flags.Int("most", c.most, "the `end` of the curve, in "+c.x)
-	jsonFile := flags.String("json", "", "write everything to this `file`")
-	svgFile := flags.String("svg", "", "draw the curve to this `file`")
+	flags.IntVar(&o.jobs, "jobs", c.jobs, "the `number` of jobs in each backlog, where that is not what grows")
+	flags.IntVar(&o.most, "most", c.most, "the `end` of the curve, in "+c.x)
+	flags.StringVar(&o.json, "json", "", "write everything to this `file`")
+	flags.StringVar(&o.svg, "svg", "", "draw the curve to this `file`")
 	if err := flags.Parse(args); err != nil {
-		return err
+		return o, err
 	}
 	if flags.NArg() > 0 {
-		return fmt.Errorf("%s takes no arguments, but for flags: %q", c.name, flags.Args())
+		return o, fmt.Errorf("%s takes flags only, not %q", c.name, flags.Args())
 	}
-	settings := c.plan(*jobs, *most)
+	return o, nil
+}
+
+func runCurve(ctx context.Context, at place, c curve, args []string) (err error) {
+	o, err := c.parse(args)
+	if err != nil {
+		return err
+	}
+	settings := c.plan(o.jobs, o.most)
 	if len(settings) == 0 {
-		return fmt.Errorf("--most %d is below the begin of the curve", *most)
+		return fmt.Errorf("--most %d is below the begin of the curve", o.most)
 	}
 	l, err := openLab(ctx, at.work, newProgress(os.Stderr))
 	if err != nil {
@@ -163,17 +178,16 @@ func runCurve(ctx context.Context, at place, c curve, args []string) (err error)
 	if err != nil {
 		return err
 	}
-	if *jsonFile != "" {
-		if err := writeJSON(*jsonFile, g); err != nil {
-			return err
-		}
+	return errors.Join(c.save(g, o), g.print(os.Stdout, c))
+}
+
+// save writes the files that were asked for.
+func (c curve) save(g *Growth, o curveOptions) error {
+	err := writeJSON(o.json, g)
+	if o.svg != "" {
+		err = errors.Join(err, os.WriteFile(o.svg, []byte(c.figure(g).SVG()), 0o644))
 	}
-	if *svgFile != "" {
-		if err := os.WriteFile(*svgFile, []byte(c.figure(g).SVG()), 0o644); err != nil {
-			return err
-		}
-	}
-	return g.print(os.Stdout, c)
+	return err
 }
 
 func (c curve) measure(ctx context.Context, l *lab, ours system.Respirate, settings []setting) (*Growth, error) {

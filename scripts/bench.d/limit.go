@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/respirated/respirated/scripts/bench.d/hub"
 	"github.com/respirated/respirated/scripts/bench.d/system"
 )
 
@@ -29,7 +30,7 @@ func (l *lab) limit(ctx context.Context, s system.Respirate, jobs int) (r Limit,
 		_, closeErr := v.close()
 		err = errors.Join(err, closeErr)
 	}()
-	if _, err := v.insert(jobs, smallArgs); err != nil {
+	if _, err := v.insert(jobs, hub.SmallArgs); err != nil {
 		return r, err
 	}
 	loop, err := newRawLoop(v.ctx, s.Root, v.place.URL)

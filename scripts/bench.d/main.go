@@ -15,6 +15,7 @@ package main
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"os/signal"
@@ -42,12 +43,14 @@ func bench(ctx context.Context, args []string) (err error) {
 	}
 	place := place{work: args[0], root: args[1]}
 	defer func() { err = errors.Join(err, os.RemoveAll(place.work)) }()
-	if err := measure(ctx, place, args[2:]); err != nil && ctx.Err() != nil {
-		return errors.New("interrupted")
-	} else if err != nil {
-		return err
+	err = measure(ctx, place, args[2:])
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		return nil
+	case err != nil && ctx.Err() != nil:
+		return errors.New("interrupted") // what broke by that is no news
 	}
-	return nil
+	return err
 }
 
 // measure does what the first word says: a mode, or without one the comparison.

@@ -68,6 +68,10 @@ func parseOptions(args []string) (o options, err error) {
 	flags.IntVar(&o.jobs, "jobs", 100_000, "the `number` of jobs in a backlog")
 	flags.IntVar(&o.runs, "runs", 3, "the `number` of runs, of which the median counts")
 	flags.StringVar(&o.json, "json", "", "write everything to this `file`")
+	flags.Usage = func() {
+		fmt.Fprintf(flags.Output(), "usage: scripts/bench [flags], or scripts/bench MODE [flags] with one of %s\n", strings.Join(curveNames(), ", "))
+		flags.PrintDefaults()
+	}
 	if err := flags.Parse(args); err != nil {
 		return o, err
 	}

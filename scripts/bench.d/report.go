@@ -65,7 +65,11 @@ func cpuModel() string {
 	return runtime.GOARCH
 }
 
+// writeJSON writes a file, if one was asked for.
 func writeJSON(file string, v any) error {
+	if file == "" {
+		return nil
+	}
 	text, err := json.MarshalIndent(v, "", "  ")
 	if err != nil {
 		return fmt.Errorf("write the report as JSON: %w", err)

@@ -7,6 +7,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/respirated/respirated/scripts/bench.d/hub"
 	"github.com/respirated/respirated/scripts/bench.d/stat"
 	"github.com/respirated/respirated/scripts/bench.d/system"
 )
@@ -49,12 +50,7 @@ func runComparison(ctx context.Context, at place, args []string) (err error) {
 		return err
 	}
 	c.report.Targets = c.report.judge()
-	if o.json != "" {
-		if err := writeJSON(o.json, c.report); err != nil {
-			return err
-		}
-	}
-	return c.report.print(os.Stdout)
+	return errors.Join(writeJSON(o.json, c.report), c.report.print(os.Stdout))
 }
 
 // run measures everything, system by system within each run, so that a noisy minute meets all of them.
@@ -114,7 +110,7 @@ func (c *comparison) drainAll(ctx context.Context, run int) error {
 }
 
 func (c *comparison) drain(ctx context.Context, s system.System, processes, run int) error {
-	d, err := c.lab.drain(ctx, s, backlog{jobs: c.opts.jobs, size: smallArgs, processes: processes})
+	d, err := c.lab.drain(ctx, s, backlog{jobs: c.opts.jobs, size: hub.SmallArgs, processes: processes})
 	if err != nil {
 		return err
 	}

@@ -21,7 +21,6 @@ import (
 const (
 	stopPatience = 20 * time.Second     // for a system's processes to end
 	lookEvery    = 5 * time.Millisecond // whether all is persisted, once all handlers have ended
-	smallArgs    = 60                   // bytes
 )
 
 // visit is one system at work in a database of its own: its inserter, and after start its workers.
@@ -76,7 +75,7 @@ func (l *lab) open(ctx context.Context, s system.System) (_ *visit, err error) {
 
 // spawn starts a process, whose end before the visit's is a failure.
 func (v *visit) spawn(cmd *exec.Cmd) error {
-	system.Prepare(cmd, v.log)
+	system.Tether(cmd, v.log)
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("start a process of %s: %w", v.system.Name(), err)
 	}
@@ -204,6 +203,7 @@ func (v *visit) persisted() error {
 // close ends the processes, counts the transactions since the drain began, now that all of them have been told, and
 // removes everything.
 func (v *visit) close() (transactions int64, err error) {
+	err = context.Cause(v.ctx) // why it failed, where it did
 	v.fail(errors.New("the visit is over"))
 	for _, cmd := range v.cmds {
 		_ = cmd.Process.Signal(syscall.SIGTERM) // it may have ended
@@ -216,7 +216,7 @@ func (v *visit) close() (transactions int64, err error) {
 	select {
 	case <-ended:
 	case <-time.After(stopPatience):
-		err = fmt.Errorf("processes of %s did not end within %v of SIGTERM, saying: %s", v.system.Name(), stopPatience, v.said())
+		err = errors.Join(err, fmt.Errorf("processes of %s did not end within %v of SIGTERM, saying: %s", v.system.Name(), stopPatience, v.said()))
 		for _, cmd := range v.cmds {
 			_ = cmd.Process.Kill() // as above
 		}

@@ -11,8 +11,8 @@ import (
 // loadEvery is the rhythm in which offered load comes.
 const loadEvery = 10 * time.Millisecond
 
-// smallArgs is the size of the args of traced jobs, in bytes.
-const smallArgs = 60
+// SmallArgs is the usual size of args, in bytes.
+const SmallArgs = 60
 
 // Client is the client of one system, as an inserter needs it. Each call returns after its COMMIT.
 type Client interface {
@@ -69,7 +69,7 @@ func bulk(ctx context.Context, c Client, from, n, batch, size int) error {
 func (l *Line) single(ctx context.Context, c Client, from, n int, gap time.Duration) error {
 	for i := range n {
 		time.Sleep(gap/2 + rand.N(gap)) // so that it meets a timer of theirs at every phase
-		if err := c.Insert(ctx, NewArgs(from+i, smallArgs, true)); err != nil {
+		if err := c.Insert(ctx, NewArgs(from+i, SmallArgs, true)); err != nil {
 			return err
 		}
 		l.committed(from+i, time.Now())
@@ -87,7 +87,7 @@ func (l *Line) load(ctx context.Context, c Client, from, rate int, d time.Durati
 		}
 		jobs := make([]Args, 0, due-sent)
 		for n := sent; n < due; n++ {
-			jobs = append(jobs, NewArgs(from+n, smallArgs, true))
+			jobs = append(jobs, NewArgs(from+n, SmallArgs, true))
 		}
 		if err := c.InsertMany(ctx, jobs); err != nil {
 			return err

@@ -74,9 +74,9 @@ func Child(args []string) (isChild bool, err error) {
 	return true, run(args[3], args[4])
 }
 
-// Prepare gives a command a process group of its own, so that Ctrl-C is for the harness alone, and has it end with the
+// Tether gives a command a process group of its own, so that Ctrl-C is for the harness alone, and has it end with the
 // harness even if that is killed.
-func Prepare(cmd *exec.Cmd, output *os.File) {
+func Tether(cmd *exec.Cmd, output *os.File) {
 	cmd.Stdout, cmd.Stderr = output, output
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
 }
