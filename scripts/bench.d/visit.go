@@ -173,7 +173,7 @@ func (v *visit) drain(jobs int) (r Drain, err error) {
 	if err := v.persisted(); err != nil {
 		return r, err
 	}
-	took := time.Since(first)
+	took := hub.Now().Since(first)
 	after, err := v.meter.End(v.ctx)
 	if err != nil {
 		return r, err

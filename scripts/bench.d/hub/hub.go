@@ -3,7 +3,7 @@
 //
 //	hello worker PID       the process is loaded, and waits for its start
 //	hello inserter PID     the process is connected to the database, and waits for commands
-//	first NS               when its first handler began, by the host's clock
+//	first NS               when its first handler began, by the clock of clock.go
 //	n TOTAL                how many handlers have ended in it; told when that has changed, some fifty times a second
 //	s SEQ NS               when the handler of a traced job began
 //	c SEQ NS               when the commit of a traced job had returned
@@ -41,9 +41,9 @@ type Hub struct {
 	workers  []*member
 	inserter *member
 	handled  int64
-	first    int64 // when the first handler of all began, in Unix nanoseconds; 0 = none has
-	began    map[int]int64
-	commits  map[int]int64
+	first    Instant // when the first handler of all began; 0 = none has
+	began    map[int]Instant
+	commits  map[int]Instant
 	answer   string        // to the command that the inserter works on; "" = none yet
 	changed  chan struct{} // closed, and replaced, whenever any of this changes
 }
@@ -61,7 +61,7 @@ func Listen(path string) (*Hub, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen for the measured processes: %w", err)
 	}
-	h := &Hub{listener: l, began: make(map[int]int64), commits: make(map[int]int64), changed: make(chan struct{})}
+	h := &Hub{listener: l, began: make(map[int]Instant), commits: make(map[int]Instant), changed: make(chan struct{})}
 	h.serving.Go(h.accept)
 	return h, nil
 }
@@ -108,27 +108,28 @@ func (h *Hub) hear(m *member, line string) bool {
 	defer h.mu.Unlock()
 	word, rest, _ := strings.Cut(line, " ")
 	var seq int
-	var ns int64
+	var total int64
+	var at Instant
 	switch word {
 	case "hello":
 		return h.welcome(m, rest)
 	case "first":
-		if _, err := fmt.Sscan(rest, &ns); err == nil && (h.first == 0 || ns < h.first) {
-			h.first = ns
+		if _, err := fmt.Sscan(rest, &at); err == nil && (h.first == 0 || at < h.first) {
+			h.first = at
 		}
 	case "n":
-		if _, err := fmt.Sscan(rest, &ns); err == nil {
-			h.handled += ns - m.handled
-			m.handled = ns
+		if _, err := fmt.Sscan(rest, &total); err == nil {
+			h.handled += total - m.handled
+			m.handled = total
 		}
 	case "s":
-		if _, err := fmt.Sscan(rest, &seq, &ns); err == nil && h.began[seq] == 0 { // a second run of it is no news
-			h.began[seq] = ns
+		if _, err := fmt.Sscan(rest, &seq, &at); err == nil && h.began[seq] == 0 { // a second run of it is no news
+			h.began[seq] = at
 		}
 		return true // nobody waits for a single one
 	case "c":
-		if _, err := fmt.Sscan(rest, &seq, &ns); err == nil {
-			h.commits[seq] = ns
+		if _, err := fmt.Sscan(rest, &seq, &at); err == nil {
+			h.commits[seq] = at
 		}
 		return true
 	case "done", "fail":
@@ -202,14 +203,14 @@ func (h *Hub) Go() error {
 }
 
 // Handled waits until n handlers have ended since the hub was made. It returns when the first of all began.
-func (h *Hub) Handled(ctx context.Context, n int) (first time.Time, err error) {
+func (h *Hub) Handled(ctx context.Context, n int) (first Instant, err error) {
 	err = h.until(ctx, func() bool { return h.handled >= int64(n) })
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if err != nil {
 		return first, fmt.Errorf("%d of %d jobs were handled: %w", h.handled, n, err)
 	}
-	return time.Unix(0, h.first), nil
+	return h.first, nil
 }
 
 // Bulk has the inserter insert n jobs as fast as it can, and returns how long that took.
@@ -267,7 +268,7 @@ func (h *Hub) Delays(ctx context.Context, from int) (delays []time.Duration, err
 			if began := h.began[seq]; seq >= from && began == 0 {
 				missing++
 			} else if seq >= from {
-				delays = append(delays, time.Duration(max(0, began-commit)))
+				delays = append(delays, max(0, began.Since(commit)))
 			}
 		}
 		return missing == 0

@@ -72,7 +72,7 @@ func (l *Line) single(ctx context.Context, c Client, from, n int, gap time.Durat
 		if err := c.Insert(ctx, NewArgs(from+i, SmallArgs, true)); err != nil {
 			return err
 		}
-		l.committed(from+i, time.Now())
+		l.committed(from+i, Now())
 	}
 	return nil
 }
@@ -92,7 +92,7 @@ func (l *Line) load(ctx context.Context, c Client, from, rate int, d time.Durati
 		if err := c.InsertMany(ctx, jobs); err != nil {
 			return err
 		}
-		now := time.Now()
+		now := Now()
 		for _, job := range jobs {
 			l.committed(job.N, now)
 		}
@@ -101,6 +101,6 @@ func (l *Line) load(ctx context.Context, c Client, from, rate int, d time.Durati
 	return nil
 }
 
-func (l *Line) committed(seq int, at time.Time) {
-	l.pending = fmt.Appendf(l.pending, "c %d %d\n", seq, at.UnixNano())
+func (l *Line) committed(seq int, at Instant) {
+	l.pending = fmt.Appendf(l.pending, "c %d %d\n", seq, at)
 }

@@ -75,12 +75,12 @@ func (l *Line) Await() error {
 // Handle is the handler of every job: it does nothing, and takes notes.
 func (l *Line) Handle(args Args) {
 	if args.Trace || !l.began.Load() {
-		l.note(args, time.Now().UnixNano())
+		l.note(args, Now())
 	}
 	l.handled.Add(1)
 }
 
-func (l *Line) note(args Args, now int64) {
+func (l *Line) note(args Args, now Instant) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.began.CompareAndSwap(false, true) {

@@ -6,12 +6,12 @@ const reportEvery = 20; // ms
 const loadEvery = 10; // ms
 const smallArgs = 60; // bytes
 
-// The host's clock in nanoseconds, with the precision of a microsecond.
-export const now = () => BigInt(Math.round((performance.timeOrigin + performance.now()) * 1000)) * 1000n;
+// The clock of hub/clock.go, in nanoseconds.
+const now = () => process.hrtime.bigint();
 
 const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
-export function newArgs(n, size, trace) {
+function newArgs(n, size, trace) {
   const frame = '{"n":,"trace":false,"pad":""}'.length + String(n).length;
   return { n, trace, pad: "x".repeat(Math.max(0, size - frame)) };
 }
