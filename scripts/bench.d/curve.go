@@ -115,13 +115,6 @@ func grow(most, from, factor int, at func(x int) setting) (all []setting) {
 	return all
 }
 
-func curveNames() (names []string) {
-	for _, c := range curves {
-		names = append(names, c.name)
-	}
-	return names
-}
-
 // Growth is the report of a curve.
 type Growth struct {
 	Mode    string    `json:"mode"`

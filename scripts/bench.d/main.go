@@ -2,14 +2,14 @@
 // scripts/bench builds and starts it. README.md tells how to read what it prints.
 //
 //	bench FOLDER ROOT [flags]            the comparison
-//	bench FOLDER ROOT MODE [flags]       a growth curve
+//	bench FOLDER ROOT MODE [flags]       a growth curve, or layouts of the hot table
 //
 // The folder holds the built respirated, and is removed at the end, however that comes; root is the repository.
 //
 // The files, in the order in which a comparison meets them: options.go; lab.go, the server; visit.go, one system at work
 // in a database of its own; versus.go, who is visited when; limit.go, the raw loop; figures.go, targets.go and report.go,
 // what comes out. The rooms: system has the compared systems, hub is where their processes meet the harness (node/ is its
-// other half for Node), meter reads costs, stat sums up, plot draws.
+// other half for Node), meter reads costs, stat sums up, plot draws; layout is a comparison of its own.
 package main
 
 import (
@@ -21,6 +21,7 @@ import (
 	"os/signal"
 	"syscall"
 
+	"github.com/respirated/respirated/scripts/bench.d/layout"
 	"github.com/respirated/respirated/scripts/bench.d/system"
 )
 
@@ -55,6 +56,9 @@ func bench(ctx context.Context, args []string) (err error) {
 
 // measure does what the first word says: a mode, or without one the comparison.
 func measure(ctx context.Context, at place, args []string) error {
+	if len(args) > 0 && args[0] == layoutMode {
+		return runLayout(at, args[1:])
+	}
 	if len(args) > 0 {
 		for _, c := range curves {
 			if c.name == args[0] {
@@ -63,4 +67,23 @@ func measure(ctx context.Context, at place, args []string) error {
 		}
 	}
 	return runComparison(ctx, at, args)
+}
+
+// layoutMode compares layouts of the hot table, in raw SQL. It has a server of its own.
+const layoutMode = "layout"
+
+func runLayout(at place, args []string) error {
+	if err := os.Chdir(at.root); err != nil { // it reads the product's statements from there
+		return err
+	}
+	return layout.Main(args)
+}
+
+// modes are all words that may come first.
+func modes() []string {
+	words := []string{layoutMode}
+	for _, c := range curves {
+		words = append(words, c.name)
+	}
+	return words
 }
