@@ -102,7 +102,7 @@ func (o *options) makeQuick(given map[string]bool, procs *string) {
 	if !given["runs"] {
 		o.runs = 1
 	}
-	o.idleProcs, o.idleFor, o.singles, o.gap, o.loadFor = 4, time.Second, 100, 8*time.Millisecond, time.Second
+	o.idleProcs, o.idleFor, o.singles, o.gap, o.loadFor = 4, time.Second, 100, 5*time.Millisecond, time.Second
 }
 
 // latencyProcs is the number of processes that latency is measured with.
