@@ -6,12 +6,14 @@ import (
 )
 
 // scanner decides when to look for due strands, and how. Idle, it looks every scanEvery, when a hint comes, and when
-// the next deferred strand is due. With a backlog it goes on behind what it has seen as the buffer empties. Under a
-// steady stream of inserts it asks inserters to stop notifying (busy) and polls instead.
+// the next deferred strand is due. With a backlog it goes on behind what it has seen as the buffer empties: then, and
+// under a stream of hints so dense that they would get into each other's way, it asks inserters to stop notifying (busy).
+// Where it is busy without a backlog it polls instead.
 type scanner struct {
 	flying   bool
 	bottom   bool  // the one in flight starts below everything
 	now      bool  // a hint came
+	hintAt   int64 // no scan for a hint before
 	more     bool  // the last one ended at its limit
 	at       int64 // the next one by time
 	bottomAt int64
@@ -23,15 +25,18 @@ type scanner struct {
 	settleEnd int64 // until then some transaction may still believe that we are busy; 0 = none does
 	since     int64 // the rate is measured in windows that start here
 	seen      int   // new candidates in this window
+	hints     int   // and hints
 }
 
 const (
-	busyPoll   = int64(10 * time.Millisecond)
-	settlePoll = int64(50 * time.Millisecond)
+	hintApart  = int64(2 * time.Millisecond)   // scans for hints: those that come meanwhile share the next
+	busyPoll   = int64(3 * time.Millisecond)   // without hints
+	busyBottom = int64(500 * time.Millisecond) // finds what was committed long after its schedule, of which no hint tells
+	settlePoll = int64(10 * time.Millisecond)
 	settleMost = int64(5 * time.Second) // longest watch for transactions that saw the busy flag
 	rateWindow = int64(250 * time.Millisecond)
-	busyAbove  = 100 // new candidates in a window that make us busy
-	busyBelow  = 25  // and fewer than these end it
+	busyAbove  = 500 // hints in a window that make us busy: a NOTIFY takes a lock of the whole database until its COMMIT
+	busyBelow  = 250 // new candidates in a window; fewer end it
 	leastAhead = 64  // candidates to keep at hand, at least
 	mostAhead  = 4000
 )
@@ -44,18 +49,24 @@ func (sc *scanner) decide(s *schedule, now int64, fx *effects) {
 	}
 	ahead := s.ahead()
 	sc.hungry = s.hungryKinds(sc.hungry[:0], ahead/2)
-	if len(sc.hungry) == 0 || !(sc.now || sc.more || sc.timely(now) || sc.unasked()) {
+	hinted := sc.now && now >= sc.hintAt
+	if len(sc.hungry) == 0 || !(hinted || sc.more || sc.timely(now) || sc.unasked()) {
 		return
 	}
 	sc.bottom = now >= sc.bottomAt || sc.now && !sc.busy
 	sc.flying, sc.now, sc.asked = true, false, slices.Clone(sc.hungry)
+	sc.hintAt = now + hintApart
 	if now >= sc.ownAt {
 		sc.ownAt = 0
 	}
-	fx.scan = &ScanRequest{Kinds: sc.asked, Slice: s.slice, Limit: ahead, Bottom: sc.bottom}
-	if sc.bottom {
-		fx.scan.Limit += s.atHand(sc.asked) // they may be found again
-	}
+	known := s.atHand(sc.asked) + len(s.leasing) // they may be found again
+	fx.scan = &ScanRequest{Kinds: sc.asked, Slice: s.slice, Limit: ahead + known, Bottom: sc.bottom}
+}
+
+// hint takes in that something may be due.
+func (sc *scanner) hint() {
+	sc.now = true
+	sc.hints++
 }
 
 func (sc *scanner) timely(now int64) bool {
@@ -95,7 +106,7 @@ func (sc *scanner) found(s *schedule, now int64, ev scanned) {
 	sc.seen += added
 	sc.more = ev.More
 	if sc.bottom {
-		sc.bottomAt = now + int64(s.scanEvery)
+		sc.bottomAt = now + sc.bottomPeriod(s)
 	}
 	if ev.Settled {
 		sc.settleEnd = 0
@@ -117,6 +128,14 @@ func (sc *scanner) period(s *schedule, now int64) int64 {
 	return int64(s.scanEvery)
 }
 
+// bottomPeriod is how long to wait for the next scan from the bottom. Before a backlog nobody can start early anyhow.
+func (sc *scanner) bottomPeriod(s *schedule) int64 {
+	if sc.busy && !sc.more {
+		return min(busyBottom, int64(s.scanEvery))
+	}
+	return int64(s.scanEvery)
+}
+
 // expect has a scan see a strand that we have just made due. One in flight may have looked before.
 func (sc *scanner) expect(now int64, r Report) {
 	switch r.Act {
@@ -131,15 +150,16 @@ func (sc *scanner) expect(now int64, r Report) {
 	}
 }
 
-// measure decides by the rate of arrivals whether inserters should notify.
+// measure decides whether inserters should notify: not if there is a backlog, since that is scanned without, nor if that
+// would be so often that they wait for each other.
 func (sc *scanner) measure(s *schedule, now int64) {
 	elapsed := now - sc.since
 	if elapsed < rateWindow {
 		return
 	}
-	rate := int64(sc.seen) * rateWindow / elapsed
-	sc.since, sc.seen = now, 0
-	busy := rate >= busyAbove || sc.busy && rate >= busyBelow
+	hints, seen := int64(sc.hints)*rateWindow/elapsed, int64(sc.seen)*rateWindow/elapsed
+	sc.since, sc.hints, sc.seen = now, 0, 0
+	busy := sc.more || hints >= busyAbove || sc.busy && seen >= busyBelow
 	if busy != sc.busy {
 		sc.busy = busy
 		s.notice.changed = true
@@ -156,6 +176,9 @@ func (sc *scanner) next(s *schedule) int64 {
 		next = min(sc.at, sc.bottomAt)
 		if sc.ownAt != 0 {
 			next = min(next, sc.ownAt)
+		}
+		if sc.now {
+			next = min(next, sc.hintAt)
 		}
 	}
 	if window := sc.since + rateWindow; sc.busy && (next == 0 || window < next) {

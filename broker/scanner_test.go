@@ -134,12 +134,13 @@ func TestNapThatCommitsDuringAScanIsScannedForInTime(t *testing.T) {
 	b.connect(t0, 1, "w", 1)
 	b.step(t0, announced{})
 	pairs, _ := b.lease(t0, due(1))
+	b.step(t0 + hintApart)
 	if !b.scanner.flying {
 		t.Fatal("no scan is in flight")
 	}
 	b.step(t0, reported{session: 1, re: 1, reports: []Report{{Pair: pairs[0], Seq: 1, Act: Nap, Delay: 200 * time.Millisecond}}})
 	b.step(t0, verdicts(Applied))
-	b.step(t0+1, scanned{})
+	b.step(t0+hintApart+1, scanned{})
 	if at := b.nextTick(); at > t0+int64(201*time.Millisecond) {
 		t.Errorf("the next step is after %v, want one when the napper is due", time.Duration(at-t0))
 	}

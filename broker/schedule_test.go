@@ -725,8 +725,18 @@ func TestHintDuringAScanIsNotForgotten(t *testing.T) {
 	b := newBench(t)
 	b.connect(t0, 1, "w", 1)
 	b.step(t0, hinted{})
-	if fx := b.step(t0, scanned{}); fx.scan == nil {
+	if fx := b.step(t0+hintApart, scanned{}); fx.scan == nil {
 		t.Error("no scan for a hint that came while one was in flight")
+	}
+}
+
+func TestHintsThatComeTogetherShareAScan(t *testing.T) {
+	b := newBench(t)
+	b.connect(t0, 1, "w", 1)
+	b.step(t0, hinted{})
+	fx := b.step(t0+1, scanned{})
+	if fx.scan != nil || b.nextTick() != t0+hintApart {
+		t.Errorf("scan %+v and next step after %v, want the next scan %v after the last", fx.scan, b.nextTick()-t0, time.Duration(hintApart))
 	}
 }
 
@@ -734,12 +744,12 @@ func TestNextDueStrandSetsTheTimer(t *testing.T) {
 	b := newBench(t)
 	b.connect(t0, 1, "w", 1)
 	b.step(t0, announced{})
-	b.step(t0, scanned{})
-	b.step(t0, scanned{ScanResult: ScanResult{NextDue: 300 * time.Millisecond}})
+	b.step(t0+hintApart, scanned{})
+	b.step(t0+hintApart, scanned{ScanResult: ScanResult{NextDue: 300 * time.Millisecond}})
 	if fx := b.step(t0 + int64(299*time.Millisecond)); fx.scan != nil {
 		t.Fatal("scanned too early")
 	}
-	if fx := b.step(t0 + int64(302*time.Millisecond)); fx.scan == nil {
+	if fx := b.step(t0 + hintApart + int64(302*time.Millisecond)); fx.scan == nil {
 		t.Error("no scan when the deferred strand is due")
 	}
 }
@@ -757,15 +767,27 @@ func TestNapOfOursIsScannedForInTime(t *testing.T) {
 	}
 }
 
-func TestStreamOfArrivalsMakesBusyAndItsEndIsWatchedUntilSettled(t *testing.T) {
+func TestBacklogMakesBusy(t *testing.T) {
 	b := newBench(t)
 	b.connect(t0, 1, "w", 100)
 	b.step(t0, announced{})
-	var many []Candidate
-	for n := range byte(120) {
-		many = append(many, due(n+1))
+	b.step(t0, scanned{ScanResult: ScanResult{Candidates: []Candidate{due(1)}, More: true}})
+	if fx := b.step(t0+rateWindow, heard{1}); fx.announce == nil || !fx.announce.Busy {
+		t.Fatalf("announce %+v, want busy", fx.announce)
 	}
-	b.step(t0, scanned{ScanResult: ScanResult{Candidates: many}})
+}
+
+func TestStreamOfHintsMakesBusyAndItsEndIsWatchedUntilSettled(t *testing.T) {
+	b := newBench(t)
+	b.connect(t0, 1, "w", 100)
+	b.step(t0, announced{})
+	for range busyAbove - 1 {
+		b.step(t0, hinted{})
+	}
+	if fx := b.step(t0+rateWindow-1, heard{1}); fx.announce != nil {
+		t.Fatalf("announce %+v before there were many hints", fx.announce)
+	}
+	b.step(t0+rateWindow-1, hinted{})
 	fx := b.step(t0+rateWindow, heard{1})
 	if fx.announce == nil || !fx.announce.Busy {
 		t.Fatalf("announce %+v, want busy", fx.announce)

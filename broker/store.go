@@ -67,7 +67,7 @@ type ScanRequest struct {
 	Kinds  []string // only these, sorted; never empty
 	Slice  Slice
 	Limit  int  // at least 1
-	Bottom bool // look at everything that is due; else go on behind what earlier scans returned
+	Bottom bool // look at everything that is due; else go on behind what earlier scans returned, or a moment before
 }
 
 // ScanResult answers a scan.

@@ -2,7 +2,6 @@ package postgres
 
 import (
 	"cmp"
-	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -234,11 +233,22 @@ func (l *lanes) placeOf(number int32) place {
 	return bottom
 }
 
-// pass moves the cursors of lanes to the last strands that a scan has returned.
-func (l *lanes) pass(last map[int32]place) {
+// late is how long after its schedule a strand may be committed and is still found by the next scan that goes on. What
+// takes longer is found by the next from the bottom.
+const late = 50 * time.Millisecond
+
+// pass moves the cursors of lanes to the last strands that a scan at that time has returned, or a moment before: others
+// may be committed yet that come before those.
+func (l *lanes) pass(last map[int32]place, at time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	maps.Copy(l.cursors, last)
+	sure := at.Add(-late)
+	for number, p := range last {
+		if p.schedule.Time.After(sure) {
+			p = place{schedule: pgtype.Timestamptz{Time: sure, Valid: true}}
+		}
+		l.cursors[number] = p
+	}
 }
 
 // exhaust notes that a scan has found all that was due in some lanes.

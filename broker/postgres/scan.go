@@ -24,7 +24,7 @@ func (s *Store) Scan(ctx context.Context, req broker.ScanRequest) (broker.ScanRe
 		return broker.ScanResult{}, s.failed(err, "scan %d kinds", len(req.Kinds))
 	}
 	result := broker.ScanResult{
-		Candidates: s.take(found, spots),
+		Candidates: s.take(found, spots, end.at),
 		More:       len(found) >= req.Limit,
 		NextDue:    end.next,
 		Settled:    s.settled(end.xmin),
@@ -90,6 +90,7 @@ func (d dueRow) payload() int {
 type scanEnd struct {
 	next time.Duration // until the next strand becomes due; 0 = not known
 	xmin int64         // of the snapshot
+	at   time.Time     // by the clock of the database
 }
 
 const (
@@ -151,7 +152,7 @@ func (s *Store) scanSome(ctx context.Context, slice broker.Slice, spots []spot, 
 			found = append(found, dueRow{id.Bytes, lane.Int32, schedule, size.Int32, alone.Bool, cancelled.Bool})
 			return
 		}
-		end = scanEnd{next: until(next.Float64), xmin: xmin.Int64}
+		end = scanEnd{next: until(next.Float64), xmin: xmin.Int64, at: schedule.Time}
 	}, []any{&id, &lane, &schedule, &size, &alone, &cancelled, &next, &xmin}, "scan", args...)
 	return found, end, err
 }
@@ -188,8 +189,8 @@ func bounds(slice broker.Slice) (lo, hi [16]byte) {
 	return lo, hi
 }
 
-// take moves the cursors behind what was found in the lanes served, and turns it into candidates.
-func (s *Store) take(found []dueRow, spots []spot) []broker.Candidate {
+// take moves the cursors behind what was found at that time in the lanes served, and turns it into candidates.
+func (s *Store) take(found []dueRow, spots []spot, at time.Time) []broker.Candidate {
 	byNumber := make(map[int32]*lane, len(spots))
 	for i := range spots {
 		byNumber[spots[i].number] = &spots[i].lane
@@ -205,7 +206,7 @@ func (s *Store) take(found []dueRow, spots []spot) []broker.Candidate {
 			})
 		}
 	}
-	s.lanes.pass(last)
+	s.lanes.pass(last, at)
 	return candidates
 }
 

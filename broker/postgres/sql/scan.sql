@@ -1,8 +1,8 @@
 -- The first $7 due strands of the given lanes behind the cursors (schedule, id) of each, in the order in which they
 -- should start. It locks nothing. A cancelled strand whose lease has run out is shown too: somebody must end it.
 --
--- The last row is about the scan: in how many seconds the next strand becomes due, if the limit was not reached (0 =
--- none is deferred), and the xmin of the snapshot that it saw.
+-- The last row is about the scan: its time in place of a schedule, in how many seconds the next strand becomes due, if
+-- the limit was not reached (0 = none is deferred), and the xmin of the snapshot that it saw.
 -- Carried by strand_ready, one descent for each lane; ids out of range are passed over in the index.
 with lanes as materialized (
   select l.lane, l.priority, l.low, l.low_id
@@ -26,7 +26,7 @@ with lanes as materialized (
 select f.id, f.lane, f.schedule, f.bytes, f.alone, f.cancelled, null::float8 as next, null::bigint as xmin
 from found f
 union all
-select null, null, null, null, null, null,
+select null, null, now(), null, null, null,
   case when (select count(*) from found) < $7::int then coalesce((
     select extract(epoch from min(n.schedule) - now())
     from lanes l

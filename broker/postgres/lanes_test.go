@@ -1,0 +1,53 @@
+package postgres
+
+import (
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgtype"
+
+	"github.com/respirated/respirated/broker"
+)
+
+// A strand may be committed a little after its schedule, when a scan has already found one that comes after it. The scans
+// that go on find it nevertheless.
+func TestScanGoesOnAMomentBeforeWhatHasJustBecomeDue(t *testing.T) {
+	at := time.Now()
+	for name, c := range map[string]struct{ found, want time.Time }{
+		"long due":        {at.Add(-time.Second), at.Add(-time.Second)},
+		"due just before": {at.Add(-late / 2), at.Add(-late)},
+		"due at the scan": {at, at.Add(-late)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := newLanes()
+			l.pass(map[int32]place{7: {pgtype.Timestamptz{Time: c.found, Valid: true}, broker.ID{1}}}, at)
+			if got := l.placeOf(7).schedule.Time; !got.Equal(c.want) {
+				t.Errorf("goes on %v before the scan, want %v", at.Sub(got), at.Sub(c.want))
+			}
+		})
+	}
+}
+
+// Lanes are asked in the order of what is next in them: by priority, then by time; what was found empty comes last.
+func TestLanesAreAskedInTheOrderOfWhatIsNext(t *testing.T) {
+	l := newLanes()
+	now := time.Now()
+	var found []lane
+	for i := range int32(2 * fewLanes) {
+		floor := pgtype.Timestamptz{Time: now.Add(-time.Duration(i) * time.Second), Valid: true}
+		found = append(found, lane{number: i, kind: "k", priority: int16(5 - i%2), floor: floor})
+	}
+	l.load([]string{"k"}, found, walk{at: now, took: 1})
+	const empty = 2*fewLanes - 1 // the oldest of the first priority
+	l.exhaust([]spot{{lane: found[empty]}}, now)
+	spots, _ := l.start([]string{"k"})
+	last := fewLanes - 1 // of those of the first priority, which are odd
+	for i, at := range spots[:last] {
+		if want := int32(empty - 2*(i+1)); at.number != want {
+			t.Fatalf("lane %d is asked as number %d, want %d", at.number, i, want)
+		}
+	}
+	if got := spots[last].number; got != empty {
+		t.Errorf("lane %d is the last of its priority, want the one that was found empty, %d", got, empty)
+	}
+}
