@@ -79,11 +79,11 @@ func TestStopAsksAllAndReturnsAfterTheirDeaths(t *testing.T) {
 }
 
 func TestDeathIsToldWithSignalAndLastWordsAndTheWorkerReplaced(t *testing.T) {
-	h := newHost(t, "", poolAs("a", 1, "dying", "farewell \xff!", "10")).run()
+	h := newHost(t, "", poolAs("a", 1, "dying", "farewell \xff!", "15")).run()
 	first := h.hello()
 	h.hangUp(first)
 	e := h.exit()
-	want := broker.WorkerExit{Key: first.Key, PID: first.PID, How: "signal: user defined signal 1", Stderr: "first words\nlast words: farewell \uFFFD!\n"}
+	want := broker.WorkerExit{Key: first.Key, PID: first.PID, How: "signal: terminated", Stderr: "first words\nlast words: farewell \uFFFD!\n"}
 	if e != want {
 		t.Errorf("got %+v\nwant %+v", e, want)
 	}
@@ -92,7 +92,7 @@ func TestDeathIsToldWithSignalAndLastWordsAndTheWorkerReplaced(t *testing.T) {
 		t.Errorf("got the same worker again: %+v", second)
 	}
 	h.until("connected, with the signal on record", func(infos []Info) bool {
-		return infos[0].State == "connected" && infos[0].Restarts == 1 && infos[0].LastExit == "signal: user defined signal 1"
+		return infos[0].State == "connected" && infos[0].Restarts == 1 && infos[0].LastExit == "signal: terminated"
 	})
 }
 
