@@ -219,7 +219,7 @@ func (b *Broker) loop(ctx, calls context.Context, wg *sync.WaitGroup) {
 			return
 		}
 		wanted = max(b.schedule.nextTick(), now)
-		timer.Reset(time.Duration(max(0, wanted-protocol.BootNS())))
+		timer.Reset(time.Duration(wanted - now))
 	}
 }
 

@@ -126,11 +126,12 @@ func (l *loop) run(ctx context.Context) error {
 				events = []event{stopping{}}
 			}
 		}
-		effects := l.session.step(l.boot(), events...)
+		now := l.boot() // a system call, and steps may be many
+		effects := l.session.step(now, events...)
 		if l.perform(talkCtx, effects); effects.over {
 			return l.finish(effects.err)
 		}
-		timer.Reset(time.Duration(l.session.wake() - l.boot()))
+		timer.Reset(time.Duration(l.session.wake() - now))
 	}
 }
 
