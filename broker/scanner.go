@@ -6,9 +6,9 @@ import (
 )
 
 // scanner decides when to look for due strands, and how. Idle, it looks every scanEvery, when a hint comes, and when
-// the next deferred strand is due. With a backlog it goes on behind what it has seen as the buffer empties: then, and
-// under a stream of hints so dense that they would get into each other's way, it asks inserters to stop notifying (busy).
-// Where it is busy without a backlog it polls instead.
+// the next deferred strand is due. With a backlog it goes on behind what it has seen as the buffer empties. Where that
+// goes fast, and under a stream of hints so dense that they would get into each other's way, it asks inserters to stop
+// notifying (busy), and polls instead.
 type scanner struct {
 	flying   bool
 	bottom   bool  // the one in flight starts below everything
@@ -35,8 +35,9 @@ const (
 	settlePoll = int64(10 * time.Millisecond)
 	settleMost = int64(5 * time.Second) // longest watch for transactions that saw the busy flag
 	rateWindow = int64(250 * time.Millisecond)
-	busyAbove  = 500 // hints in a window that make us busy: a NOTIFY takes a lock of the whole database until its COMMIT
-	busyBelow  = 250 // new candidates in a window; fewer end it
+	busyAbove  = 500  // hints in a window that make us busy: a NOTIFY takes a lock of the whole database until its COMMIT
+	busyDrain  = 1000 // new candidates in a window that do so, too: they are scanned for all the time
+	busyBelow  = 250  // and fewer than these end it
 	leastAhead = 64  // candidates to keep at hand, at least
 	mostAhead  = 4000
 )
@@ -150,8 +151,8 @@ func (sc *scanner) expect(now int64, r Report) {
 	}
 }
 
-// measure decides whether inserters should notify: not if there is a backlog, since that is scanned without, nor if that
-// would be so often that they wait for each other.
+// measure decides whether inserters should notify: not while so much comes that we look all the time, nor if that would
+// be so often that they wait for each other. A backlog that stands still is no reason: other kinds may be idle.
 func (sc *scanner) measure(s *schedule, now int64) {
 	elapsed := now - sc.since
 	if elapsed < rateWindow {
@@ -159,7 +160,7 @@ func (sc *scanner) measure(s *schedule, now int64) {
 	}
 	hints, seen := int64(sc.hints)*rateWindow/elapsed, int64(sc.seen)*rateWindow/elapsed
 	sc.since, sc.hints, sc.seen = now, 0, 0
-	busy := sc.more || hints >= busyAbove || sc.busy && seen >= busyBelow
+	busy := hints >= busyAbove || seen >= busyDrain || sc.busy && seen >= busyBelow
 	if busy != sc.busy {
 		sc.busy = busy
 		s.notice.changed = true

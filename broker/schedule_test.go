@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"encoding/binary"
 	"testing"
 	"time"
 
@@ -767,13 +768,23 @@ func TestNapOfOursIsScannedForInTime(t *testing.T) {
 	}
 }
 
-func TestBacklogMakesBusy(t *testing.T) {
-	b := newBench(t)
-	b.connect(t0, 1, "w", 100)
-	b.step(t0, announced{})
-	b.step(t0, scanned{ScanResult: ScanResult{Candidates: []Candidate{due(1)}, More: true}})
-	if fx := b.step(t0+rateWindow, heard{1}); fx.announce == nil || !fx.announce.Busy {
-		t.Fatalf("announce %+v, want busy", fx.announce)
+// A backlog makes busy while it is worked off in haste. One that stands still does not: other kinds may be idle, and their
+// inserters have to tell.
+func TestBacklogMakesBusyWhileItMoves(t *testing.T) {
+	for seen, busy := range map[int]bool{1: false, busyDrain - 1: false, busyDrain: true} {
+		b := newBench(t)
+		b.connect(t0, 1, "w", 100)
+		b.step(t0, announced{})
+		many := make([]Candidate, seen)
+		for i := range many {
+			many[i] = due(1)
+			binary.BigEndian.PutUint32(many[i].ID[:], uint32(i))
+		}
+		b.step(t0, scanned{ScanResult: ScanResult{Candidates: many, More: true}})
+		b.step(t0+rateWindow, heard{1})
+		if b.scanner.busy != busy {
+			t.Errorf("after %d new candidates: busy %t, want %t", seen, b.scanner.busy, busy)
+		}
 	}
 }
 
