@@ -314,7 +314,7 @@ func (s *schedule) start(now int64, granted *Strand, handouts *perSession[handou
 	limit := w.kinds[granted.Kind]
 	s.limit(now, r, limit)
 	h := handouts.of(w.session)
-	if !h.fits(payload, s.maxFrame/2) {
+	if !h.fits(payload, min(s.maxFrame/2, usualFrame)) {
 		h.flush(w.session, fx)
 	}
 	h.add(wireStrand(granted, r.leaseEnd, now, limit), payload)

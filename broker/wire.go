@@ -45,6 +45,7 @@ type handout struct {
 const (
 	strandOverhead = 512 // what a strand takes in a frame besides its payload, and more
 	mostInFrame    = 512
+	usualFrame     = 192 << 10 // bytes of a frame; more only for a strand that is larger: readers keep no larger buffer
 )
 
 func (h *handout) fits(payload, most int) bool {

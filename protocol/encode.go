@@ -3,6 +3,7 @@ package protocol
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
 
 	"github.com/vmihailenco/msgpack/v5"
 )
@@ -30,6 +31,9 @@ func Append(dst []byte, m Message) ([]byte, error) {
 // appendBody appends m's map with the op as its first pair. The library writes the struct's map; the op goes in front by
 // leaving room for it, and the map's first byte, which tells the number of pairs as no message has more than 14, moves ahead of it.
 func appendBody(dst []byte, m Message) ([]byte, error) {
+	if large, ok := m.(interface{ payload() int }); ok {
+		dst = slices.Grow(dst, large.payload()) // or it would be copied several times as it grows
+	}
 	start := len(dst)
 	dst = append(dst, 0, 0xa2, 'o', 'p', 0xa0|byte(len(m.Op())))
 	dst = append(dst, m.Op()...)
@@ -46,6 +50,23 @@ func appendBody(dst []byte, m Message) ([]byte, error) {
 	out.b[start] = out.b[last] + 1
 	out.b[last] = m.Op()[len(m.Op())-1]
 	return out.b, nil
+}
+
+// payload is about how many bytes of the frame are what strands carry.
+func (m *Strands) payload() (bytes int) {
+	for i := range m.Strands {
+		s := &m.Strands[i]
+		bytes += len(s.Args) + len(s.Stack) + len(s.Metadata)
+	}
+	return bytes
+}
+
+// payload is about how many bytes of the frame are what results carry.
+func (m *Results) payload() (bytes int) {
+	for i := range m.Results {
+		bytes += len(m.Results[i].Value) + len(m.Results[i].Stack)
+	}
+	return bytes
 }
 
 // sink collects what an encoder writes.
