@@ -1,10 +1,10 @@
 package client
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"fmt"
+	"io"
 	"maps"
 	"slices"
 	"strconv"
@@ -58,8 +58,11 @@ func (c *Client[TTx]) copyable(rows []row) (plain, looked []row) {
 	if !c.db.CanCopy() {
 		return nil, rows
 	}
+	if !slices.ContainsFunc(rows, looksAtDatabase) {
+		return rows, nil
+	}
 	for _, r := range rows {
-		if r.opts.ID != "" || r.opts.RequireKind {
+		if looksAtDatabase(r) {
 			looked = append(looked, r)
 		} else {
 			plain = append(plain, r)
@@ -67,6 +70,8 @@ func (c *Client[TTx]) copyable(rows []row) (plain, looked []row) {
 	}
 	return plain, looked
 }
+
+func looksAtDatabase(r row) bool { return r.opts.ID != "" || r.opts.RequireKind }
 
 func (c *Client[TTx]) insertFast(ctx context.Context, db driver.Conn, plain []row, to copyTarget, looked []row) error {
 	if _, err := c.insertRows(ctx, db, looked); err != nil {
@@ -88,31 +93,50 @@ func (c *Client[TTx]) insertFast(ctx context.Context, db driver.Conn, plain []ro
 
 // copyRows sends about batchBytes in one COPY, so that each gets the deadline of one statement.
 func (c *Client[TTx]) copyRows(ctx context.Context, db driver.Conn, rows []row, to copyTarget) error {
-	ids := orderedIDs(len(rows))
-	var text []byte
-	for i, r := range rows {
-		text = to.appendRow(text, ids[i], r)
-		if len(text) < batchBytes && i < len(rows)-1 {
-			continue
-		}
-		if err := db.CopyIn(ctx, bytes.NewReader(text), c.sql.copyStrands); err != nil {
+	// Strands of one COPY are due at the same moment, and then the id decides: with ids in order they start in the order in
+	// which they were given. They also lie in the table, and in both its indexes, as they will be read, which makes their
+	// leases and ends cheaper.
+	ids := protocol.NewIDs(len(rows))
+	for len(rows) > 0 {
+		n := batch(rows, len(rows))
+		if err := db.CopyIn(ctx, &copyText{to: to, rows: rows[:n], ids: ids[:n]}, c.sql.copyStrands); err != nil {
 			return err
 		}
-		text = text[:0]
+		rows, ids = rows[n:], ids[n:]
 	}
 	return nil
 }
 
-// orderedIDs draws n ids and puts them in order. Strands of one COPY are due at the same moment, and then the id decides:
-// so they start in the order in which they were given. They also lie in the table, and in both its indexes, as they
-// will be read, which makes their leases and ends cheaper.
-func orderedIDs(n int) []string {
-	ids := make([]string, n)
-	for i := range ids {
-		ids[i] = protocol.NewID()
+// copyText is the text of a COPY. It is written while it is read, so that the server works on the first rows while the
+// next are written, and no more of it is held than the reader asks for at once.
+type copyText struct {
+	to    copyTarget
+	rows  []row // not written yet
+	ids   []string
+	text  []byte // written
+	taken int    // of that, by the reader
+}
+
+// Read implements io.Reader.
+func (t *copyText) Read(p []byte) (int, error) {
+	if t.taken == len(t.text) {
+		t.write(len(p))
 	}
-	slices.Sort(ids)
-	return ids
+	if len(t.text) == 0 {
+		return 0, io.EOF
+	}
+	n := copy(p, t.text[t.taken:])
+	t.taken += n
+	return n, nil
+}
+
+// write puts the next rows, at least so many bytes of them if there are, in place of those that were taken.
+func (t *copyText) write(least int) {
+	t.text, t.taken = slices.Grow(t.text[:0], least+least/8), 0 // the last row ends beyond least
+	for len(t.rows) > 0 && len(t.text) < least {
+		t.text = t.to.appendRow(t.text, t.ids[0], &t.rows[0])
+		t.rows, t.ids = t.rows[1:], t.ids[1:]
+	}
 }
 
 // laneKey is what strands of one lane have in common.
@@ -122,7 +146,7 @@ type laneKey struct {
 	kind          string
 }
 
-func (r row) lane() laneKey {
+func (r *row) lane() laneKey {
 	return laneKey{
 		tenant:   r.opts.Tenant,
 		queue:    cmp.Or(r.opts.Queue, protocol.DefaultQueue),
@@ -138,8 +162,9 @@ func compareLanes(a, b laneKey) int {
 
 // copyTarget is what the rows of a COPY need to know of the database.
 type copyTarget struct {
-	lanes map[laneKey]int
-	now   time.Time // the database's clock
+	lanes   map[laneKey]int
+	now     time.Time // the database's clock
+	nowText string    // the same as a COPY takes it
 }
 
 // target looks up each lane once, and makes the missing ones: before the transaction that uses them, if that is our own,
@@ -149,9 +174,9 @@ type copyTarget struct {
 // that means another lane by then would misplace strands.
 func (c *Client[TTx]) target(ctx context.Context, db driver.Conn, rows []row) (copyTarget, error) {
 	to := copyTarget{lanes: make(map[laneKey]int)}
-	for _, r := range rows {
-		if !r.opts.RequireKind {
-			to.lanes[r.lane()] = 0
+	for i := range rows {
+		if !rows[i].opts.RequireKind {
+			to.lanes[rows[i].lane()] = 0
 		}
 	}
 	if len(to.lanes) == 0 {
@@ -170,6 +195,7 @@ func (c *Client[TTx]) target(ctx context.Context, db driver.Conn, rows []row) (c
 	if err != nil {
 		return to, fmt.Errorf("find %d lanes, first of kind %q: %w", len(keys), keys[0].kind, err)
 	}
+	to.nowText = copyTime(to.now)
 	return to, nil
 }
 
@@ -189,25 +215,34 @@ func laneArrays(keys []laneKey) []any {
 }
 
 // appendRow writes the columns that copy_strands.sql lists, in COPY's text format.
-func (to copyTarget) appendRow(text []byte, id string, r row) []byte {
+func (to copyTarget) appendRow(text []byte, id string, r *row) []byte {
 	o := r.opts
-	return pgtext.AppendRow(text,
-		pgtext.Field{Text: id},
-		pgtext.Field{Text: to.schedule(o).Format(time.RFC3339Nano)},
-		pgtext.Field{Text: strconv.Itoa(to.lanes[r.lane()])},
-		pgtext.Field{Text: strconv.Itoa(cmp.Or(o.MaxTries, protocol.DefaultMaxTries))},
-		pgtext.Field{Text: strconv.FormatBool(o.Keep)},
-		pgtext.Field{Text: cmp.Or(o.Label, protocol.DefaultLabel)},
-		pgtext.Field{Text: string(r.args)},
-		pgtext.Field{Text: pgtext.Array(o.Tags), Null: len(o.Tags) == 0},
-		pgtext.Field{Text: string(o.Metadata), Null: o.Metadata == nil},
-	)
+	text = pgtext.AppendField(text, id)
+	text = pgtext.AppendField(text, to.schedule(o))
+	text = pgtext.AppendInt(text, to.lanes[r.lane()])
+	text = pgtext.AppendInt(text, cmp.Or(o.MaxTries, protocol.DefaultMaxTries))
+	text = pgtext.AppendBool(text, o.Keep)
+	text = pgtext.AppendField(text, cmp.Or(o.Label, protocol.DefaultLabel))
+	text = pgtext.AppendField(text, r.args)
+	if len(o.Tags) == 0 {
+		text = pgtext.AppendNull(text)
+	} else {
+		text = pgtext.AppendField(text, pgtext.Array(o.Tags))
+	}
+	if o.Metadata == nil {
+		text = pgtext.AppendNull(text)
+	} else {
+		text = pgtext.AppendField(text, o.Metadata)
+	}
+	return pgtext.EndRow(text)
 }
 
 // schedule is never in the past: that would put the strand before those who wait already.
-func (to copyTarget) schedule(o InsertOpts) time.Time {
+func (to copyTarget) schedule(o *InsertOpts) string {
 	if o.ScheduledAt.After(to.now) {
-		return o.ScheduledAt.UTC()
+		return copyTime(o.ScheduledAt)
 	}
-	return to.now.UTC()
+	return to.nowText
 }
+
+func copyTime(at time.Time) string { return at.UTC().Format(time.RFC3339Nano) }

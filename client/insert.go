@@ -50,12 +50,12 @@ const (
 	batchBytes = 4 << 20
 )
 
-// batch is how many of the rows, which are the next ones, make up one statement.
-func batch(rows []row) int {
+// batch is how many of the rows, which are the next ones, make up one statement that takes most of them.
+func batch(rows []row, most int) int {
 	size := 0
-	for i, r := range rows {
-		size += len(r.args) + len(r.optsJSON)
-		if i == batchRows || i > 0 && size > batchBytes {
+	for i := range rows {
+		size += rows[i].size()
+		if i == most || i > 0 && size > batchBytes {
 			return i
 		}
 	}
@@ -87,7 +87,7 @@ func (c *Client[TTx]) InsertMany(ctx context.Context, params []InsertManyParams)
 	if err != nil {
 		return nil, err
 	}
-	single := batch(rows) == len(rows)
+	single := batch(rows, batchRows) == len(rows)
 	if !single {
 		if _, err := c.target(ctx, c.pool(), rows); err != nil {
 			return nil, err
@@ -116,7 +116,7 @@ func (c *Client[TTx]) InsertManyTx(ctx context.Context, tx TTx, params []InsertM
 func (c *Client[TTx]) insertRows(ctx context.Context, db driver.Conn, rows []row) ([]*InsertResult, error) {
 	results := make([]*InsertResult, 0, len(rows))
 	for len(rows) > 0 {
-		n := batch(rows)
+		n := batch(rows, batchRows)
 		inserted, err := c.insertBatch(ctx, db, rows[:n])
 		if err != nil {
 			return nil, err
@@ -132,12 +132,16 @@ func (c *Client[TTx]) insertRows(ctx context.Context, db driver.Conn, rows []row
 func (c *Client[TTx]) insertBatch(ctx context.Context, db driver.Conn, rows []row) ([]*InsertResult, error) {
 	kinds, args, opts := make([]string, len(rows)), make([]string, len(rows)), make([]string, len(rows))
 	for i, r := range rows {
-		kinds[i], args[i], opts[i] = r.kind, string(r.args), string(r.optsJSON)
+		text, err := json.Marshal(*r.opts)
+		if err != nil {
+			return nil, fmt.Errorf("write the options of a strand of kind %q as JSON: %w", r.kind, err)
+		}
+		kinds[i], args[i], opts[i] = r.kind, string(r.args), string(text)
 	}
 	results := make([]*InsertResult, 0, len(rows))
 	err := db.Query(ctx, func(scan driver.Scan) error {
 		r := rows[len(results)]
-		result := &InsertResult{Kind: r.kind, Opts: r.opts}
+		result := &InsertResult{Kind: r.kind, Opts: *r.opts}
 		results = append(results, result)
 		return scan(&result.ID)
 	}, c.sql.insertMany, pgtext.Array(kinds), pgtext.Array(args), pgtext.Array(opts))

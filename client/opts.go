@@ -11,22 +11,26 @@ import (
 )
 
 // mergeOpts puts the options of the call over those of the args over the defaults, each option by itself.
-func mergeOpts(p InsertManyParams, defaults InsertOpts) InsertOpts {
+// Where there are only defaults, it returns these.
+func mergeOpts(p InsertManyParams, defaults *InsertOpts) *InsertOpts {
 	merged := defaults
 	if own, ok := p.Args.(ArgsWithInsertOpts); ok {
-		merged = overlay(merged, own.InsertOpts())
+		over := own.InsertOpts()
+		merged = overlay(merged, &over)
 	}
 	if p.InsertOpts != nil {
-		merged = overlay(merged, *p.InsertOpts)
+		merged = overlay(merged, p.InsertOpts)
 	}
 	if string(bytes.TrimSpace(merged.Metadata)) == "null" {
-		merged.Metadata = nil
+		bare := *merged
+		bare.Metadata = nil
+		return &bare
 	}
 	return merged
 }
 
-func overlay(under, over InsertOpts) InsertOpts {
-	return InsertOpts{
+func overlay(under, over *InsertOpts) *InsertOpts {
+	return &InsertOpts{
 		ID:          either(over.ID, under.ID),
 		Queue:       either(over.Queue, under.Queue),
 		Tenant:      either(over.Tenant, under.Tenant),
@@ -65,8 +69,8 @@ const (
 )
 
 // checkOpts refuses the option that the database would refuse; of several, the first by name, as it does.
-func checkOpts(o InsertOpts) error {
-	for _, check := range []fieldError{
+func checkOpts(o *InsertOpts) error {
+	for _, check := range [...]fieldError{
 		{"opts.at", checkTime(o.ScheduledAt)},
 		{"opts.id", checkID(o.ID)},
 		{"opts.label", checkOptionalName(o.Label)},
@@ -78,7 +82,7 @@ func checkOpts(o InsertOpts) error {
 		{"opts.tenant", checkOptionalName(o.Tenant)},
 	} {
 		if check.why != nil {
-			return &check
+			return &fieldError{check.field, check.why} // a copy, so that the usual case allocates nothing
 		}
 	}
 	return nil
@@ -134,7 +138,7 @@ func checkMetadata(metadata json.RawMessage) error {
 	if metadata == nil {
 		return nil
 	}
-	if err := checkSize(metadata, maxMetadata); err != nil {
+	if err := checkSize(protocol.MeasureJSON, metadata, maxMetadata); err != nil {
 		return err
 	}
 	if start := bytes.TrimLeft(metadata, " \t\r\n"); start[0] != '{' {
@@ -143,8 +147,8 @@ func checkMetadata(metadata json.RawMessage) error {
 	return nil
 }
 
-func checkSize(text []byte, limit int) error {
-	n, err := protocol.MeasureJSON(text)
+func checkSize(measure func([]byte) (int, error), text []byte, limit int) error {
+	n, err := measure(text)
 	if err == nil && n > limit {
 		err = fmt.Errorf("is %d bytes long, more than %d", n, limit)
 	}
@@ -153,23 +157,15 @@ func checkSize(text []byte, limit int) error {
 
 // encodeArgs writes args as JSON that Postgres can store.
 func encodeArgs(args Args) ([]byte, error) {
-	text, err := marshalArgs(args)
-	if err != nil {
-		return nil, err
-	}
-	return text, checkSize(text, maxArgs)
-}
-
-func marshalArgs(args Args) ([]byte, error) {
 	if raw, ok := args.(RawArgs); ok {
 		if raw.JSON == nil {
 			return []byte("{}"), nil
 		}
-		return raw.JSON, nil
+		return raw.JSON, checkSize(protocol.MeasureJSON, raw.JSON, maxArgs)
 	}
 	text, err := json.Marshal(args)
 	if err != nil {
 		return nil, fmt.Errorf("cannot be written as JSON: %w", err)
 	}
-	return text, nil
+	return text, checkSize(protocol.MeasureMarshalled, text, maxArgs)
 }

@@ -1,19 +1,28 @@
 package client
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
+
 	"github.com/respirated/respirated/protocol"
 )
 
 // row is one strand on its way into the database, checked.
 type row struct {
-	index    int // its place in the call
-	kind     string
-	args     []byte // JSON
-	opts     InsertOpts
-	optsJSON []byte // opts as respirate.insert takes them
+	index int // its place in the call
+	kind  string
+	args  []byte      // JSON
+	opts  *InsertOpts // merged; not to be changed, since rows without options of their own share them
+}
+
+// size is about how many bytes the row takes in a statement.
+func (r *row) size() int {
+	const short = 100 // id, time, names and numbers
+	n := short + len(r.args) + len(r.opts.Metadata)
+	for _, tag := range r.opts.Tags {
+		n += len(tag)
+	}
+	return n
 }
 
 // rows checks everything before anything is sent, so that a refusal names the culprit and costs the caller's
@@ -21,7 +30,7 @@ type row struct {
 func (c *Client[TTx]) rows(params []InsertManyParams) ([]row, error) {
 	rows := make([]row, len(params))
 	for i, p := range params {
-		r, err := newRow(p, c.cfg.InsertOpts)
+		r, err := newRow(p, &c.cfg.InsertOpts)
 		if err != nil {
 			return nil, refused(err, i, p)
 		}
@@ -51,7 +60,7 @@ func refused(err error, index int, p InsertManyParams) error {
 	return fmt.Errorf("insert: %w", e)
 }
 
-func newRow(p InsertManyParams, defaults InsertOpts) (row, error) {
+func newRow(p InsertManyParams, defaults *InsertOpts) (row, error) {
 	if p.Args == nil {
 		return row{}, &fieldError{"args", errors.New("is nil")}
 	}
@@ -63,9 +72,5 @@ func newRow(p InsertManyParams, defaults InsertOpts) (row, error) {
 	if r.args, err = encodeArgs(p.Args); err != nil {
 		return row{}, &fieldError{"args", err}
 	}
-	if err := checkOpts(r.opts); err != nil {
-		return row{}, err
-	}
-	r.optsJSON, err = json.Marshal(r.opts)
-	return r, err
+	return r, checkOpts(r.opts)
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 	"testing"
 	"time"
@@ -121,6 +122,48 @@ func TestCopyAndFunctionRefuseTheSameInputs(t *testing.T) {
 				t.Errorf("%s: %s stored %d strands, want %d", name, way, n, want)
 			}
 			f.exec("truncate respirate.strand")
+		}
+	}
+}
+
+// written are args whose JSON is what json.Marshal makes of value.
+type written struct{ value any }
+
+func (written) Kind() string                   { return "mail" }
+func (w written) MarshalJSON() ([]byte, error) { return json.Marshal(w.value) }
+
+// json.Marshal writes JSON, but not only such as Postgres takes, and sometimes longer than jsonb spells it.
+func TestWhatAGoTypeIsWrittenAsIsHeldToTheSameRules(t *testing.T) {
+	f := newFixture(t)
+	for _, w := range []struct {
+		field string
+		value any
+	}{
+		{"", "\xff"}, // is written as U+FFFD
+		{"args", "a\x00b"},
+		{"args", map[string]int{"\x00": 1}},
+		{"args", json.RawMessage(`"\ud800"`)},
+		{"args", json.RawMessage("\"\xff\"")},
+		{"args", json.RawMessage(`{`)},
+		{"args", json.Number("1e131072")},
+		{"", json.Number("1e131071")},
+		{"args", []float64{1e20, math.NaN()}},
+		{"", strings.Repeat("<", 1<<20-2)}, // is written as \u003c
+		{"args", strings.Repeat("<", 1<<20-1)},
+	} {
+		for way, insert := range map[string]func(written) error{
+			"Insert": func(w written) error {
+				_, err := f.client.Insert(t.Context(), w, nil)
+				return err
+			},
+			"InsertManyFast": func(w written) error {
+				_, err := f.client.InsertManyFast(t.Context(), []client.InsertManyParams{{Args: w}})
+				return err
+			},
+		} {
+			if err := insert(written{w.value}); refusedField(err) != w.field {
+				t.Errorf("%.40q: %s refuses field %q, want %q: %.300v", w.value, way, refusedField(err), w.field, err)
+			}
 		}
 	}
 }

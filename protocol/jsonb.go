@@ -12,10 +12,15 @@ import (
 // MeasureJSON says why Postgres would not take b as jsonb, or else how many bytes b has in the spelling of jsonb, where a
 // number has all its digits. (A key that occurs twice in an object counts twice here, though jsonb keeps one.)
 func MeasureJSON(b []byte) (length int, err error) {
-	var any json.RawMessage
-	if err := json.Unmarshal(b, &any); err != nil {
-		return 0, fmt.Errorf("is not valid JSON: %w", err)
+	if !json.Valid(b) {
+		var any json.RawMessage
+		return 0, fmt.Errorf("is not valid JSON: %w", json.Unmarshal(b, &any))
 	}
+	return MeasureMarshalled(b)
+}
+
+// MeasureMarshalled is MeasureJSON for what [json.Marshal] has written: that is JSON, yet perhaps none that Postgres takes.
+func MeasureMarshalled(b []byte) (length int, err error) {
 	if !utf8.Valid(b) {
 		return 0, errors.New("is not valid UTF-8")
 	}
@@ -82,17 +87,27 @@ func (w *jsonWalk) skip(n, printed int) {
 // text passes a string, both its quotes included.
 func (w *jsonWalk) text() error {
 	w.skip(1, 1)
-	for w.rest[0] != '"' {
-		if w.rest[0] != '\\' {
+	for {
+		n := plain(w.rest)
+		w.skip(n, n)
+		if w.rest[0] == '"' {
 			w.skip(1, 1)
-			continue
+			return nil
 		}
 		if err := w.escape(); err != nil {
 			return err
 		}
 	}
-	w.skip(1, 1)
-	return nil
+}
+
+// plain is how many bytes come before the end of a string, or before its next escape.
+func plain(b []byte) int {
+	for i, c := range b {
+		if c == '"' || c == '\\' {
+			return i
+		}
+	}
+	return len(b)
 }
 
 func (w *jsonWalk) escape() error {

@@ -16,6 +16,22 @@ func TestNewIDIsARandomUUIDOfVersionFour(t *testing.T) {
 	}
 }
 
+func TestNewIDsAreDifferentUUIDsOfVersionFourInOrder(t *testing.T) {
+	ids, buckets := NewIDs(1000), map[string]bool{}
+	for i, id := range ids {
+		if !IsID(id) || id[14] != '4' || !strings.ContainsRune("89ab", rune(id[19])) || i > 0 && id <= ids[i-1] {
+			t.Fatalf("id %d is %q after %q", i, id, ids[max(0, i-1)])
+		}
+		buckets[id[:1]] = true
+	}
+	if len(buckets) != 16 {
+		t.Errorf("1000 ids begin with %d different digits, want all 16", len(buckets))
+	}
+	if ids := NewIDs(0); len(ids) != 0 {
+		t.Errorf("got %q, want none", ids)
+	}
+}
+
 func TestIsIDKnowsTheOneSpelling(t *testing.T) {
 	for text, want := range map[string]bool{
 		strandA:                                true,

@@ -3,6 +3,7 @@ package driver
 import (
 	"context"
 	"io"
+	"sync"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -56,6 +57,30 @@ func (c pgxConn) CopyIn(ctx context.Context, rows io.Reader, sql string) error {
 	if c.raw == nil {
 		panic("bug: COPY outside of a transaction")
 	}
-	_, err := c.raw().CopyFrom(ctx, rows, sql)
+	source := &source{rows: rows}
+	defer source.end()
+	_, err := c.raw().CopyFrom(ctx, source, sql)
 	return err
+}
+
+// source is read by a goroutine of pgx, which outlives CopyFrom for a moment when the connection breaks. No row may be
+// looked at by then: what they are made of is the caller's again.
+type source struct {
+	mu   sync.Mutex // guards rows
+	rows io.Reader  // nil = ended
+}
+
+func (s *source) Read(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.rows == nil {
+		return 0, io.ErrClosedPipe
+	}
+	return s.rows.Read(p)
+}
+
+func (s *source) end() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.rows = nil
 }

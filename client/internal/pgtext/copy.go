@@ -1,39 +1,44 @@
 package pgtext
 
-// Field is one column of a row on its way through a COPY.
-type Field struct {
-	Text string
-	Null bool
-}
+import "strconv"
 
-// AppendRow writes a row in COPY's text format.
-func AppendRow(b []byte, fields ...Field) []byte {
-	for i, f := range fields {
-		if i > 0 {
-			b = append(b, '\t')
-		}
-		b = f.append(b)
-	}
-	return append(b, '\n')
-}
+// A row in COPY's text format is written field by field, each with the tab behind it; EndRow puts the end in place of the
+// last tab.
 
-func (f Field) append(b []byte) []byte {
-	if f.Null {
-		return append(b, `\N`...)
-	}
-	for i := range len(f.Text) {
-		switch c := f.Text[i]; c {
+// AppendField writes a field of text.
+func AppendField[T ~string | ~[]byte](b []byte, text T) []byte {
+	written := 0
+	for i := range len(text) {
+		var escape byte
+		switch text[i] {
 		case '\\':
-			b = append(b, `\\`...)
+			escape = '\\'
 		case '\n':
-			b = append(b, `\n`...)
+			escape = 'n'
 		case '\r':
-			b = append(b, `\r`...)
+			escape = 'r'
 		case '\t':
-			b = append(b, `\t`...)
+			escape = 't'
 		default:
-			b = append(b, c)
+			continue
 		}
+		b = append(append(b, text[written:i]...), '\\', escape)
+		written = i + 1
 	}
+	return append(append(b, text[written:]...), '\t')
+}
+
+// AppendInt writes a field that holds a whole number.
+func AppendInt(b []byte, n int) []byte { return append(strconv.AppendInt(b, int64(n), 10), '\t') }
+
+// AppendBool writes a field that is true or false.
+func AppendBool(b []byte, v bool) []byte { return append(strconv.AppendBool(b, v), '\t') }
+
+// AppendNull writes a field that is null.
+func AppendNull(b []byte) []byte { return append(b, '\\', 'N', '\t') }
+
+// EndRow ends a row of at least one field.
+func EndRow(b []byte) []byte {
+	b[len(b)-1] = '\n'
 	return b
 }
