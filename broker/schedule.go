@@ -190,6 +190,7 @@ func (s *schedule) match(now int64, fx *effects) {
 	}
 	var pairs []Pair
 	s.matchAlone(now, &pairs)
+	backlog := s.buffer.len() >= s.maxBatch
 	for i := range s.classes {
 		c := s.classes[(s.turn+i)%len(s.classes)]
 		for c.free > 0 && len(pairs) < s.maxBatch {
@@ -198,7 +199,7 @@ func (s *schedule) match(now int64, fx *effects) {
 				break
 			}
 			s.buffer.remove(candidate)
-			pairs = append(pairs, s.assign(now, candidate, c.pick(s)))
+			pairs = append(pairs, s.assign(now, candidate, c.pick(backlog)))
 		}
 	}
 	if len(pairs) > 0 {

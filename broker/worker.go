@@ -22,6 +22,7 @@ type worker struct {
 	class   *class
 
 	wantN        int // absolute credit
+	slots        int // what it wanted first in this session: so many it runs at once, and what it wants beyond waits there
 	wantBytes    int // payload that it may hold before it gets no more
 	held         int // runs that count against wantN
 	bytesHeld    int
@@ -46,21 +47,30 @@ type worker struct {
 type class struct {
 	kinds   []string // sorted
 	members []*worker
-	turn    int
+	turn    int // the member whose turn it is
+	dealt   int // what it has got in it
 	free    int // credit of all members
 }
 
-// pick takes the next member with credit, in turn.
-func (c *class) pick(s *schedule) *worker {
-	for range c.members {
+// pick takes the member with credit whose turn it is. A turn lasts for a portion: strands that are spread thinly over
+// many processes cost each of them a frame, a wake-up and an answer, which is more than a short run. What finds no free
+// slot waits where it is, so that is for a backlog only: without one, the next member may have a free slot.
+func (c *class) pick(backlog bool) *worker {
+	for range len(c.members) + 1 { // the first one's turn may be over
 		w := c.members[c.turn%len(c.members)]
-		c.turn++
-		if w.counted > 0 {
+		if w.counted > 0 && (c.dealt == 0 || c.dealt < w.portion() && (backlog || w.held < w.slots)) {
+			c.dealt++
 			return w
 		}
+		c.turn++
+		c.dealt = 0
 	}
 	panic("bug: a class with credit has no member with credit")
 }
+
+// portion is how many strands the worker gets in its turn. One that wants k times what it runs at once has runs so short
+// that a slot ends about k of them while a result is on its way.
+func (w *worker) portion() int { return w.wantN / w.slots }
 
 // credit is how many more strands the worker may get now.
 func (w *worker) credit() int {
@@ -168,7 +178,7 @@ func (s *schedule) greet(now int64, ev greeted, fx *effects) {
 	for _, k := range ev.kinds {
 		w.kinds[k.Name] = time.Duration(k.RunMS) * time.Millisecond
 	}
-	w.heard, w.silent, w.wantN, w.draining = now, false, 0, w.endBy != 0
+	w.heard, w.silent, w.wantN, w.slots, w.draining = now, false, 0, 0, w.endBy != 0
 	s.sessions[w.session] = w.no
 	if e, died := s.exits[w.key]; died {
 		w.died, w.buryAt = &e.WorkerExit, now+awaitEOF
@@ -264,6 +274,9 @@ func (s *schedule) want(now int64, ev wanted, fx *effects) {
 		s.scanner.now = true
 	}
 	w.wantN, w.wantBytes = ev.n, s.maxBytes
+	if w.slots == 0 {
+		w.slots = ev.n
+	}
 	if ev.bytes > 0 {
 		w.wantBytes = min(ev.bytes, s.maxBytes)
 	}

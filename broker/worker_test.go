@@ -53,6 +53,57 @@ func TestNoClassOfWorkersFillsEveryLease(t *testing.T) {
 	}
 }
 
+// shortRuns connects workers with 2 slots each, whose runs are so short that each wants 20 strands.
+func (b *bench) shortRuns(workers int) {
+	for i := range workers {
+		session := sessionID(i + 1)
+		b.connect(t0, session, string(rune('a'+i)), 2)
+		b.step(t0, wanted{session: session, n: 20})
+	}
+}
+
+// leaseOf has so many strands found, and tells the shares in the lease that follows.
+func (b *bench) leaseOf(found byte) map[sessionID]int {
+	var candidates []Candidate
+	for n := range found {
+		candidates = append(candidates, due(n+1))
+	}
+	return b.sharesOf(b.step(t0, scanned{ScanResult: ScanResult{Candidates: candidates}}).lease)
+}
+
+// sharesOf tells how many of the strands that are leased are each session's.
+func (b *bench) sharesOf(lease []Pair) map[sessionID]int {
+	shares := map[sessionID]int{}
+	for _, p := range lease {
+		shares[b.workers[b.runs[p.ID].worker].session]++
+	}
+	return shares
+}
+
+func TestShortRunsOfABacklogGoToOneWorkerAfterAnother(t *testing.T) {
+	b := newBench(t)
+	b.shortRuns(3)
+	equal(t, "lease", b.leaseOf(50), map[sessionID]int{1: 10})
+	for _, next := range []sessionID{2, 3, 1, 2} {
+		fx := b.step(t0, leased{granted: strandsOf(b.leasing)})
+		equal(t, "lease", b.sharesOf(fx.lease), map[sessionID]int{next: 10})
+	}
+}
+
+func TestShortRunsWithoutABacklogWaitBehindNobody(t *testing.T) {
+	b := newBench(t)
+	b.shortRuns(4)
+	equal(t, "lease", b.leaseOf(8), map[sessionID]int{1: 2, 2: 2, 3: 2, 4: 2})
+}
+
+func TestLongRunsAreSpreadEvenlyOverWorkers(t *testing.T) {
+	b := newBench(t)
+	for i := range 5 {
+		b.connect(t0, sessionID(i+1), string(rune('a'+i)), 100)
+	}
+	equal(t, "lease", b.leaseOf(50), map[sessionID]int{1: 2, 2: 2, 3: 2, 4: 2, 5: 2})
+}
+
 func TestEveryWorkerOfAProcessDiesWithIt(t *testing.T) {
 	b := newBench(t)
 	for i, uuid := range []string{"before it executed another program", "after"} {

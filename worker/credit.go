@@ -14,6 +14,9 @@ type credit struct {
 	told  int  // what the broker has been told in this session; -1 = nothing
 }
 
+// begin begins a session: the broker takes what is asked for first for the slots, so nothing is known of runs yet.
+func (c *credit) begin() { c.run, c.lag, c.told = mean{}, mean{}, -1 }
+
 // want is the number to ask for.
 func (c *credit) want() int {
 	n := c.slots

@@ -77,7 +77,7 @@ func (s *session) open(w *protocol.Welcome) {
 	}
 	s.link, s.opened = linkOpen, s.now
 	s.credit.most = min(s.maxHold, int(w.MaxN), protocol.MaxItems) // hello has to list them all in one array
-	s.credit.told = -1
+	s.credit.begin()
 	s.by(s.now)
 	s.note(slog.LevelInfo, "broker found", "broker", w.Broker, "session", w.Session, "held", len(s.held))
 }

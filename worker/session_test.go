@@ -194,6 +194,17 @@ func TestSessionKeepsToTheBrokersBatchLimit(t *testing.T) {
 	wantEffects(t, s.step(t0, exits("a"), exits("b"), exits("c")), "result a=exit b=exit; result c=exit")
 }
 
+func TestEachSessionWantsTheBareSlotsFirst(t *testing.T) {
+	s := openSession(1)
+	s.step(t0, strandsOf("a"))
+	s.step(t0, exits("a"))
+	wantEffects(t, s.step(at(time.Second), ackOf(protocol.AckApplied, "a")), "want 16")
+	s.step(at(time.Second), disconnected{errors.New("gone")})
+	s.step(at(time.Minute), tick{})
+	s.step(at(time.Minute), connected{})
+	wantEffects(t, s.step(at(time.Minute), received{testWelcome()}), "want 1")
+}
+
 func TestSessionSendsUnackedResultsAgainAfterAReconnect(t *testing.T) {
 	s := openSession(3)
 	s.step(t0, strandsOf("a", "b", "c"))
