@@ -38,7 +38,7 @@ const (
 	busyAbove  = 500  // hints in a window that make us busy: a NOTIFY takes a lock of the whole database until its COMMIT
 	busyDrain  = 1000 // new candidates in a window that do so, too: they are scanned for all the time
 	busyBelow  = 250  // and fewer than these end it
-	leastAhead = 64  // candidates to keep at hand, at least
+	leastAhead = 64   // candidates to keep at hand, at least
 	mostAhead  = 4000
 )
 
