@@ -204,11 +204,11 @@ func (s *session) watchLink() {
 
 // watchSilence gives up a broker that has sent nothing for too long.
 func (s *session) watchSilence(limit time.Duration) {
-	if silent := s.now - s.heard; silent >= int64(limit) {
+	if silent := s.now - s.heard; silent >= int64(limit) && s.now >= s.excused {
 		s.hangUp(fmt.Errorf("nothing heard for %v", time.Duration(silent)), 0)
 		return
 	}
-	s.by(s.heard + int64(limit))
+	s.by(max(s.heard+int64(limit), s.excused))
 }
 
 // watchHeart says something when we have been silent.

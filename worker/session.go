@@ -21,6 +21,7 @@ const (
 	inFlight    = 4 << 20               // bytes of results on their way at a time, if that is more than one frame
 	company     = 64                    // so many results go at once
 	companyWait = time.Millisecond      // the longest wait of a result for others, and of short runs the longest
+	lateness    = 2 * time.Second       // so much later than it wants a step comes only if we were stopped; then, to catch up
 	never       = int64(math.MaxInt64)
 )
 
@@ -101,6 +102,7 @@ type session struct {
 	greeted int64 // when hello was sent
 	opened  int64 // when the last session opened
 	heard   int64 // when the broker last sent something
+	excused int64 // its silence counts from then on: we were not there to hear it
 	spoke   int64 // when we did
 	served  int64 // when a session was last open, or the worker began
 	lastID  uint64
@@ -136,6 +138,7 @@ func newSession(cfg settings, now int64) *session {
 // step takes what has happened since the last one and says what to do about it.
 func (s *session) step(now int64, events ...event) effects {
 	s.now, s.out = now, effects{}
+	s.oversleep(now - s.wake())
 	for _, ev := range events {
 		s.happen(ev)
 	}
@@ -150,6 +153,15 @@ func (s *session) step(now int64, events ...event) effects {
 	s.ask()
 	s.conclude()
 	return s.out
+}
+
+// oversleep takes in how much later than it wanted a step comes. After a pause of this process, or on a host with too
+// much to do, that is long, and what the broker said meanwhile waits in the socket. So there is a moment to read it, or to
+// ask, before a silence counts; one for each silence, or a host where we are always late would put it off for ever.
+func (s *session) oversleep(late int64) {
+	if late > int64(lateness) && s.excused < s.heard {
+		s.excused = s.now + int64(lateness)
+	}
 }
 
 // wake is when step wants to be called with a tick if nothing happens before.

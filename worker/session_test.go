@@ -194,6 +194,19 @@ func TestSessionKeepsToTheBrokersBatchLimit(t *testing.T) {
 	wantEffects(t, s.step(t0, exits("a"), exits("b"), exits("c")), "result a=exit b=exit; result c=exit")
 }
 
+func TestSessionThatWasNotThereToHearReadsBeforeItGivesUpTheBroker(t *testing.T) {
+	s := openSession(1)
+	wantEffects(t, s.step(at(time.Minute), tick{}), "ping")
+	s.step(at(time.Minute+lateness-1), received{&protocol.Pong{}})
+	wantEffects(t, s.step(at(time.Minute+lateness), tick{}), "")
+}
+
+func TestSessionThatIsAlwaysLateGivesUpASilentBroker(t *testing.T) {
+	s := openSession(1)
+	wantEffects(t, s.step(at(time.Minute), tick{}), "ping")
+	wantEffects(t, s.step(at(2*time.Minute), tick{}), "hang up")
+}
+
 func TestEachSessionWantsTheBareSlotsFirst(t *testing.T) {
 	s := openSession(1)
 	s.step(t0, strandsOf("a"))
@@ -494,8 +507,8 @@ func TestSessionThatSleptThroughALeaseAsksBeforeItEndsTheProcess(t *testing.T) {
 	s.step(t0, strandsOf("a", "b"))
 	const woke = 10 * time.Minute
 	wantEffects(t, s.step(at(woke), tick{}),
-		"stop ta: the lease of the strand is lost; stop tb: the lease of the strand is lost; hang up")
-	wantEffects(t, s.step(at(woke), exits("a")), "") // kept for the next broker
+		"stop ta: the lease of the strand is lost; stop tb: the lease of the strand is lost; ping")
+	wantEffects(t, s.step(at(woke), exits("a")), "result a=exit") // and kept for the next broker
 	for s.link != linkDialing {
 		s.step(s.wake(), tick{})
 	}
