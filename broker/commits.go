@@ -233,7 +233,8 @@ func (s *schedule) settle(now int64, ev committed, fx *effects) {
 	for i, p := range flying {
 		switch v := ev.verdicts[i]; v.State {
 		case Later:
-			p.due = now + lockedRetry
+			alone := *p.Report // it may wait for long, which its frame shall not
+			p.Report, p.due = &alone, now+lockedRetry
 			s.commits.locked = append(s.commits.locked, p)
 		case Invalid:
 			acks.add(p, s.commits.answered(&p), protocol.AckInvalid, v.Why)
