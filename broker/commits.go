@@ -307,7 +307,7 @@ func refusedReport(p Pair, seq uint64, worker, why string) Report {
 // tooLarge ends a strand that no frame can carry to a worker.
 func tooLarge(p Pair, size, most int) Report {
 	return Report{Pair: p, Seq: 1, Act: Fail, Final: true, Failure: &Failure{
-		Class: "too_large", Message: fmt.Sprintf("its arguments, frames and metadata have %d bytes; a frame of at most %d must carry them", size, most),
+		Class: "too_large", Message: fmt.Sprintf("its arguments, frames, metadata and tags have %d bytes; a frame of at most %d must carry them", size, most),
 	}}
 }
 
