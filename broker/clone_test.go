@@ -46,6 +46,7 @@ func (s *schedule) clone() *schedule {
 	c.calls = slices.Clone(s.calls)
 	c.scanner.hungry = slices.Clone(s.scanner.hungry)
 	c.scanner.asked = slices.Clone(s.scanner.asked)
+	c.scanner.walked = slices.Clone(s.scanner.walked)
 	return &c
 }
 
@@ -236,7 +237,7 @@ func (n *namer) schedule(s *schedule) {
 	}
 	n.put("timers", n.past(s.commits.after), n.past(s.leaseAfter), n.past(s.renewAfter), s.renewDue, n.past(s.nextSweep))
 	n.put("scanner", s.scanner.flying, s.scanner.now, n.past(s.scanner.hintAt), s.scanner.more, n.past(s.scanner.at), n.past(s.scanner.bottomAt),
-		n.past(s.scanner.ownAt), s.scanner.asked)
+		n.past(s.scanner.ownAt), s.scanner.asked, s.scanner.walked)
 }
 
 func (s *schedule) nameOf(no workerNo) string {

@@ -233,7 +233,8 @@ func (s *schedule) settle(now int64, ev committed, fx *effects) {
 	for i, p := range flying {
 		switch v := ev.verdicts[i]; v.State {
 		case Later:
-			p.due = now + lockedRetry
+			alone := *p.Report // it may wait for long, which its frame shall not
+			p.Report, p.due = &alone, now+lockedRetry
 			s.commits.locked = append(s.commits.locked, p)
 		case Invalid:
 			acks.add(p, s.commits.answered(&p), protocol.AckInvalid, v.Why)
@@ -306,7 +307,7 @@ func refusedReport(p Pair, seq uint64, worker, why string) Report {
 // tooLarge ends a strand that no frame can carry to a worker.
 func tooLarge(p Pair, size, most int) Report {
 	return Report{Pair: p, Seq: 1, Act: Fail, Final: true, Failure: &Failure{
-		Class: "too_large", Message: fmt.Sprintf("its arguments, frames and metadata have %d bytes; a frame of at most %d must carry them", size, most),
+		Class: "too_large", Message: fmt.Sprintf("its arguments, frames, metadata and tags have %d bytes; a frame of at most %d must carry them", size, most),
 	}}
 }
 

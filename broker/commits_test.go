@@ -26,6 +26,22 @@ func TestReportsOfOneStrandKeepTheirOrderThoughItsRowWasLocked(t *testing.T) {
 	equal(t, "second", fx.commit, []Report{release})
 }
 
+// What counts against its worker is the payload of the report alone.
+func TestReportWhoseRowIsLockedDoesNotKeepItsFrame(t *testing.T) {
+	b := newBench(t)
+	b.connect(t0, 1, "w", 2)
+	pairs, _ := b.lease(t0, due(1), due(2))
+	reports := []Report{exitOf(pairs[0]), exitOf(pairs[1])}
+	b.step(t0, reported{session: 1, re: 1, reports: reports})
+	b.step(t0, verdicts(Later, Applied))
+	if len(b.commits.locked) != 1 || b.commits.locked[0].ID != pairs[0].ID {
+		t.Fatalf("%d reports are locked, want the first", len(b.commits.locked))
+	}
+	if b.commits.locked[0].Report == &reports[0] {
+		t.Error("the report that waits for its row is still a part of its frame, all of which is kept with it")
+	}
+}
+
 func TestAckIsForTheFrameThatLastCarriedTheReport(t *testing.T) {
 	b := newBench(t)
 	b.connect(t0, 1, "w", 1)

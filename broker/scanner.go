@@ -11,15 +11,16 @@ import (
 // notifying (busy), and polls instead.
 type scanner struct {
 	flying   bool
-	bottom   bool  // the one in flight starts below everything
-	now      bool  // a hint came
-	hintAt   int64 // no scan for a hint before
-	more     bool  // the last one ended at its limit
-	at       int64 // the next one by time
-	bottomAt int64
+	round    bool     // the one in flight begins a round: in each, every kind is scanned for from the bottom
+	now      bool     // a hint came
+	hintAt   int64    // no scan for a hint before
+	more     bool     // the last one ended at its limit
+	at       int64    // the next one by time
+	bottomAt int64    // the next round
 	ownAt    int64    // when a strand that we have made due ourselves is due; 0 = none
 	hungry   []string // kinds with workers and too few candidates; sorted; made anew by decide
 	asked    []string // the kinds of the last one
+	walked   []string // those scanned for from the bottom in this round; sorted
 
 	busy      bool  // inserters need not notify: we look often
 	settleEnd int64 // until then some transaction may still believe that we are busy; 0 = none does
@@ -51,17 +52,33 @@ func (sc *scanner) decide(s *schedule, now int64, fx *effects) {
 	ahead := s.ahead()
 	sc.hungry = s.hungryKinds(sc.hungry[:0], ahead/2)
 	hinted := sc.now && now >= sc.hintAt
-	if len(sc.hungry) == 0 || !(hinted || sc.more || sc.timely(now) || sc.unasked()) {
+	if len(sc.hungry) == 0 || !(hinted || sc.more || sc.timely(now) || sc.beyond(sc.asked)) {
 		return
 	}
-	sc.bottom = now >= sc.bottomAt || sc.now && !sc.busy
+	bottom := sc.fromBottom(now)
 	sc.flying, sc.now, sc.asked = true, false, slices.Clone(sc.hungry)
 	sc.hintAt = now + hintApart
 	if now >= sc.ownAt {
 		sc.ownAt = 0
 	}
 	known := s.atHand(sc.asked) + len(s.leasing) // they may be found again
-	fx.scan = &ScanRequest{Kinds: sc.asked, Slice: s.slice, Limit: ahead + known, Bottom: sc.bottom}
+	fx.scan = &ScanRequest{Kinds: sc.asked, Slice: s.slice, Limit: ahead + known, Bottom: bottom}
+}
+
+// fromBottom says whether the next scan is to start below everything: when a round is due, when a hint came, and for a kind
+// that was not hungry earlier in this round. What is idle is always hungry, so rounds often begin without a kind that has a
+// backlog, and whatever else came for that would never be found.
+func (sc *scanner) fromBottom(now int64) bool {
+	if sc.round = now >= sc.bottomAt; sc.round {
+		sc.walked = nil
+	}
+	bottom := sc.round || sc.now && !sc.busy || sc.beyond(sc.walked)
+	if bottom {
+		sc.walked = slices.Concat(sc.walked, sc.hungry)
+		slices.Sort(sc.walked)
+		sc.walked = slices.Compact(sc.walked)
+	}
+	return bottom
 }
 
 // hint takes in that something may be due.
@@ -74,12 +91,12 @@ func (sc *scanner) timely(now int64) bool {
 	return now >= sc.at || now >= sc.bottomAt || sc.ownAt != 0 && now >= sc.ownAt
 }
 
-// unasked says whether some kind has become hungry that the last scan was not about: nothing is known of what has come
-// for it meanwhile.
-func (sc *scanner) unasked() bool {
+// beyond says whether some kind is hungry that is not among these, which scans were about: nothing is known of what has
+// come for it meanwhile.
+func (sc *scanner) beyond(kinds []string) bool {
 	return slices.ContainsFunc(sc.hungry, func(kind string) bool {
-		_, asked := slices.BinarySearch(sc.asked, kind)
-		return !asked
+		_, among := slices.BinarySearch(kinds, kind)
+		return !among
 	})
 }
 
@@ -106,7 +123,7 @@ func (sc *scanner) found(s *schedule, now int64, ev scanned) {
 	}
 	sc.seen += added
 	sc.more = ev.More
-	if sc.bottom {
+	if sc.round {
 		sc.bottomAt = now + sc.bottomPeriod(s)
 	}
 	if ev.Settled {

@@ -15,9 +15,12 @@ type backlog struct {
 	due    []Candidate // in the order of their start
 	leased map[ID]bool
 	passed map[string]int // by kind
+	walked map[string]int // by kind: scans from the bottom
 }
 
-func newBacklog() *backlog { return &backlog{leased: map[ID]bool{}, passed: map[string]int{}} }
+func newBacklog() *backlog {
+	return &backlog{leased: map[ID]bool{}, passed: map[string]int{}, walked: map[string]int{}}
+}
 
 func (d *backlog) add(kind string, n int, alone bool) {
 	for range n {
@@ -30,6 +33,9 @@ func (d *backlog) add(kind string, n int, alone bool) {
 func (d *backlog) scan(req *ScanRequest) (r ScanResult) {
 	if req.Bottom {
 		clear(d.passed)
+		for _, kind := range req.Kinds {
+			d.walked[kind]++
+		}
 	}
 	for i := 0; i < len(d.due) && len(r.Candidates) < req.Limit; i++ {
 		c := d.due[i]
@@ -100,6 +106,33 @@ func TestIdleKindDoesNotHoldUpTheBacklogOfAnother(t *testing.T) {
 	fx := b.step(t0, greeted{session: 1, worker: "w", kinds: served("idle", "loaded")}, wanted{session: 1, n: 1})
 	if got := b.work(d, fx, 20*second, second/100)["loaded"]; got < 1990 {
 		t.Errorf("%d strands of 10 ms ended in 20 s, want the slot busy all the time", got)
+	}
+}
+
+// Only a scan from the bottom finds the lanes that are new, and the queues that were paused or resumed.
+func TestIdleKindDoesNotTakeTheScansFromTheBottomOfAnother(t *testing.T) {
+	b, d := newBench(t), newBacklog()
+	d.add("loaded", 10_000, false)
+	fx := b.step(t0, greeted{session: 1, worker: "w", kinds: served("idle", "loaded")}, wanted{session: 1, n: 1})
+	b.work(d, fx, 60*second, second/100)
+	if got := d.walked["loaded"]; got < 10 {
+		t.Errorf("%d scans from the bottom in 60 s for the kind with a backlog, want one each %v", got, b.scanEvery)
+	}
+}
+
+// Each such scan begins at the lane's floor again, and asks for all lanes.
+func TestKindsWithBacklogsAreNotScannedFromTheBottomAllTheTime(t *testing.T) {
+	b, d := newBench(t), newBacklog()
+	for range 300 {
+		d.add("fast", 50, false)
+		d.add("also fast", 50, false)
+	}
+	fx := b.step(t0, greeted{session: 1, worker: "w", kinds: served("idle", "fast", "also fast")}, wanted{session: 1, n: 1})
+	b.work(d, fx, 60*second, second/200)
+	for kind, got := range d.walked {
+		if got > 40 {
+			t.Errorf("%d scans from the bottom in 60 s for %q, want one or a few each %v", got, kind, b.scanEvery)
+		}
 	}
 }
 

@@ -299,7 +299,7 @@ func (s *schedule) start(now int64, granted *Strand, handouts *perSession[handou
 		s.giveBack(r, yieldOf(r.Pair))
 		return
 	}
-	payload := len(granted.Args) + len(granted.Stack) + len(granted.Metadata)
+	payload := granted.payload()
 	if payload+strandOverhead > s.maxFrame {
 		s.giveBack(r, tooLarge(r.Pair, payload, s.maxFrame))
 		return

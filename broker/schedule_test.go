@@ -2,6 +2,8 @@ package broker
 
 import (
 	"encoding/binary"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -886,5 +888,37 @@ func TestInsertsOutsideRunsGoOneByOneAndNotTooManyWait(t *testing.T) {
 	}
 	if fx := b.step(t0, inserted{session: 1, id: 0}); fx.insert == nil || fx.insert.id != 1 {
 		t.Errorf("insert %+v, want the second call", fx.insert)
+	}
+}
+
+func TestTagsAndNamesCountInAFrame(t *testing.T) {
+	b := newBench(t)
+	b.maxFrame, b.maxHold, b.maxBytes, b.maxBatch = 256<<10, 200, 64<<20, 200
+	b.connect(t0, 1, "w", 200)
+	var candidates []Candidate
+	for n := range byte(200) {
+		candidates = append(candidates, due(n+1))
+	}
+	granted := strandsOf(b.step(t0, scanned{ScanResult: ScanResult{Candidates: candidates}}).lease)
+	name := strings.Repeat("n", protocol.MaxName)
+	for i := range granted {
+		granted[i].Label, granted[i].Queue, granted[i].Tenant = name, name, name
+		granted[i].Tags = slices.Repeat([]string{name}, i%2*100)
+	}
+	handed := 0
+	for _, send := range b.step(t0, leased{granted: granted}).send {
+		frame, err := protocol.Append(nil, send.message)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(frame) > b.maxFrame {
+			t.Errorf("a frame of %d bytes, its reader takes %d", len(frame), b.maxFrame)
+		}
+		if m, ok := send.message.(*protocol.Strands); ok {
+			handed += len(m.Strands)
+		}
+	}
+	if handed != len(granted) {
+		t.Errorf("%d strands are handed out, want %d", handed, len(granted))
 	}
 }

@@ -44,6 +44,7 @@ type handout struct {
 
 const (
 	strandOverhead = 512 // what a strand takes in a frame besides its payload, and more
+	tagOverhead    = 5   // and what a tag takes
 	mostInFrame    = 512
 	usualFrame     = 192 << 10 // bytes of a frame; more only for a strand that is larger: readers keep no larger buffer
 )
@@ -66,6 +67,15 @@ func (h *handout) flush(session sessionID, fx *effects) {
 	}
 	fx.tell(session, &protocol.Strands{Strands: h.strands})
 	h.strands, h.bytes = nil, 0
+}
+
+// payload is about how many bytes a strand holds: its texts of any length, of which tags may have many.
+func (st *Strand) payload() int {
+	bytes := len(st.Args) + len(st.Stack) + len(st.Metadata) + len(st.Kind) + len(st.Label) + len(st.Tenant) + len(st.Queue)
+	for _, tag := range st.Tags {
+		bytes += tagOverhead + len(tag)
+	}
+	return bytes
 }
 
 func wireStrand(st *Strand, deadline, now int64, limit time.Duration) protocol.Strand {

@@ -27,6 +27,9 @@
 // [ErrCancelled], [ErrLeaseLost] or [ErrStopping]. A handler should return soon after; the broker ends the process of one
 // that does not, and with it its neighbours.
 //
+// A handler runs on a goroutine on which others have run, and will. One that changes it, by runtime.LockOSThread or
+// pprof.SetGoroutineLabels, changes it back.
+//
 // # How it works
 //
 //	            goroutine of a connection            the loop, one goroutine              goroutines of handlers

@@ -211,16 +211,18 @@ func (l *lanes) start(kinds []string) (spots []spot, known bool) {
 	return spots, true
 }
 
-// compare orders lanes by priority, then by what is next in them. In one that is dry that is what has come since.
+// compare orders lanes by priority, then by what is next in them. In one that was dry that is what has come since, and as
+// much of that as has been found is behind it.
 func (l *lanes) compare(a, b spot) int {
 	return cmp.Or(cmp.Compare(a.priority, b.priority), l.nextOf(a).Compare(l.nextOf(b)))
 }
 
 func (l *lanes) nextOf(s spot) time.Time {
-	if at, ok := l.dry[s.number]; ok {
+	next := s.schedule.Time // the zero time for the bottom
+	if at := l.dry[s.number]; at.After(next) {
 		return at
 	}
-	return s.schedule.Time // the zero time for the bottom
+	return next
 }
 
 func (l *lanes) placeOf(number int32) place {
@@ -251,11 +253,11 @@ func (l *lanes) pass(last map[int32]place, at time.Time) {
 	}
 }
 
-// exhaust notes that a scan has found all that was due in some lanes.
-func (l *lanes) exhaust(spots []spot, now time.Time) {
+// exhaust notes that a scan at that time has found all that was due in some lanes.
+func (l *lanes) exhaust(spots []spot, at time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, s := range spots {
-		l.dry[s.number] = now
+		l.dry[s.number] = at
 	}
 }

@@ -51,3 +51,17 @@ func TestLanesAreAskedInTheOrderOfWhatIsNext(t *testing.T) {
 		t.Errorf("lane %d is the last of its priority, want the one that was found empty, %d", got, empty)
 	}
 }
+
+// What has come into a lane since it was found empty may be much. As the scan goes on in it, others are next.
+func TestLaneThatWasEmptyOnceDoesNotStayAhead(t *testing.T) {
+	l := newLanes()
+	now := time.Now()
+	l.exhaust([]spot{{lane: lane{number: 1}}}, now)
+	l.exhaust([]spot{{lane: lane{number: 2}}}, now.Add(time.Second))
+	further := place{schedule: pgtype.Timestamptz{Time: now.Add(2 * time.Second), Valid: true}}
+	l.pass(map[int32]place{1: further}, now.Add(time.Minute))
+	first, second := spot{lane{number: 1}, l.placeOf(1)}, spot{lane{number: 2}, l.placeOf(2)}
+	if l.compare(second, first) >= 0 {
+		t.Error("the lane that was found empty first is asked first, want the one where less has been found since")
+	}
+}

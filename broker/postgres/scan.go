@@ -116,7 +116,7 @@ func (s *Store) scanLanes(ctx context.Context, req broker.ScanRequest, spots []s
 			all, end.next = append(all, found...), sooner(end.next, ended.next)
 		}
 		if len(found) < limit {
-			s.lanes.exhaust(some, time.Now())
+			s.lanes.exhaust(some, ended.at) // not by our clock: it is compared with schedules
 		}
 		if len(all) >= req.Limit || len(spots) == 0 {
 			return all, end, nil
