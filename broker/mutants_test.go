@@ -88,8 +88,8 @@ var mutants = []struct{ name, file, old, new string }{
 	},
 	{
 		"a locked report is taken off its worker's account", "commits.go",
-		"p.due = now + lockedRetry",
-		"p.due = now + lockedRetry\n s.unwait(p)",
+		"p.Report, p.due = &alone, now+lockedRetry",
+		"p.Report, p.due = &alone, now+lockedRetry\n s.unwait(p)",
 	},
 	{
 		"a report that is put off is counted", "commits.go",
