@@ -776,3 +776,19 @@ func TestSessionSendsHoldsInOrderOfArrival(t *testing.T) {
 		t.Errorf("hold %v, want %v", got, names)
 	}
 }
+
+// While short runs go on, results wait a moment for others to share their frame; nothing waits once no strand does.
+func TestResultsOfShortRunsWaitAMomentForCompany(t *testing.T) {
+	s := openSession(1)
+	s.step(t0, strandsOf("a", "b", "c"))
+	wantEffects(t, s.step(t0, exits("a")), "start b")
+	if got := s.wake(); got != at(companyWait) {
+		t.Errorf("wakes %v later, want after %v", time.Duration(got-t0), companyWait)
+	}
+	if got := show(s.step(at(companyWait), tick{})); !strings.Contains(got, "result a=exit") {
+		t.Errorf("effects %q, want the result sent when its wait is over", got)
+	}
+	if got := show(s.step(at(companyWait), exits("b"))); !strings.Contains(got, "result b=exit") {
+		t.Errorf("effects %q, want the result sent at once, as no strand waits for a slot", got)
+	}
+}
