@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"net/url"
+	"reflect"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -43,7 +44,7 @@ func nextHint(t *testing.T, hints <-chan broker.Hint, want broker.Hint) {
 	t.Helper()
 	select {
 	case got := <-hints:
-		if got != want {
+		if !reflect.DeepEqual(got, want) {
 			t.Errorf("got %+v, want %+v", got, want)
 		}
 	case <-t.Context().Done():
