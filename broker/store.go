@@ -61,7 +61,7 @@ type Channel interface {
 type Hint struct {
 	Connected bool      // the channel has just (re)connected; scan everything
 	Cancel    bool      // somebody asked to cancel a leased strand: renew now, which tells
-	Lanes     bool      // there is a new lane
+	Lanes     bool      // there is a lane that no scan has met yet
 	Due       []byte    // first bytes of the ids that became due; nil = any may have
 	Presence  *Presence // a broker told that it is there, or leaves; this one included. Nothing is due
 	Bad       string    // a presence that cannot be read, for the log; "" = none. Nothing is due
@@ -73,6 +73,7 @@ type ScanRequest struct {
 	Slice  Slice
 	Limit  int  // at least 1
 	Bottom bool // look at everything that is due; else go on behind what earlier scans returned, or a moment before
+	Known  bool // with Bottom: the lanes that earlier scans have met will do; queues may have been paused meanwhile
 
 	// Overdue has strands outside of Slice be found too, in order among the others, if their Age is more than that; 0 = none.
 	// It counts only with Bottom; scans that go on pass over them. Limit is for all together.
