@@ -60,7 +60,7 @@ func TestChannelBringsHints(t *testing.T) {
 
 	s.announce(broker.Announcement{Broker: newID()}, hour)
 	id := s.insert("")
-	nextHint(t, hints, broker.Hint{}) // of the lane
+	nextHint(t, hints, broker.Hint{Lanes: true})
 	nextHint(t, hints, broker.Hint{})
 	s.lease(id)
 	s.Cancel(id)
