@@ -55,6 +55,7 @@ type Channel interface {
 type Hint struct {
 	Connected bool // the channel has just (re)connected; scan everything
 	Cancel    bool // somebody asked to cancel a leased strand: renew now, which tells
+	Lanes     bool // there is a lane that no scan has met yet
 }
 
 // Slice is a half-open range of the 2^32 space of the first 32 bits of ids. The zero value is the whole space.
@@ -68,6 +69,7 @@ type ScanRequest struct {
 	Slice  Slice
 	Limit  int  // at least 1
 	Bottom bool // look at everything that is due; else go on behind what earlier scans returned, or a moment before
+	Known  bool // with Bottom: the lanes that earlier scans have met will do; queues may have been paused meanwhile
 }
 
 // ScanResult answers a scan.

@@ -118,6 +118,15 @@ var scanCases = []testCase{
 		tr.equal("found behind", candidates(tr.scan(request)), []broker.ID{fresh})
 		tr.equal("found behind that", candidates(tr.scan(request)), []broker.ID(nil))
 	}},
+	{"ScanOfKnownLanesFindsWhatIsNewThere", func(tr *trial) {
+		first := tr.insert("")
+		tr.finds(first)
+		tr.lease(first)
+		fresh := []broker.ID{tr.insertDue(time.Second / 2), tr.insert("")}
+		request := broker.ScanRequest{Kinds: []string{kind}, Bottom: true, Known: true}
+		tr.equal("found in the known lanes", candidates(tr.scan(request)), fresh)
+		tr.equal("found there again", candidates(tr.scan(request)), fresh)
+	}},
 	{"ScanTellsWhetherTheLimitWasReached", func(tr *trial) {
 		for range 3 {
 			tr.insert("")
