@@ -41,7 +41,7 @@ func (n *notice) told(s *schedule, now int64, err error) {
 		return
 	}
 	if !n.known {
-		s.scanner.now = true
+		s.scanner.now, s.scanner.lanes = true, true
 	}
 	if n.busyTold && !n.busySaid {
 		s.scanner.settleEnd = now + settleMost

@@ -13,6 +13,7 @@ type scanner struct {
 	flying   bool
 	round    bool     // the one in flight begins a round: in each, every kind is scanned for from the bottom
 	now      bool     // a hint came
+	lanes    bool     // there may be a new lane
 	hintAt   int64    // no scan for a hint before
 	more     bool     // the last one ended at its limit
 	at       int64    // the next one by time
@@ -55,35 +56,40 @@ func (sc *scanner) decide(s *schedule, now int64, fx *effects) {
 	if len(sc.hungry) == 0 || !(hinted || sc.more || sc.timely(now) || sc.beyond(sc.asked)) {
 		return
 	}
-	bottom := sc.fromBottom(now)
+	bottom, known := sc.fromBottom(now)
 	sc.flying, sc.now, sc.asked = true, false, slices.Clone(sc.hungry)
 	sc.hintAt = now + hintApart
 	if now >= sc.ownAt {
 		sc.ownAt = 0
 	}
-	known := s.atHand(sc.asked) + len(s.leasing) // they may be found again
-	fx.scan = &ScanRequest{Kinds: sc.asked, Slice: s.slice, Limit: ahead + known, Bottom: bottom}
+	again := s.atHand(sc.asked) + len(s.leasing) // they may be found again
+	fx.scan = &ScanRequest{Kinds: sc.asked, Slice: s.slice, Limit: ahead + again, Bottom: bottom, Known: known}
 }
 
 // fromBottom says whether the next scan is to start below everything: when a round is due, when a hint came, and for a kind
 // that was not hungry earlier in this round. What is idle is always hungry, so rounds often begin without a kind that has a
-// backlog, and whatever else came for that would never be found.
-func (sc *scanner) fromBottom(now int64) bool {
+// backlog, and whatever else came for that would never be found. For a hint the lanes that are known will do: of a new one
+// there is a hint of its own.
+func (sc *scanner) fromBottom(now int64) (bottom, known bool) {
 	if sc.round = now >= sc.bottomAt; sc.round {
 		sc.walked = nil
 	}
-	bottom := sc.round || sc.now && !sc.busy || sc.beyond(sc.walked)
+	hinted := sc.now && !sc.busy
+	known = hinted && !sc.round && !sc.lanes && !sc.beyond(sc.walked)
+	bottom = hinted || sc.round || sc.beyond(sc.walked)
 	if bottom {
+		sc.lanes = false
 		sc.walked = slices.Concat(sc.walked, sc.hungry)
 		slices.Sort(sc.walked)
 		sc.walked = slices.Compact(sc.walked)
 	}
-	return bottom
+	return bottom, known
 }
 
 // hint takes in that something may be due.
-func (sc *scanner) hint() {
+func (sc *scanner) hint(h Hint) {
 	sc.now = true
+	sc.lanes = sc.lanes || h.Lanes || h.Connected
 	sc.hints++
 }
 

@@ -140,7 +140,7 @@ func (s *schedule) take(now int64, ev event, fx *effects) {
 	case overslept:
 		s.oversleep(now, ev.by)
 	case hinted:
-		s.scanner.hint()
+		s.scanner.hint(ev.Hint)
 		if ev.Cancel {
 			s.renewAll(now)
 		}

@@ -717,10 +717,23 @@ func TestHintScansAtOnce(t *testing.T) {
 	b := newBench(t)
 	b.connect(t0, 1, "w", 1)
 	b.step(t0, scanned{})
-	b.step(t0, announced{})
-	b.step(t0, scanned{})
-	if fx := b.step(t0+second, hinted{}); fx.scan == nil || !fx.scan.Bottom {
-		t.Errorf("scan %+v, want one from the bottom", fx.scan)
+	b.step(t0+second, announced{})
+	b.step(t0+second, scanned{})
+	if fx := b.step(t0+2*second, hinted{}); fx.scan == nil || !fx.scan.Bottom || !fx.scan.Known {
+		t.Errorf("scan %+v, want one of the known lanes from the bottom", fx.scan)
+	}
+}
+
+func TestHintOfALaneHasTheLanesLoaded(t *testing.T) {
+	for _, hint := range []Hint{{Lanes: true}, {Connected: true}} {
+		b := newBench(t)
+		b.connect(t0, 1, "w", 1)
+		b.step(t0, scanned{})
+		b.step(t0+second, announced{})
+		b.step(t0+second, hinted{hint}) // while a scan is in flight
+		if fx := b.step(t0+2*second, scanned{}); fx.scan == nil || !fx.scan.Bottom || fx.scan.Known {
+			t.Errorf("%+v: scan %+v, want one that loads the lanes", hint, fx.scan)
+		}
 	}
 }
 

@@ -118,7 +118,7 @@ func (c *Channel) ask(ctx context.Context, conn *pgx.Conn, sql string) error {
 
 // hintOf reads a payload. Anybody may send one, so an unknown one says no more than that something happened.
 func hintOf(payload string) broker.Hint {
-	return broker.Hint{Cancel: payload == "cancel"}
+	return broker.Hint{Cancel: payload == "cancel", Lanes: payload == "lane"}
 }
 
 func closeConn(conn *pgx.Conn) {

@@ -22,7 +22,7 @@ func (c *Channel) SetPing(d time.Duration) { c.ping = d }
 
 // ScanStatement is what the next scan of these kinds would send, were it not from the bottom.
 func (s *Store) ScanStatement(req broker.ScanRequest) (sql string, args []any) {
-	spots, _ := s.lanes.start(req.Kinds)
+	spots, _ := s.lanes.start(req.Kinds, req.Bottom)
 	args = scanArgs(spots[:min(fewLanes, len(spots))])
 	lo, hi := bounds(req.Slice)
 	return s.sql.get("scan"), append(args, lo, hi, req.Limit)

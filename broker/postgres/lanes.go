@@ -57,16 +57,18 @@ type lanes struct {
 	mu      sync.Mutex // guards what follows
 	all     map[int32]lane
 	bare    []int32           // all their numbers, if none keeps history; else nil
-	served  map[string][]lane // by kind, of queues that are not paused, as of the last scan from the bottom
+	served  map[string][]lane // by kind, of queues that are not paused, when they were loaded last
 	cursors map[int32]place
 	floors  map[int32]place
 	dry     map[int32]time.Time // when a scan since the last from the bottom left nothing due in the lane
 	walks   map[string]walk     // by kind
+	above   int                 // strands that scans have found since floors were asked for last: as many entries to step over
 }
 
 const (
 	walkShare = 20 // a walk may take one part in so many of the time
 	walkMost  = 10 * time.Second
+	aboveMost = 500 // strands to step over are cheaper than a round trip
 )
 
 // walk is the last time that the floors of a kind were asked for, together with others perhaps.
@@ -106,6 +108,13 @@ func (l *lanes) walkDue(kinds []string, now time.Time) bool {
 	return slices.ContainsFunc(kinds, func(kind string) bool { return l.walks[kind].due(now) })
 }
 
+// near says whether the floors are near enough to what is due now to start a scan there.
+func (l *lanes) near() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.above < aboveMost
+}
+
 // load takes in the lanes of some kinds, and their floors where those were asked for. The scans start at the floors again.
 func (l *lanes) load(kinds []string, found []lane, walked walk) {
 	l.mu.Lock()
@@ -123,10 +132,9 @@ func (l *lanes) load(kinds []string, found []lane, walked walk) {
 		for _, kind := range kinds {
 			l.walks[kind] = walked
 		}
+		l.above = 0
 	}
 	l.remember(found)
-	clear(l.cursors)
-	clear(l.dry)
 }
 
 // drop forgets the lanes of some kinds and gives their floors. A lane that does not come back is paused, and while it is
@@ -192,8 +200,8 @@ func (l *lanes) withoutHistory() []int32 {
 }
 
 // start lists the lanes of some kinds and where to go on in each, first those whose strands should start first, as far
-// as we know; false = some kind has not been loaded.
-func (l *lanes) start(kinds []string) (spots []spot, known bool) {
+// as we know; false = some kind has not been loaded. From the bottom means from the floors.
+func (l *lanes) start(kinds []string, bottom bool) (spots []spot, known bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, kind := range kinds {
@@ -202,6 +210,10 @@ func (l *lanes) start(kinds []string) (spots []spot, known bool) {
 			return nil, false
 		}
 		for _, f := range lanes {
+			if bottom {
+				delete(l.cursors, f.number)
+				delete(l.dry, f.number)
+			}
 			spots = append(spots, spot{f, l.placeOf(f.number)})
 		}
 	}
@@ -239,11 +251,12 @@ func (l *lanes) placeOf(number int32) place {
 // takes longer is found by the next from the bottom.
 const late = 50 * time.Millisecond
 
-// pass moves the cursors of lanes to the last strands that a scan at that time has returned, or a moment before: others
-// may be committed yet that come before those.
-func (l *lanes) pass(last map[int32]place, at time.Time) {
+// pass moves the cursors of lanes to the last of the strands that a scan at that time has found, or a moment before:
+// others may be committed yet that come before those.
+func (l *lanes) pass(last map[int32]place, found int, at time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.above += found
 	sure := at.Add(-late)
 	for number, p := range last {
 		if p.schedule.Time.After(sure) {

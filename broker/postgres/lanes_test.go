@@ -20,7 +20,7 @@ func TestScanGoesOnAMomentBeforeWhatHasJustBecomeDue(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			l := newLanes()
-			l.pass(map[int32]place{7: {pgtype.Timestamptz{Time: c.found, Valid: true}, broker.ID{1}}}, at)
+			l.pass(map[int32]place{7: {pgtype.Timestamptz{Time: c.found, Valid: true}, broker.ID{1}}}, 1, at)
 			if got := l.placeOf(7).schedule.Time; !got.Equal(c.want) {
 				t.Errorf("goes on %v before the scan, want %v", at.Sub(got), at.Sub(c.want))
 			}
@@ -40,7 +40,7 @@ func TestLanesAreAskedInTheOrderOfWhatIsNext(t *testing.T) {
 	l.load([]string{"k"}, found, walk{at: now, took: 1})
 	const empty = 2*fewLanes - 1 // the oldest of the first priority
 	l.exhaust([]spot{{lane: found[empty]}}, now)
-	spots, _ := l.start([]string{"k"})
+	spots, _ := l.start([]string{"k"}, false)
 	last := fewLanes - 1 // of those of the first priority, which are odd
 	for i, at := range spots[:last] {
 		if want := int32(empty - 2*(i+1)); at.number != want {
@@ -59,9 +59,31 @@ func TestLaneThatWasEmptyOnceDoesNotStayAhead(t *testing.T) {
 	l.exhaust([]spot{{lane: lane{number: 1}}}, now)
 	l.exhaust([]spot{{lane: lane{number: 2}}}, now.Add(time.Second))
 	further := place{schedule: pgtype.Timestamptz{Time: now.Add(2 * time.Second), Valid: true}}
-	l.pass(map[int32]place{1: further}, now.Add(time.Minute))
+	l.pass(map[int32]place{1: further}, 1, now.Add(time.Minute))
 	first, second := spot{lane{number: 1}, l.placeOf(1)}, spot{lane{number: 2}, l.placeOf(2)}
 	if l.compare(second, first) >= 0 {
 		t.Error("the lane that was found empty first is asked first, want the one where less has been found since")
+	}
+}
+
+// The entries of what scans have found since the floors were asked for are stepped over by each scan from there.
+func TestFloorsAreLeftBehindByWhatScansFind(t *testing.T) {
+	l := newLanes()
+	now := time.Now()
+	load := func() {
+		l.load([]string{"k"}, []lane{{number: 1, kind: "k", floor: pgtype.Timestamptz{Time: now, Valid: true}}}, walk{at: now, took: 1})
+	}
+	load()
+	l.pass(nil, aboveMost-1, now)
+	if !l.near() {
+		t.Errorf("after %d strands the floors count as far, want near", aboveMost-1)
+	}
+	l.pass(nil, 1, now)
+	if l.near() {
+		t.Errorf("after %d strands the floors count as near, want far", aboveMost)
+	}
+	load()
+	if !l.near() {
+		t.Error("floors that have just been asked for count as far, want near")
 	}
 }

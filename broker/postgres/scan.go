@@ -12,8 +12,8 @@ import (
 	"github.com/respirated/respirated/broker"
 )
 
-// Scan implements [broker.Store]. What is due in a lane that was made after the last scan from the bottom is found by
-// the next one.
+// Scan implements [broker.Store]. What is due in a lane that was made after the lanes were loaded is found by the next
+// scan that loads them.
 func (s *Store) Scan(ctx context.Context, req broker.ScanRequest) (broker.ScanResult, error) {
 	spots, err := s.lanesFor(ctx, req)
 	if err != nil {
@@ -37,13 +37,13 @@ func (s *Store) Scan(ctx context.Context, req broker.ScanRequest) (broker.ScanRe
 
 // lanesFor lists the lanes to scan and where to go on in each.
 func (s *Store) lanesFor(ctx context.Context, req broker.ScanRequest) ([]spot, error) {
-	for load := req.Bottom; ; load = true {
+	for load := req.Bottom && !(req.Known && s.lanes.near()); ; load = true {
 		if load {
 			if err := s.loadLanes(ctx, req.Kinds); err != nil {
 				return nil, err
 			}
 		}
-		if spots, known := s.lanes.start(req.Kinds); known {
+		if spots, known := s.lanes.start(req.Kinds, req.Bottom); known {
 			return spots, nil
 		}
 	}
@@ -202,11 +202,11 @@ func (s *Store) take(found []dueRow, spots []spot, at time.Time) []broker.Candid
 		if !f.cancelled {
 			l := byNumber[f.lane]
 			candidates = append(candidates, broker.Candidate{
-				ID: f.id, Kind: l.kind, Priority: int(l.priority), Bytes: f.payload(), Alone: f.alone,
+				ID: f.id, Kind: l.kind, Priority: int(l.priority), Bytes: f.payload(), Alone: f.alone, Age: at.Sub(f.schedule.Time),
 			})
 		}
 	}
-	s.lanes.pass(last, at)
+	s.lanes.pass(last, len(found), at)
 	return candidates
 }
 
