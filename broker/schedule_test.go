@@ -98,7 +98,7 @@ func firstSent[T protocol.ToWorker](t *testing.T, fx effects) T {
 
 func equal(t *testing.T, what string, got, want any) {
 	t.Helper()
-	if diff := cmp.Diff(want, got, cmp.AllowUnexported(Report{}, Pair{})); diff != "" {
+	if diff := cmp.Diff(want, got, cmp.AllowUnexported(Report{}, Pair{}, division{})); diff != "" {
 		t.Errorf("%s (-want +got):\n%s", what, diff)
 	}
 }

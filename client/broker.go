@@ -15,8 +15,11 @@ type BrokerRow struct {
 	Host       string    `json:"host"`
 	PID        int       `json:"pid"`
 	Build      string    `json:"build"`
-	Lo         int64     `json:"lo"` // it looks after the ids whose first 32 bits are at least Lo
-	Hi         int64     `json:"hi"` // and less than Hi
+	Lo         int64     `json:"lo"`        // it looks after the ids whose first 32 bits are at least Lo
+	Hi         int64     `json:"hi"`        // and less than Hi
+	Partition  int       `json:"partition"` // its number; 0 = it has none
+	Rank       int       `json:"rank"`      // its place among the live numbers, from 1 on; 0 = it has no number
+	Members    int       `json:"members"`   // how many parts it believes there are
 	Kinds      []string  `json:"kinds"`
 	Workers    int       `json:"workers"`
 	Slots      int       `json:"slots"`
@@ -41,8 +44,8 @@ func (c *Client[TTx]) brokerList(ctx context.Context, db driver.Conn) ([]*Broker
 	err := db.Query(ctx, func(scan driver.Scan) error {
 		var b BrokerRow
 		var kinds string
-		err := scan(&b.ID, &b.Host, &b.PID, &b.Build, &b.Lo, &b.Hi, &kinds, &b.Workers, &b.Slots, &b.Busy, &b.Alive,
-			&b.AliveUntil, &b.StartedAt)
+		err := scan(&b.ID, &b.Host, &b.PID, &b.Build, &b.Lo, &b.Hi, &b.Partition, &b.Rank, &b.Members, &kinds, &b.Workers, &b.Slots, &b.Busy,
+			&b.Alive, &b.AliveUntil, &b.StartedAt)
 		if err != nil {
 			return err
 		}

@@ -39,6 +39,7 @@ var carriers = map[string][]string{
 	"maintain":    nil,
 	"mixed":       nil,
 	"forget":      nil,
+	"presence":    nil,
 	"present":     {"strand_pkey"},
 	"renew":       {"strand_pkey"},
 	"scan":        {"strand_ready"},

@@ -202,7 +202,7 @@ func (s *Store) take(found []dueRow, spots []spot, at time.Time) []broker.Candid
 		if !f.cancelled {
 			l := byNumber[f.lane]
 			candidates = append(candidates, broker.Candidate{
-				ID: f.id, Kind: l.kind, Priority: int(l.priority), Bytes: f.payload(), Alone: f.alone,
+				ID: f.id, Kind: l.kind, Priority: int(l.priority), Bytes: f.payload(), Alone: f.alone, Age: at.Sub(f.schedule.Time),
 			})
 		}
 	}

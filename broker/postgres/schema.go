@@ -43,6 +43,9 @@ func inSchema(text, schema string) string {
 // channelName is what brokers LISTEN to.
 func channelName(schema string) string { return schema + "_wake" }
 
+// partitionChannelName is where brokers tell each other that they are there.
+func partitionChannelName(schema string) string { return schema + "_partition" }
+
 // statements are the texts of sql/, by name without ".sql", in the configured schema.
 type statements map[string]string
 

@@ -40,6 +40,8 @@ type Store struct {
 	log   *slog.Logger
 	lanes *lanes
 
+	partitionChannel string // where presences are told
+
 	blocked blocked
 	broken  broken
 
@@ -62,7 +64,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{sql: loadStatements(cfg.Schema), log: cfg.Logger, lanes: newLanes()}
+	s := &Store{sql: loadStatements(cfg.Schema), log: cfg.Logger, lanes: newLanes(), partitionChannel: partitionChannelName(cfg.Schema)}
 	poolConfig.AfterConnect = func(context.Context, *pgx.Conn) error {
 		s.lanes.reset() // after a failover the lanes may have other numbers
 		return nil
@@ -122,7 +124,7 @@ func prepare(c *pgconn.Config) {
 	if c.ConnectTimeout == 0 || c.ConnectTimeout > connectTimeout {
 		c.ConnectTimeout = connectTimeout
 	}
-	dialer := &net.Dialer{KeepAliveConfig: net.KeepAliveConfig{
+	dialer := &net.Dialer{Control: giveUpOnSilence, KeepAliveConfig: net.KeepAliveConfig{
 		Enable: true, Idle: 5 * time.Second, Interval: 5 * time.Second, Count: 3,
 	}}
 	c.DialFunc = dialer.DialContext

@@ -5,6 +5,7 @@
 //	dev.go, dev_show.go                             everything at once on a fresh machine, with a live demo
 //	bench*.go                                       what this installation can do, measured
 //	migrate.go, insert*.go, strand*.go, list.go     the operator's verbs
+//	doctor*.go                                      what keeps strands from running, looked for
 //
 // All decisions are made elsewhere: broker decides who runs what, broker/postgres owns the tables, broker/supervisor
 // the worker processes, client inserts and reads.
@@ -62,6 +63,7 @@ func rootCommand() *cobra.Command {
 		strandCommand(s),
 		workerCommand(s),
 		brokerCommand(s),
+		doctorCommand(s),
 		benchCommand(s),
 		versionCommand(),
 		demoWorkerCommand(),
