@@ -92,7 +92,7 @@ func newSchedule(broker ID, seed [32]byte, l limits) *schedule {
 		exits:    map[string]pastExit{},
 		buffer:   newBuffer(),
 		runs:     map[ID]*run{},
-		commits:  commits{carriers: map[copyOf]uint64{}},
+		commits:  commits{carriers: map[copyOf]carrier{}},
 		notice:   notice{changed: true},
 	}
 }
