@@ -6,9 +6,9 @@ import (
 )
 
 // scanner decides when to look for due strands, and how. Idle, it looks every scanEvery, when a hint comes, and when
-// the next deferred strand is due. With a backlog it goes on behind what it has seen as the buffer empties. Where that
-// goes fast, and under a stream of hints so dense that they would get into each other's way, it asks inserters to stop
-// notifying (busy), and polls instead.
+// the next deferred strand is due. With a backlog it goes on behind what it has seen as the buffer empties. Under a stream
+// of hints so dense that inserters would get into each other's way, it asks them to stop notifying (busy), and polls
+// instead.
 type scanner struct {
 	flying   bool
 	round    bool     // the one in flight begins a round: in each, every kind is scanned for from the bottom
@@ -41,10 +41,9 @@ const (
 	settlePoll = int64(10 * time.Millisecond)
 	settleMost = int64(5 * time.Second) // longest watch for transactions that saw the busy flag
 	rateWindow = int64(250 * time.Millisecond)
-	busyAbove  = 500  // hints in a window that make us busy: a NOTIFY takes a lock of the whole database until its COMMIT
-	busyDrain  = 1000 // new candidates in a window that do so, too: they are scanned for all the time
-	busyBelow  = 250  // and fewer than these end it
-	leastAhead = 64   // candidates to keep at hand, at least
+	busyAbove  = 125 // hints in a window that make us busy: a NOTIFY takes a lock of the whole database until its COMMIT
+	busyBelow  = 125 // fewer new candidates in one end it
+	leastAhead = 64  // candidates to keep at hand, at least
 	mostAhead  = 4000
 )
 
@@ -76,13 +75,13 @@ func (sc *scanner) decide(s *schedule, now int64, fx *effects) {
 
 // fromBottom says whether the next scan is to start below everything: when a round is due, when a hint came, and for a kind
 // that was not hungry earlier in this round. What is idle is always hungry, so rounds often begin without a kind that has a
-// backlog, and whatever else came for that would never be found. For a hint the lanes that are known will do: of a new one
-// there is a hint of its own.
+// backlog, and whatever else came for that would never be found. Before a backlog a hint is no reason: what has just come is
+// due after all that. The lanes that are known will do for a hint: of a new one there is a hint of its own.
 func (sc *scanner) fromBottom(now int64) (bottom, known bool) {
 	if sc.round = now >= sc.bottomAt || sc.old; sc.round {
 		sc.walked = nil
 	}
-	hinted := sc.now && !sc.busy
+	hinted := sc.now && !sc.busy && (!sc.more || sc.lanes)
 	known = hinted && !sc.round && !sc.lanes && !sc.beyond(sc.walked)
 	bottom = hinted || sc.round || sc.beyond(sc.walked)
 	if bottom {
@@ -211,8 +210,8 @@ func (sc *scanner) expect(now int64, r Report) {
 	}
 }
 
-// measure decides whether inserters should notify: not while so much comes that we look all the time, nor if that would
-// be so often that they wait for each other. A backlog that stands still is no reason: other kinds may be idle.
+// measure decides whether inserters should notify: not if that is so often that they wait for each other. Once they do
+// not, what scans find tells how much comes.
 func (sc *scanner) measure(s *schedule, now int64) {
 	elapsed := now - sc.since
 	if elapsed < rateWindow {
@@ -220,7 +219,7 @@ func (sc *scanner) measure(s *schedule, now int64) {
 	}
 	hints, seen := int64(sc.hints)*rateWindow/elapsed, int64(sc.seen)*rateWindow/elapsed
 	sc.since, sc.hints, sc.seen = now, 0, 0
-	busy := hints >= busyAbove || seen >= busyDrain || sc.busy && seen >= busyBelow
+	busy := hints >= busyAbove || sc.busy && seen >= busyBelow
 	if busy != sc.busy {
 		sc.busy = busy
 		s.notice.changed = true
