@@ -80,6 +80,6 @@ func (b *Broker) noteBad(h Hint) {
 	}
 	if now := time.Now(); payload != "" && b.schedule.place.on() && now.Sub(b.faults["presence"]) >= faultEvery {
 		b.faults["presence"] = now
-		b.log.Warn("a notification of partitions is ignored", "payload", fmt.Sprintf("%.60q", payload))
+		b.log.Warn("a notification of partitions is ignored", "payload", fmt.Sprintf("%.100s", payload))
 	}
 }

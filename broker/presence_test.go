@@ -62,7 +62,7 @@ func TestPartitionNotificationsThatSayNothingAreLoggedOnceAndShort(t *testing.T)
 	}
 	delete(b.faults, "presence")
 	b.note(hinted{Hint{Presence: &Presence{Number: 257}}})
-	if !strings.Contains(log.String(), `\"257 00000000-`) {
+	if !strings.Contains(log.String(), `payload="257 00000000-`) {
 		t.Errorf("the number is not named:\n%s", log)
 	}
 }
