@@ -20,6 +20,7 @@ func TestStore(t *testing.T, open func(t *testing.T) Subject) {
 	}{
 		{"Insert", insertCases()},
 		{"Scan", scanCases},
+		{"Overdue", overdueCases},
 		{"Lease", leaseCases},
 		{"Renew", renewCases},
 		{"Fence", fenceCases()},
@@ -28,6 +29,7 @@ func TestStore(t *testing.T, open func(t *testing.T) Subject) {
 		{"Wake", wakeCases},
 		{"Children", childrenCases()},
 		{"Invalid", invalidCases()},
+		{"Join", joinCases},
 	}
 	for _, g := range groups {
 		t.Run(g.name, func(t *testing.T) {
