@@ -20,6 +20,7 @@ func TestStore(t *testing.T, open func(t *testing.T) Subject) {
 	}{
 		{"Insert", insertCases()},
 		{"Scan", scanCases},
+		{"Brokers", brokerCases},
 		{"Lease", leaseCases},
 		{"Renew", renewCases},
 		{"Fence", fenceCases()},
