@@ -20,6 +20,8 @@ func TestStore(t *testing.T, open func(t *testing.T) Subject) {
 	}{
 		{"Insert", insertCases()},
 		{"Scan", scanCases},
+		{"Brokers", brokerCases},
+		{"Together", togetherCases},
 		{"Overdue", overdueCases},
 		{"Lease", leaseCases},
 		{"Renew", renewCases},
@@ -29,7 +31,6 @@ func TestStore(t *testing.T, open func(t *testing.T) Subject) {
 		{"Wake", wakeCases},
 		{"Children", childrenCases()},
 		{"Invalid", invalidCases()},
-		{"Join", joinCases},
 	}
 	for _, g := range groups {
 		t.Run(g.name, func(t *testing.T) {
