@@ -22,6 +22,10 @@ type scanner struct {
 	hungry   []string // kinds with workers and too few candidates; sorted; made anew by decide
 	asked    []string // the kinds of the last one
 	walked   []string // those scanned for from the bottom in this round; sorted
+	slice    Slice    // of the last one
+	old      bool     // it asked for what is overdue elsewhere, too
+	oldAt    int64    // the next one that does
+	delays   delays   // of our own strands: others' are overdue after longer than those
 
 	busy      bool  // inserters need not notify: we look often
 	settleEnd int64 // until then some transaction may still believe that we are busy; 0 = none does
@@ -46,15 +50,16 @@ const (
 // decide asks for the next scan if it is time and somebody wants what it may find.
 func (sc *scanner) decide(s *schedule, now int64, fx *effects) {
 	sc.measure(s, now)
-	if sc.flying || s.draining {
+	if sc.flying || s.draining || !s.place.ready(now) {
 		return
 	}
 	ahead := s.ahead()
 	sc.hungry = s.hungryKinds(sc.hungry[:0], ahead/2)
 	hinted := sc.now && now >= sc.hintAt
-	if len(sc.hungry) == 0 || !(hinted || sc.more || sc.timely(now) || sc.beyond(sc.asked)) {
+	if len(sc.hungry) == 0 || !(hinted || sc.more || sc.timely(s, now) || sc.beyond(sc.asked)) {
 		return
 	}
+	sc.slice, sc.old = s.slice(), sc.oldDue(s, now)
 	bottom, known := sc.fromBottom(now)
 	sc.flying, sc.now, sc.asked = true, false, slices.Clone(sc.hungry)
 	sc.hintAt = now + hintApart
@@ -62,7 +67,10 @@ func (sc *scanner) decide(s *schedule, now int64, fx *effects) {
 		sc.ownAt = 0
 	}
 	again := s.atHand(sc.asked) + len(s.leasing) // they may be found again
-	fx.scan = &ScanRequest{Kinds: sc.asked, Slice: s.slice, Limit: ahead + again, Bottom: bottom, Known: known}
+	fx.scan = &ScanRequest{Kinds: sc.asked, Slice: sc.slice, Limit: ahead + again, Bottom: bottom, Known: known}
+	if sc.old {
+		fx.scan.Overdue = sc.delays.overdue(now)
+	}
 }
 
 // fromBottom says whether the next scan is to start below everything: when a round is due, when a hint came, and for a kind
@@ -70,7 +78,7 @@ func (sc *scanner) decide(s *schedule, now int64, fx *effects) {
 // backlog, and whatever else came for that would never be found. Before a backlog a hint is no reason: what has just come is
 // due after all that. The lanes that are known will do for a hint: of a new one there is a hint of its own.
 func (sc *scanner) fromBottom(now int64) (bottom, known bool) {
-	if sc.round = now >= sc.bottomAt; sc.round {
+	if sc.round = now >= sc.bottomAt || sc.old; sc.round {
 		sc.walked = nil
 	}
 	hinted := sc.now && !sc.busy && (!sc.more || sc.lanes)
@@ -92,8 +100,29 @@ func (sc *scanner) hint(h Hint) {
 	sc.hints++
 }
 
-func (sc *scanner) timely(now int64) bool {
-	return now >= sc.at || now >= sc.bottomAt || sc.ownAt != 0 && now >= sc.ownAt
+func (sc *scanner) timely(s *schedule, now int64) bool {
+	return now >= sc.at || now >= sc.bottomAt || sc.ownAt != 0 && now >= sc.ownAt || sc.oldDue(s, now)
+}
+
+// oldDue says whether it is time to look for what is overdue in the parts of others.
+func (sc *scanner) oldDue(s *schedule, now int64) bool { return now >= sc.oldAt && !s.slice().Whole() }
+
+// divided takes in that other ids are ours now: they are scanned for from the bottom, at once. What is overdue elsewhere is
+// looked for at a time of each broker's own, or all would find the same.
+func (sc *scanner) divided(s *schedule, now int64) {
+	sc.bottomAt = min(sc.bottomAt, now)
+	if sc.oldAt == 0 {
+		sc.oldAt = now + s.place.random(int64(s.scanEvery))
+	}
+}
+
+// started takes in that a strand goes to its worker. Where one of another's part was overdue there may be more.
+func (sc *scanner) started(now int64, r *run) {
+	if r.foreign {
+		sc.oldAt = min(sc.oldAt, now)
+		return
+	}
+	sc.delays.add(now, now-r.since)
 }
 
 // beyond says whether some kind is hungry that is not among these, which scans were about: nothing is known of what has
@@ -110,17 +139,19 @@ func (sc *scanner) found(s *schedule, now int64, ev scanned) {
 	sc.flying = false
 	if ev.err != nil {
 		sc.at, sc.bottomAt, sc.more = now+errorRetry, now+errorRetry, false
+		sc.oldAt = max(sc.oldAt, now+errorRetry)
 		return
 	}
 	added := 0
 	for _, c := range ev.Candidates {
+		seen := sighting{c, now - int64(c.Age), !sc.slice.Has(c.ID)}
 		switch {
 		case !s.isNew(c.ID):
 			continue
 		case !c.Alone:
-			s.buffer.add(c)
+			s.buffer.add(seen)
 		case len(s.alone) < leastAhead:
-			s.alone = append(s.alone, c)
+			s.alone = append(s.alone, seen)
 		default:
 			continue
 		}
@@ -130,6 +161,12 @@ func (sc *scanner) found(s *schedule, now int64, ev scanned) {
 	sc.more = ev.More
 	if sc.round {
 		sc.bottomAt = now + sc.bottomPeriod(s)
+	}
+	if sc.slice != s.slice() {
+		sc.bottomAt = now // it has looked elsewhere
+	}
+	if sc.old {
+		sc.oldAt = now + int64(s.scanEvery)
 	}
 	if ev.Settled {
 		sc.settleEnd = 0
@@ -203,6 +240,9 @@ func (sc *scanner) next(s *schedule) int64 {
 		if sc.now {
 			next = min(next, sc.hintAt)
 		}
+		if !s.slice().Whole() {
+			next = min(next, sc.oldAt)
+		}
 	}
 	if window := sc.since + rateWindow; sc.busy && (next == 0 || window < next) {
 		next = window
@@ -212,7 +252,7 @@ func (sc *scanner) next(s *schedule) int64 {
 
 func (s *schedule) isNew(id ID) bool {
 	return s.runs[id] == nil && !s.buffer.has(id) &&
-		!slices.ContainsFunc(s.alone, func(c Candidate) bool { return c.ID == id })
+		!slices.ContainsFunc(s.alone, func(c sighting) bool { return c.ID == id })
 }
 
 // ahead is how many candidates to keep at hand: twice what the workers want, within bounds.

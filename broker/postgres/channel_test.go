@@ -61,7 +61,7 @@ func TestChannelBringsHints(t *testing.T) {
 	s.announce(broker.Announcement{Broker: newID()}, hour)
 	id := s.insert("")
 	nextHint(t, hints, broker.Hint{Lanes: true})
-	nextHint(t, hints, broker.Hint{})
+	nextHint(t, hints, broker.Hint{Due: id[:1]})
 	s.lease(id)
 	s.Cancel(id)
 	nextHint(t, hints, broker.Hint{Cancel: true})

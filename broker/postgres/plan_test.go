@@ -29,6 +29,7 @@ var carriers = map[string][]string{
 	"go_on":       {"strand_pkey"},
 	"hop_lane":    nil,
 	"insert":      nil,
+	"join":        nil,
 	"lane":        nil,
 	"lanes":       {"strand_ready"},
 	"lease":       {"strand_pkey"},

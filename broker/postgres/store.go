@@ -40,8 +40,6 @@ type Store struct {
 	log   *slog.Logger
 	lanes *lanes
 
-	partitionChannel string // where presences are told
-
 	blocked blocked
 	broken  broken
 
@@ -64,7 +62,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{sql: loadStatements(cfg.Schema), log: cfg.Logger, lanes: newLanes(), partitionChannel: partitionChannelName(cfg.Schema)}
+	s := &Store{sql: loadStatements(cfg.Schema), log: cfg.Logger, lanes: newLanes()}
 	poolConfig.AfterConnect = func(context.Context, *pgx.Conn) error {
 		s.lanes.reset() // after a failover the lanes may have other numbers
 		return nil

@@ -1,3 +1,2 @@
--- Tells all who listen to a channel that a broker is there, or leaves.
--- Carried by no index.
-select pg_notify($1, $2)
+-- Tells all brokers that one is there, or leaves.
+select pg_notify('respirate_partition', $1)
