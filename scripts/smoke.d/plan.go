@@ -94,9 +94,16 @@ func (p plan) gapStays() bool { return p.gaps == "overdue" && p.partitions > p.d
 func (p plan) String() string {
 	switch p.partitions {
 	case -1:
-		return fmt.Sprintf("%d daemon", p.daemons)
+		return counted(p.daemons, "daemon")
 	case 0:
-		return fmt.Sprintf("%d daemons without partitions", p.daemons)
+		return counted(p.daemons, "daemon") + " without partitions"
 	}
-	return fmt.Sprintf("%d daemons for %d partitions, gaps %s", p.daemons, p.partitions, p.gaps)
+	return fmt.Sprintf("%s for %s, gaps %s", counted(p.daemons, "daemon"), counted(p.partitions, "partition"), p.gaps)
+}
+
+func counted(n int, what string) string {
+	if n != 1 {
+		what += "s"
+	}
+	return fmt.Sprintf("%d %s", n, what)
 }

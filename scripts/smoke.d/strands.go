@@ -60,7 +60,11 @@ func (f *fleet) list(ctx context.Context, filter ...string) ([]strand, error) {
 
 // awaitEnd waits until no strand is left to run.
 func (f *fleet) awaitEnd(ctx context.Context) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, patience, fmt.Errorf("not all strands ended within %v", patience))
+	most := patience
+	if f.plan.gapStays() { // each nap there ends unnoticed until it is overdue
+		most = 2 * patience
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, most, fmt.Errorf("not all strands ended within %v", most))
 	defer cancel()
 	return f.poll(ctx, func() (bool, error) {
 		left, err := f.list(ctx, "--state", "ready,deferred,leased,paused", "--limit", "1")
