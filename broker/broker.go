@@ -19,7 +19,8 @@ import (
 type Config struct {
 	Host  string // stable name of this host; default: os.Hostname
 	Build string // version of the daemon, for listings
-	Slice Slice  // ids to scan for; default: all
+
+	Partition Partition // the part of the ids to scan for; default: all
 
 	Lease        time.Duration // how long a lease lasts; default 120 s, renewed after a third of it
 	Heartbeat    time.Duration // default 5 s
@@ -82,6 +83,10 @@ func (c Config) withDefaults() (Config, error) {
 			return c, fmt.Errorf("%s is %d; it must be 1 to %d", n.name, *n.value, n.most)
 		}
 	}
+	var err error
+	if c.Partition, err = c.Partition.withDefaults(); err != nil {
+		return c, err
+	}
 	if c.Dead < 2*c.Heartbeat {
 		return c, fmt.Errorf("the time to give a worker up (Dead) is %v; it must be at least twice the Heartbeat of %v", c.Dead, c.Heartbeat)
 	}
@@ -93,7 +98,7 @@ func (c Config) withDefaults() (Config, error) {
 
 func (c Config) limits() limits {
 	return limits{
-		slice: c.Slice, lease: c.Lease, heartbeat: c.Heartbeat, dead: c.Dead, scanEvery: c.ScanEvery, grace: c.Grace,
+		partition: c.Partition, lease: c.Lease, heartbeat: c.Heartbeat, dead: c.Dead, scanEvery: c.ScanEvery, grace: c.Grace,
 		maxHold: c.MaxHold, maxBytes: c.MaxBytes, maxBatch: c.MaxBatch, maxFrame: c.MaxFrame,
 	}
 }
@@ -109,6 +114,7 @@ type Broker struct {
 
 	schedule *schedule // Run's goroutine only
 	events   chan event
+	relisten chan struct{} // the channel shall connect anew
 	queries  chan func(*schedule)
 	over     chan struct{} // closed when Run takes no more events
 	door     door
@@ -135,6 +141,7 @@ func New(store Store, procs Processes, cfg Config) (*Broker, error) {
 		log:      cfg.Logger,
 		schedule: newSchedule(id, seed, cfg.limits()),
 		events:   make(chan event, waitingEvents),
+		relisten: make(chan struct{}, 1),
 		queries:  make(chan func(*schedule)),
 		over:     make(chan struct{}),
 		faults:   map[string]time.Time{},
@@ -272,6 +279,7 @@ func (b *Broker) perform(ctx context.Context, wg *sync.WaitGroup, fx effects) {
 			b.post(renewed{kept, err})
 		})
 	}
+	b.performPlace(ctx, wg, fx)
 	if a := fx.announce; a != nil {
 		a.Host, a.PID, a.Build = b.cfg.Host, os.Getpid(), b.cfg.Build
 		wg.Go(func() { b.post(announced{b.store.Announce(ctx, *a, announceTTL)}) })
@@ -322,8 +330,17 @@ func (b *Broker) note(ev event) {
 		b.noteStatement("commit", ev.err)
 	case renewed:
 		b.noteStatement("renew", ev.err)
+	case joined:
+		b.noteStatement("join", ev.err)
+		if ev.err == nil && ev.Number == 0 {
+			b.noteFault("join", fmt.Errorf("each partition number up to %d is held by a live broker", b.cfg.Partition.Most))
+		}
 	case announced:
 		b.noteStatement("announce", ev.err)
+	case told:
+		b.noteStatement("tell", ev.err)
+	case hinted:
+		b.noteBad(ev.Hint)
 	case inserted:
 		var bad *InsertError
 		if !errors.As(ev.err, &bad) {

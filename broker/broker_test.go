@@ -72,7 +72,7 @@ func serve(t *testing.T, store *brokertest.Store, socket string, cfg broker.Conf
 		}
 	})
 	wg.Go(func() {
-		if err := store.Channel().Run(ctx, b.Hint); err != nil && !errors.Is(err, context.Canceled) {
+		if err := b.Listen(ctx, store.Channel()); err != nil && !errors.Is(err, context.Canceled) {
 			t.Errorf("channel: %v", err)
 		}
 	})

@@ -13,8 +13,15 @@ type buffer struct {
 	found uint64 // candidates ever added; breaks ties
 }
 
-type queued struct {
+// sighting is a candidate as a scan has shown it.
+type sighting struct {
 	Candidate
+	since   int64 // when it could have started
+	foreign bool  // it is of another broker's part, and overdue
+}
+
+type queued struct {
+	sighting
 	found uint64
 }
 
@@ -35,7 +42,7 @@ func (b *buffer) has(id ID) bool {
 
 // add queues c behind everything of its kind that has its priority or a better one. Scans mostly come in that order,
 // so the walk from the end is short.
-func (b *buffer) add(c Candidate) {
+func (b *buffer) add(c sighting) {
 	b.found++
 	b.have[c.ID] = struct{}{}
 	line := append(b.lines[c.Kind], queued{c, b.found})
@@ -46,7 +53,7 @@ func (b *buffer) add(c Candidate) {
 }
 
 // first is the best candidate among kinds.
-func (b *buffer) first(kinds []string) (Candidate, bool) {
+func (b *buffer) first(kinds []string) (sighting, bool) {
 	var best queued
 	ok := false
 	for _, kind := range kinds {
@@ -54,11 +61,11 @@ func (b *buffer) first(kinds []string) (Candidate, bool) {
 			best, ok = line[0], true
 		}
 	}
-	return best.Candidate, ok
+	return best.sighting, ok
 }
 
 // remove takes out c, which is the first of its kind or near it.
-func (b *buffer) remove(c Candidate) {
+func (b *buffer) remove(c sighting) {
 	line := b.lines[c.Kind]
 	switch i := slices.IndexFunc(line, func(q queued) bool { return q.ID == c.ID }); i {
 	case -1:
@@ -78,7 +85,7 @@ func (b *buffer) discard(id ID) {
 	}
 	for _, line := range b.lines {
 		if i := slices.IndexFunc(line, func(q queued) bool { return q.ID == id }); i >= 0 {
-			b.remove(line[i].Candidate)
+			b.remove(line[i].sighting)
 			return
 		}
 	}

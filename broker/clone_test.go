@@ -44,6 +44,8 @@ func (s *schedule) clone() *schedule {
 	}
 	c.commits = commits{slices.Clone(s.commits.waiting), slices.Clone(s.commits.locked), slices.Clone(s.commits.flying), s.commits.after, maps.Clone(s.commits.carriers)}
 	c.calls = slices.Clone(s.calls)
+	c.place.others, c.place.news, c.place.twinIDs = maps.Clone(s.place.others), slices.Clone(s.place.news), slices.Clone(s.place.twinIDs)
+	c.scanner.delays.last = slices.Clone(s.scanner.delays.last)
 	c.scanner.hungry = slices.Clone(s.scanner.hungry)
 	c.scanner.asked = slices.Clone(s.scanner.asked)
 	c.scanner.walked = slices.Clone(s.scanner.walked)

@@ -55,7 +55,7 @@ type (
 	exited struct{ WorkerExit }
 	// hinted: a notification arrived.
 	hinted struct{ Hint }
-	// scanned, leased, committed, renewed, announced, inserted: a statement came back.
+	// scanned, leased, committed, renewed, joined, announced, told, inserted: a statement came back.
 	scanned struct {
 		ScanResult
 		err error
@@ -72,8 +72,16 @@ type (
 		kept []Kept
 		err  error
 	}
+	joined struct {
+		Joined
+		err error
+	}
 	announced struct{ err error }
-	inserted  struct {
+	told      struct {
+		Presence
+		err error
+	}
+	inserted struct {
 		session sessionID
 		id      uint64
 		ids     []ID
@@ -98,7 +106,9 @@ func (scanned) event()   {}
 func (leased) event()    {}
 func (committed) event() {}
 func (renewed) event()   {}
+func (joined) event()    {}
 func (announced) event() {}
+func (told) event()      {}
 func (inserted) event()  {}
 func (draining) event()  {}
 
@@ -125,13 +135,17 @@ type effects struct {
 	lease     []Pair
 	commit    []Report
 	renew     []Pair
+	join      *JoinRequest
 	announce  *Announcement
+	present   *Presence
 	insert    *called
 	send      []sending
 	hangUp    []hangUp
 	connected []string // spawn keys of workers that have said hello
 	end       []ending
-	finished  bool // drained: everything is settled or given up
+	change    *change // of the division of the ids, for the log
+	relisten  bool    // what we tell the others does not come back: the channel shall connect anew
+	finished  bool    // drained: everything is settled or given up
 }
 
 // sending is a frame for a session.

@@ -13,6 +13,8 @@ type notice struct {
 	known     bool  // some of it has arrived
 	busyTold  bool  // others may believe that we are busy: the last one said it, or one of unknown outcome
 	busySaid  bool  // what the one in flight says
+	slice     Slice // of the last one that arrived
+	sliceSaid Slice // of the one in flight
 	at        int64 // the next one by time
 	notBefore int64
 }
@@ -24,30 +26,31 @@ const (
 )
 
 func (n *notice) decide(s *schedule, now int64, fx *effects) {
-	if n.flying || now < n.notBefore || !n.changed && now < n.at {
+	if n.flying || now < n.notBefore || !n.changed && now < n.at || s.place.on() && s.place.number == 0 {
 		return
 	}
 	a := s.announcement()
-	n.flying, n.changed, n.busySaid = true, false, a.Busy
+	n.flying, n.changed, n.busySaid, n.sliceSaid = true, false, a.Busy, a.Slice
 	fx.announce = &a
 }
 
-// told notes that the others know. Whoever inserted before we were known did not notify, so we look once more; and
-// after busy was withdrawn, some transaction may still believe in it.
+// told notes that the others know. Whoever inserted before we were known, or known to look after these ids, did not
+// notify, so we look once more; some transaction may still believe in what we have said before, or that we are busy.
 func (n *notice) told(s *schedule, now int64, err error) {
 	n.flying, n.notBefore, n.at = false, now+announceApart, now+announceEvery
 	if err != nil {
 		n.changed, n.busyTold = true, n.busyTold || n.busySaid
 		return
 	}
-	if !n.known {
+	moved := n.known && n.slice != n.sliceSaid
+	if !n.known || moved {
 		s.scanner.now, s.scanner.lanes = true, true
 	}
-	if n.busyTold && !n.busySaid {
+	if moved || n.busyTold && !n.busySaid {
 		s.scanner.settleEnd = now + settleMost
 		s.scanner.at = min(s.scanner.at, now+settlePoll)
 	}
-	n.known, n.busyTold = true, n.busySaid
+	n.known, n.busyTold, n.slice = true, n.busySaid, n.sliceSaid
 }
 
 func (n *notice) next() int64 {
@@ -61,7 +64,7 @@ func (n *notice) next() int64 {
 }
 
 func (s *schedule) announcement() Announcement {
-	a := Announcement{Broker: s.broker, Slice: s.slice, Busy: s.scanner.busy}
+	a := Announcement{Broker: s.broker, Slice: s.slice(), Busy: s.scanner.busy}
 	for _, c := range s.classes {
 		a.Kinds = append(a.Kinds, c.kinds...)
 		a.Workers += len(c.members)
@@ -71,5 +74,10 @@ func (s *schedule) announcement() Announcement {
 	}
 	slices.Sort(a.Kinds)
 	a.Kinds = slices.Compact(a.Kinds)
+	if s.place.leaving {
+		a.Slots = 0
+		return a
+	}
+	a.Number, a.Rank, a.Members = s.place.division.number, s.place.division.rank, s.place.division.of
 	return a
 }

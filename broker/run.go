@@ -28,6 +28,9 @@ type run struct {
 	alone  bool
 	bytes  int
 
+	since   int64 // when it could have started
+	foreign bool  // it was found as overdue in another broker's part
+
 	leaseEnd int64 // when the holder must have stopped: before the lease ends in the database
 	renewAt  int64
 	runEnd   int64  // when a run that its worker did not stop at its limit costs that worker; 0 = never

@@ -6,9 +6,9 @@ import (
 )
 
 // scanner decides when to look for due strands, and how. Idle, it looks every scanEvery, when a hint comes, and when
-// the next deferred strand is due. With a backlog it goes on behind what it has seen as the buffer empties. Where that
-// goes fast, and under a stream of hints so dense that they would get into each other's way, it asks inserters to stop
-// notifying (busy), and polls instead.
+// the next deferred strand is due. With a backlog it goes on behind what it has seen as the buffer empties. Under a stream
+// of hints so dense that inserters would get into each other's way, it asks them to stop notifying (busy), and polls
+// instead.
 type scanner struct {
 	flying   bool
 	round    bool     // the one in flight begins a round: in each, every kind is scanned for from the bottom
@@ -22,6 +22,10 @@ type scanner struct {
 	hungry   []string // kinds with workers and too few candidates; sorted; made anew by decide
 	asked    []string // the kinds of the last one
 	walked   []string // those scanned for from the bottom in this round; sorted
+	slice    Slice    // of the last one
+	old      bool     // it asked for what is overdue elsewhere, too
+	oldAt    int64    // the next one that does
+	delays   delays   // of our own strands: others' are overdue after longer than those
 
 	busy      bool  // inserters need not notify: we look often
 	settleEnd int64 // until then some transaction may still believe that we are busy; 0 = none does
@@ -37,25 +41,25 @@ const (
 	settlePoll = int64(10 * time.Millisecond)
 	settleMost = int64(5 * time.Second) // longest watch for transactions that saw the busy flag
 	rateWindow = int64(250 * time.Millisecond)
-	busyAbove  = 500  // hints in a window that make us busy: a NOTIFY takes a lock of the whole database until its COMMIT
-	busyDrain  = 1000 // new candidates in a window that do so, too: they are scanned for all the time
-	busyBelow  = 250  // and fewer than these end it
-	leastAhead = 64   // candidates to keep at hand, at least
+	busyAbove  = 125 // hints in a window that make us busy: a NOTIFY takes a lock of the whole database until its COMMIT
+	busyBelow  = 125 // fewer new candidates in one end it
+	leastAhead = 64  // candidates to keep at hand, at least
 	mostAhead  = 4000
 )
 
 // decide asks for the next scan if it is time and somebody wants what it may find.
 func (sc *scanner) decide(s *schedule, now int64, fx *effects) {
 	sc.measure(s, now)
-	if sc.flying || s.draining {
+	if sc.flying || s.draining || !s.place.ready(now) {
 		return
 	}
 	ahead := s.ahead()
 	sc.hungry = s.hungryKinds(sc.hungry[:0], ahead/2)
 	hinted := sc.now && now >= sc.hintAt
-	if len(sc.hungry) == 0 || !(hinted || sc.more || sc.timely(now) || sc.beyond(sc.asked)) {
+	if len(sc.hungry) == 0 || !(hinted || sc.more || sc.timely(s, now) || sc.beyond(sc.asked)) {
 		return
 	}
+	sc.slice, sc.old = s.slice(), sc.oldDue(s, now)
 	bottom, known := sc.fromBottom(now)
 	sc.flying, sc.now, sc.asked = true, false, slices.Clone(sc.hungry)
 	sc.hintAt = now + hintApart
@@ -63,18 +67,21 @@ func (sc *scanner) decide(s *schedule, now int64, fx *effects) {
 		sc.ownAt = 0
 	}
 	again := s.atHand(sc.asked) + len(s.leasing) // they may be found again
-	fx.scan = &ScanRequest{Kinds: sc.asked, Slice: s.slice, Limit: ahead + again, Bottom: bottom, Known: known}
+	fx.scan = &ScanRequest{Kinds: sc.asked, Slice: sc.slice, Limit: ahead + again, Bottom: bottom, Known: known}
+	if sc.old {
+		fx.scan.Overdue = sc.delays.overdue(now)
+	}
 }
 
 // fromBottom says whether the next scan is to start below everything: when a round is due, when a hint came, and for a kind
 // that was not hungry earlier in this round. What is idle is always hungry, so rounds often begin without a kind that has a
-// backlog, and whatever else came for that would never be found. For a hint the lanes that are known will do: of a new one
-// there is a hint of its own.
+// backlog, and whatever else came for that would never be found. Before a backlog a hint is no reason: what has just come is
+// due after all that. The lanes that are known will do for a hint: of a new one there is a hint of its own.
 func (sc *scanner) fromBottom(now int64) (bottom, known bool) {
-	if sc.round = now >= sc.bottomAt; sc.round {
+	if sc.round = now >= sc.bottomAt || sc.old; sc.round {
 		sc.walked = nil
 	}
-	hinted := sc.now && !sc.busy
+	hinted := sc.now && !sc.busy && (!sc.more || sc.lanes)
 	known = hinted && !sc.round && !sc.lanes && !sc.beyond(sc.walked)
 	bottom = hinted || sc.round || sc.beyond(sc.walked)
 	if bottom {
@@ -93,8 +100,29 @@ func (sc *scanner) hint(h Hint) {
 	sc.hints++
 }
 
-func (sc *scanner) timely(now int64) bool {
-	return now >= sc.at || now >= sc.bottomAt || sc.ownAt != 0 && now >= sc.ownAt
+func (sc *scanner) timely(s *schedule, now int64) bool {
+	return now >= sc.at || now >= sc.bottomAt || sc.ownAt != 0 && now >= sc.ownAt || sc.oldDue(s, now)
+}
+
+// oldDue says whether it is time to look for what is overdue in the parts of others.
+func (sc *scanner) oldDue(s *schedule, now int64) bool { return now >= sc.oldAt && !s.slice().Whole() }
+
+// divided takes in that other ids are ours now: they are scanned for from the bottom, at once. What is overdue elsewhere is
+// looked for at a time of each broker's own, or all would find the same.
+func (sc *scanner) divided(s *schedule, now int64) {
+	sc.bottomAt = min(sc.bottomAt, now)
+	if sc.oldAt == 0 {
+		sc.oldAt = now + s.place.random(int64(s.scanEvery))
+	}
+}
+
+// started takes in that a strand goes to its worker. Where one of another's part was overdue there may be more.
+func (sc *scanner) started(now int64, r *run) {
+	if r.foreign {
+		sc.oldAt = min(sc.oldAt, now)
+		return
+	}
+	sc.delays.add(now, now-r.since)
 }
 
 // beyond says whether some kind is hungry that is not among these, which scans were about: nothing is known of what has
@@ -111,17 +139,19 @@ func (sc *scanner) found(s *schedule, now int64, ev scanned) {
 	sc.flying = false
 	if ev.err != nil {
 		sc.at, sc.bottomAt, sc.more = now+errorRetry, now+errorRetry, false
+		sc.oldAt = max(sc.oldAt, now+errorRetry)
 		return
 	}
 	added := 0
 	for _, c := range ev.Candidates {
+		seen := sighting{c, now - int64(c.Age), !sc.slice.Has(c.ID)}
 		switch {
 		case !s.isNew(c.ID):
 			continue
 		case !c.Alone:
-			s.buffer.add(c)
+			s.buffer.add(seen)
 		case len(s.alone) < leastAhead:
-			s.alone = append(s.alone, c)
+			s.alone = append(s.alone, seen)
 		default:
 			continue
 		}
@@ -131,6 +161,12 @@ func (sc *scanner) found(s *schedule, now int64, ev scanned) {
 	sc.more = ev.More
 	if sc.round {
 		sc.bottomAt = now + sc.bottomPeriod(s)
+	}
+	if sc.slice != s.slice() {
+		sc.bottomAt = now // it has looked elsewhere
+	}
+	if sc.old {
+		sc.oldAt = now + int64(s.scanEvery)
 	}
 	if ev.Settled {
 		sc.settleEnd = 0
@@ -174,8 +210,8 @@ func (sc *scanner) expect(now int64, r Report) {
 	}
 }
 
-// measure decides whether inserters should notify: not while so much comes that we look all the time, nor if that would
-// be so often that they wait for each other. A backlog that stands still is no reason: other kinds may be idle.
+// measure decides whether inserters should notify: not if that is so often that they wait for each other. Once they do
+// not, what scans find tells how much comes.
 func (sc *scanner) measure(s *schedule, now int64) {
 	elapsed := now - sc.since
 	if elapsed < rateWindow {
@@ -183,7 +219,7 @@ func (sc *scanner) measure(s *schedule, now int64) {
 	}
 	hints, seen := int64(sc.hints)*rateWindow/elapsed, int64(sc.seen)*rateWindow/elapsed
 	sc.since, sc.hints, sc.seen = now, 0, 0
-	busy := hints >= busyAbove || seen >= busyDrain || sc.busy && seen >= busyBelow
+	busy := hints >= busyAbove || sc.busy && seen >= busyBelow
 	if busy != sc.busy {
 		sc.busy = busy
 		s.notice.changed = true
@@ -204,6 +240,9 @@ func (sc *scanner) next(s *schedule) int64 {
 		if sc.now {
 			next = min(next, sc.hintAt)
 		}
+		if !s.slice().Whole() {
+			next = min(next, sc.oldAt)
+		}
 	}
 	if window := sc.since + rateWindow; sc.busy && (next == 0 || window < next) {
 		next = window
@@ -213,7 +252,7 @@ func (sc *scanner) next(s *schedule) int64 {
 
 func (s *schedule) isNew(id ID) bool {
 	return s.runs[id] == nil && !s.buffer.has(id) &&
-		!slices.ContainsFunc(s.alone, func(c Candidate) bool { return c.ID == id })
+		!slices.ContainsFunc(s.alone, func(c sighting) bool { return c.ID == id })
 }
 
 // ahead is how many candidates to keep at hand: twice what the workers want, within bounds.

@@ -27,7 +27,7 @@ type schedule struct {
 	turn     int // class that chooses first
 
 	buffer   buffer
-	alone    []Candidate // waiting for a worker of their own; at most leastAhead
+	alone    []sighting  // waiting for a worker of their own; at most leastAhead
 	reserved []workerNo  // kept free for them
 	runs     map[ID]*run // everything leased, being leased, or being settled; at most the sum of all want and what dies
 
@@ -45,6 +45,7 @@ type schedule struct {
 	callBytes int      // what those hold
 	inserting bool     // one is in flight
 
+	place   place
 	scanner scanner
 	notice  notice
 
@@ -57,7 +58,7 @@ type schedule struct {
 
 // limits are the numbers of a schedule. Config sets them.
 type limits struct {
-	slice     Slice
+	partition Partition
 	lease     time.Duration // how long a lease lasts in the database
 	heartbeat time.Duration
 	dead      time.Duration // silence after which a worker is given up
@@ -93,6 +94,7 @@ func newSchedule(broker ID, seed [32]byte, l limits) *schedule {
 		buffer:   newBuffer(),
 		runs:     map[ID]*run{},
 		commits:  commits{carriers: map[copyOf]uint64{}},
+		place:    newPlace(broker, l.partition, binary.BigEndian.Uint64(seed[:8])),
 		notice:   notice{changed: true},
 	}
 }
@@ -108,6 +110,7 @@ func (s *schedule) step(now int64, events ...event) effects {
 	if now >= s.nextSweep {
 		s.sweep(now, &fx)
 	}
+	s.divide(now, &fx)
 	s.match(now, &fx)
 	s.scanner.decide(s, now, &fx)
 	s.write(now, &fx)
@@ -140,10 +143,7 @@ func (s *schedule) take(now int64, ev event, fx *effects) {
 	case overslept:
 		s.oversleep(now, ev.by)
 	case hinted:
-		s.scanner.hint(ev.Hint)
-		if ev.Cancel {
-			s.renewAll(now)
-		}
+		s.hint(now, ev.Hint)
 	case scanned:
 		s.scanner.found(s, now, ev)
 	case leased:
@@ -152,8 +152,12 @@ func (s *schedule) take(now int64, ev event, fx *effects) {
 		s.settle(now, ev, fx)
 	case renewed:
 		s.extend(now, ev, fx)
+	case joined:
+		s.place.joined(now, ev.Joined, ev.err)
 	case announced:
 		s.notice.told(s, now, ev.err)
+	case told:
+		s.place.spoken(now, ev.Presence, ev.err)
 	case inserted:
 		s.reply(ev, fx)
 	case draining:
@@ -167,7 +171,7 @@ func (s *schedule) take(now int64, ev event, fx *effects) {
 // that step has done; what it has left waits for an answer, whatever the clock says. So only later times count.
 func (s *schedule) nextTick() int64 {
 	next := s.nextSweep
-	for _, at := range []int64{s.scanner.next(s), s.commits.next(), s.notice.next(), s.leaseAfter, s.renewNext()} {
+	for _, at := range []int64{s.scanner.next(s), s.commits.next(), s.notice.next(), s.leaseAfter, s.renewNext(), s.place.next(s.stepped)} {
 		if at > s.stepped {
 			next = min(next, at)
 		}
@@ -213,7 +217,7 @@ func (s *schedule) match(now int64, fx *effects) {
 func (s *schedule) matchAlone(now int64, pairs *[]Pair) {
 	before := s.reserved
 	s.reserved = nil
-	s.alone = slices.DeleteFunc(s.alone, func(c Candidate) bool {
+	s.alone = slices.DeleteFunc(s.alone, func(c sighting) bool {
 		w := s.leastBusy(c.Kind)
 		switch {
 		case w == nil:
@@ -247,9 +251,9 @@ func (s *schedule) reserve(w *worker) {
 }
 
 // assign promises the candidate to the worker, whose slot is taken from now on.
-func (s *schedule) assign(now int64, c Candidate, w *worker) Pair {
+func (s *schedule) assign(now int64, c sighting, w *worker) Pair {
 	pair := Pair{c.ID, s.token()}
-	s.runs[c.ID] = &run{Pair: pair, kind: c.Kind, worker: w.no, state: leasing, bytes: c.Bytes}
+	s.runs[c.ID] = &run{Pair: pair, kind: c.Kind, worker: w.no, state: leasing, bytes: c.Bytes, since: c.since, foreign: c.foreign}
 	w.held++
 	w.bytesHeld += c.Bytes
 	s.recount(w)
@@ -312,6 +316,7 @@ func (s *schedule) start(now int64, granted *Strand, handouts *perSession[handou
 	}
 	r.state = running
 	r.leaseRuns(s.leaseAsked, s.lease)
+	s.scanner.started(now, r)
 	limit := w.kinds[granted.Kind]
 	s.limit(now, r, limit)
 	h := handouts.of(w.session)
@@ -335,7 +340,7 @@ func (s *schedule) settled(now int64) bool {
 		return false
 	}
 	idle := len(s.runs) == 0 && s.commits.empty() && s.leasing == nil && s.renewing == nil && !s.inserting && len(s.calls) == 0
-	return idle || now >= s.drainBy+drainFlush
+	return idle && s.place.left(now) || now >= s.drainBy+drainFlush
 }
 
 // drain stops handing out and asks every worker to come to an end.
@@ -346,6 +351,7 @@ func (s *schedule) drain(now, by int64, fx *effects) {
 	}
 	s.draining, s.drainBy = true, by
 	s.buffer, s.alone = newBuffer(), nil
+	s.sayGoodbye(now)
 	for _, w := range s.workers {
 		s.quiet(now, w, "stop", by-now, fx)
 	}

@@ -1,7 +1,6 @@
 package broker
 
 import (
-	"encoding/binary"
 	"slices"
 	"strings"
 	"testing"
@@ -99,7 +98,7 @@ func firstSent[T protocol.ToWorker](t *testing.T, fx effects) T {
 
 func equal(t *testing.T, what string, got, want any) {
 	t.Helper()
-	if diff := cmp.Diff(want, got, cmp.AllowUnexported(Report{}, Pair{})); diff != "" {
+	if diff := cmp.Diff(want, got, cmp.AllowUnexported(Report{}, Pair{}, division{})); diff != "" {
 		t.Errorf("%s (-want +got):\n%s", what, diff)
 	}
 }
@@ -783,22 +782,20 @@ func TestNapOfOursIsScannedForInTime(t *testing.T) {
 	}
 }
 
-// A backlog makes busy while it is worked off in haste. One that stands still does not: other kinds may be idle, and their
-// inserters have to tell.
-func TestBacklogMakesBusyWhileItMoves(t *testing.T) {
-	for seen, busy := range map[int]bool{1: false, busyDrain - 1: false, busyDrain: true} {
+// A backlog is no reason for inserters not to tell: other kinds may be idle. But what they tell of is behind it.
+func TestHintBeforeABacklogIsNoReasonToBeginAtTheBottom(t *testing.T) {
+	for _, c := range []struct {
+		hint   Hint
+		more   bool
+		bottom bool
+	}{{Hint{}, false, true}, {Hint{}, true, false}, {Hint{Lanes: true}, true, true}} {
 		b := newBench(t)
 		b.connect(t0, 1, "w", 100)
-		b.step(t0, announced{})
-		many := make([]Candidate, seen)
-		for i := range many {
-			many[i] = due(1)
-			binary.BigEndian.PutUint32(many[i].ID[:], uint32(i))
-		}
-		b.step(t0, scanned{ScanResult: ScanResult{Candidates: many, More: true}})
-		b.step(t0+rateWindow, heard{1})
-		if b.scanner.busy != busy {
-			t.Errorf("after %d new candidates: busy %t, want %t", seen, b.scanner.busy, busy)
+		b.step(t0+second, announced{})
+		b.step(t0+second, scanned{})
+		fx := b.step(t0+second+hintApart, scanned{ScanResult: ScanResult{More: c.more}}, hinted{c.hint})
+		if b.scanner.busy || fx.scan == nil || fx.scan.Bottom != c.bottom {
+			t.Errorf("%+v with more to come %t: busy %t, scan %+v; want bottom %t", c.hint, c.more, b.scanner.busy, fx.scan, c.bottom)
 		}
 	}
 }

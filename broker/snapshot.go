@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -23,6 +24,27 @@ type Snapshot struct {
 	Held       int              `json:"held"`       // strands leased for workers, or on their way
 	Unsettled  int              `json:"unsettled"`  // results that the database has not answered for
 	Workers    []WorkerSnapshot `json:"workers"`
+
+	Partition *PartitionSnapshot `json:"partition,omitempty"` // nil = the ids are not divided
+}
+
+// PartitionSnapshot is how a broker believes the ids to be divided.
+type PartitionSnapshot struct {
+	Number  int              `json:"number"` // 0 = none yet
+	Rank    int              `json:"rank"`
+	Of      int              `json:"of"`
+	Range   string           `json:"range"` // of the first 32 bits of ids, in hex, its end excluded
+	Gaps    string           `json:"gaps"`
+	Ready   bool             `json:"ready"` // it scans
+	Members []MemberSnapshot `json:"members"`
+}
+
+// MemberSnapshot is what a broker knows of another one.
+type MemberSnapshot struct {
+	Broker   string `json:"broker"`
+	Number   int    `json:"number"`
+	SilentMS int64  `json:"silent_ms"` // since it was last heard; -1 = the database alone knows of it
+	Twin     bool   `json:"twin"`      // it has the number of the broker that says so
 }
 
 // WorkerSnapshot is what a broker knows of one worker.
@@ -63,6 +85,7 @@ func (s *schedule) snapshot(now int64) Snapshot {
 		Held:       len(s.runs),
 		Unsettled:  len(s.commits.waiting) + len(s.commits.locked) + len(s.commits.flying),
 		Workers:    []WorkerSnapshot{},
+		Partition:  s.place.snapshot(now),
 	}
 	for _, w := range s.workers {
 		ws := WorkerSnapshot{
@@ -77,4 +100,27 @@ func (s *schedule) snapshot(now int64) Snapshot {
 	}
 	slices.SortFunc(snap.Workers, func(a, b WorkerSnapshot) int { return strings.Compare(a.Name, b.Name) })
 	return snap
+}
+
+// snapshot is nil where ids are not divided.
+func (p *place) snapshot(now int64) *PartitionSnapshot {
+	if !p.on() {
+		return nil
+	}
+	d := p.division
+	snap := PartitionSnapshot{
+		Number: d.number, Rank: d.rank, Of: d.of, Range: d.slice().String(), Gaps: p.gaps.String(), Ready: p.ready(now),
+		Members: []MemberSnapshot{},
+	}
+	for id, o := range p.others {
+		ms := MemberSnapshot{Broker: id.String(), Number: o.number, SilentMS: -1, Twin: o.number == d.number}
+		if o.heardAt != 0 {
+			ms.SilentMS = (now - o.heardAt) / int64(time.Millisecond)
+		}
+		snap.Members = append(snap.Members, ms)
+	}
+	slices.SortFunc(snap.Members, func(a, b MemberSnapshot) int {
+		return cmp.Or(cmp.Compare(a.Number, b.Number), strings.Compare(a.Broker, b.Broker))
+	})
+	return &snap
 }

@@ -34,10 +34,16 @@ type Store interface {
 	// Insert adds strands in one transaction, all or none, and returns their ids in order. An insert whose ID exists
 	// already changes nothing and returns that id. A bad insert gives an *InsertError.
 	Insert(ctx context.Context, inserts []Insert) ([]ID, error)
-	// Announce makes this broker known (or refreshes it) until it is silent for ttl: where it runs, which kinds its
-	// workers serve, and whether it is busy. While every live broker is busy, inserters send no notification.
+	// Join settles a broker's partition number, and makes it known under that number until it is silent for ttl, with no
+	// kinds yet; its announcements go on from there. Two that join at once never get the same number, unless they ask for
+	// it. A broker that joins again gives up the number that it had.
+	Join(ctx context.Context, req JoinRequest, ttl time.Duration) (Joined, error)
+	// Announce makes this broker known (or refreshes it) until it is silent for ttl: where it runs, its partition, which
+	// kinds its workers serve, and whether it is busy. While every live broker is busy, inserters send no notification.
 	Announce(ctx context.Context, a Announcement, ttl time.Duration) error
-	// Leave withdraws the announcement.
+	// Tell sends a presence to everybody who listens, this broker included. Nothing depends on its arrival.
+	Tell(ctx context.Context, p Presence) error
+	// Leave withdraws the announcement, and gives the partition number back.
 	Leave(ctx context.Context, broker ID) error
 }
 
@@ -51,16 +57,14 @@ type Channel interface {
 	Run(ctx context.Context, notify func(Hint)) error
 }
 
-// Hint says that something may be due.
+// Hint says that something may be due, or that a broker is there.
 type Hint struct {
-	Connected bool // the channel has just (re)connected; scan everything
-	Cancel    bool // somebody asked to cancel a leased strand: renew now, which tells
-	Lanes     bool // there is a lane that no scan has met yet
-}
-
-// Slice is a half-open range of the 2^32 space of the first 32 bits of ids. The zero value is the whole space.
-type Slice struct {
-	Lo, Hi uint64 // Hi at most 1<<32; Hi = 0 means 1<<32
+	Connected bool      // the channel has just (re)connected; scan everything
+	Cancel    bool      // somebody asked to cancel a leased strand: renew now, which tells
+	Lanes     bool      // there is a lane that no scan has met yet
+	Due       []byte    // first bytes of the ids that became due; nil = any may have
+	Presence  *Presence // a broker told that it is there, or leaves; this one included. Nothing is due
+	Bad       string    // a presence that cannot be read, for the log; "" = none. Nothing is due
 }
 
 // ScanRequest asks for due strands.
@@ -70,6 +74,10 @@ type ScanRequest struct {
 	Limit  int  // at least 1
 	Bottom bool // look at everything that is due; else go on behind what earlier scans returned, or a moment before
 	Known  bool // with Bottom: the lanes that earlier scans have met will do; queues may have been paused meanwhile
+
+	// Overdue has strands outside of Slice be found too, in order among the others, if their Age is more than that; 0 = none.
+	// It counts only with Bottom; scans that go on pass over them. Limit is for all together.
+	Overdue time.Duration
 }
 
 // ScanResult answers a scan.
@@ -84,9 +92,10 @@ type ScanResult struct {
 type Candidate struct {
 	ID       ID
 	Kind     string
-	Priority int  // 1 is first
-	Bytes    int  // about what its payload takes; an estimate for flow control, 0 = small
-	Alone    bool // run it alone in a worker: it was held at two deaths of workers, or at five losses of hosts
+	Priority int           // 1 is first
+	Bytes    int           // about what its payload takes; an estimate for flow control, 0 = small
+	Alone    bool          // run it alone in a worker: it was held at two deaths of workers, or at five losses of hosts
+	Age      time.Duration // since it could have started, by the store's clock: its schedule, or the end of the lease that ran out
 }
 
 // Pair is a strand and the token that it is, or shall be, leased under.
@@ -212,4 +221,31 @@ type Announcement struct {
 	Workers int      // connected workers
 	Slots   int      // sum of their credit
 	Build   string
+
+	Number  int // its partition number; 0 = none, or it scans no more
+	Rank    int // place of that among the numbers of those it knows, from 1
+	Members int // into how many parts it believes the ids to be divided
+}
+
+// JoinRequest asks for a partition number.
+type JoinRequest struct {
+	Broker ID
+	Host   string
+	PID    int
+	Build  string
+	Number int // the one it shall be, whoever else has it; 0 = the lowest that no other live broker has
+	Most   int // highest number
+}
+
+// Joined answers a [JoinRequest].
+type Joined struct {
+	Number  int        // 0 = none is free, and nothing has changed but that the broker's former one is given up
+	Members []Presence // the other live brokers that have a number, by number and id
+}
+
+// Presence says that a broker is there, or leaves.
+type Presence struct {
+	Broker ID
+	Number int  // its partition number
+	Left   bool // it scans no more
 }

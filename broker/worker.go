@@ -256,7 +256,7 @@ func (s *schedule) adopt(now int64, w *worker, h hold) {
 	s.runs[h.ID] = r
 	w.held++
 	s.buffer.discard(h.ID)
-	s.alone = slices.DeleteFunc(s.alone, func(c Candidate) bool { return c.ID == h.ID })
+	s.alone = slices.DeleteFunc(s.alone, func(c sighting) bool { return c.ID == h.ID })
 	s.recount(w)
 }
 

@@ -48,15 +48,15 @@ func loadStatements(schema string) statements {
 }
 
 var (
-	// schemaName is what migrations accept: a name that needs no quotes and leaves room for the channel's ending.
-	schemaName = regexp.MustCompile(`^[a-z_][a-z0-9_]{0,57}$`)
+	// schemaName is what migrations accept: a name that needs no quotes and leaves room for the ends of channels.
+	schemaName = regexp.MustCompile(`^[a-z_][a-z0-9_]{0,52}$`)
 	// schemaInFile is how the files name the schema, so that they can be pasted into psql.
 	schemaInFile = regexp.MustCompile(`\brespirate\.`)
 )
 
 func checkSchema(schema string) error {
 	if !schemaName.MatchString(schema) || strings.HasPrefix(schema, "pg_") {
-		return fmt.Errorf("schema %.70q: a name is 1 to 58 small letters, digits and _, and begins with no digit and not with pg_", schema)
+		return fmt.Errorf("schema %.70q: a name is 1 to 53 small letters, digits and _, and begins with no digit and not with pg_", schema)
 	}
 	return nil
 }

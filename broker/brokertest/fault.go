@@ -17,7 +17,9 @@ const (
 	Renew    Method = "Renew"
 	Commit   Method = "Commit"
 	Insert   Method = "Insert"
+	Join     Method = "Join"
 	Announce Method = "Announce"
+	Tell     Method = "Tell"
 	Leave    Method = "Leave"
 )
 
@@ -108,7 +110,7 @@ func (f *faults) end(m Method) {
 // connection names what carries one call at a time; "" = any number of calls.
 func connection(m Method) string {
 	switch m {
-	case Scan, Lease:
+	case Scan, Lease, Join, Announce, Tell:
 		return string(m)
 	case Commit, Renew:
 		return "writes"

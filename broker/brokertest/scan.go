@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"encoding/binary"
 	"slices"
 	"time"
 
@@ -60,8 +59,8 @@ func (s *Store) Scan(ctx context.Context, req broker.ScanRequest) (broker.ScanRe
 func (s *Store) sweep(req broker.ScanRequest, now time.Time) bool {
 	b := batch{store: s, now: now}
 	for _, r := range s.live {
-		overdue := !r.leased(now) && !r.schedule.After(now)
-		if r.cancelAsked && overdue && !s.locked[r.id] && s.covers(req, r) {
+		over := !r.leased(now) && !r.schedule.After(now)
+		if r.cancelAsked && over && !s.locked[r.id] && s.asked(req, r, now) {
 			b.finish(r, Finished{State: Cancelled})
 		}
 	}
@@ -73,7 +72,7 @@ func (s *Store) sweep(req broker.ScanRequest, now time.Time) bool {
 func (s *Store) ahead(req broker.ScanRequest, now time.Time) []*strand {
 	var found []*strand
 	for _, r := range s.live {
-		if !r.due(now) || !s.covers(req, r) {
+		if !r.due(now) || !s.asked(req, r, now) {
 			continue
 		}
 		if cursor, ok := s.cursors[r.lane]; !ok || r.position().compare(cursor) > 0 {
@@ -104,11 +103,17 @@ func (s *Store) nextDue(req broker.ScanRequest, now time.Time) time.Duration {
 	return next
 }
 
+// asked says whether a request is about this strand, be it due or not: covered, or somebody else's and overdue.
+func (s *Store) asked(req broker.ScanRequest, r *strand, now time.Time) bool {
+	if req.Bottom && req.Overdue > 0 && r.age(now) > req.Overdue {
+		req.Slice = broker.Slice{}
+	}
+	return s.covers(req, r)
+}
+
 // covers says whether a request asks for this strand, be it due or not.
 func (s *Store) covers(req broker.ScanRequest, r *strand) bool {
-	hi := cmp.Or(req.Slice.Hi, 1<<32)
-	place := uint64(binary.BigEndian.Uint32(r.id[:4]))
-	return place >= req.Slice.Lo && place < hi && slices.Contains(req.Kinds, r.kind) && !s.paused[r.queue]
+	return req.Slice.Has(r.id) && slices.Contains(req.Kinds, r.kind) && !s.paused[r.queue]
 }
 
 // small is a payload that need not be told from none.
@@ -128,5 +133,6 @@ func (r *strand) candidate(now time.Time) broker.Candidate {
 		Priority: r.priority,
 		Bytes:    r.payload(),
 		Alone:    r.crashes >= 2 || r.losses(now) >= 5,
+		Age:      r.age(now),
 	}
 }

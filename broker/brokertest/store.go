@@ -33,11 +33,13 @@ type database struct {
 // queue is what can be paused.
 type queue struct{ tenant, name string }
 
-// presence is a broker that has announced itself.
+// presence is a broker that has joined or announced itself.
 type presence struct {
 	broker.Announcement
 	until time.Time
 }
+
+func (p presence) alive(now time.Time) bool { return p.until.After(now) }
 
 // NewStore returns an empty store that lives by clock, such as time.Now.
 func NewStore(clock func() time.Time) *Store {
@@ -133,50 +135,4 @@ func (s *Store) Renew(ctx context.Context, pairs []broker.Pair, ttl time.Duratio
 		return nil, err
 	}
 	return kept, nil
-}
-
-// Announce implements [broker.Store].
-func (s *Store) Announce(ctx context.Context, a broker.Announcement, ttl time.Duration) error {
-	return s.call(ctx, Announce, func(now time.Time) error {
-		s.brokers[a.Broker] = presence{a, now.Add(ttl)}
-		return nil
-	})
-}
-
-// Leave implements [broker.Store].
-func (s *Store) Leave(ctx context.Context, id broker.ID) error {
-	return s.call(ctx, Leave, func(time.Time) error {
-		delete(s.brokers, id)
-		return nil
-	})
-}
-
-// hintWanted says whether some live broker would care for a hint; with none known, a new one may be listening.
-func (s *Store) hintWanted(now time.Time) bool {
-	live := 0
-	for _, b := range s.brokers {
-		if now.After(b.until) {
-			continue
-		}
-		if !b.Busy {
-			return true
-		}
-		live++
-	}
-	return live == 0
-}
-
-// served says whether a live broker has a worker for kind.
-func (s *Store) served(kind string, now time.Time) bool {
-	for _, b := range s.brokers {
-		if now.After(b.until) {
-			continue
-		}
-		for _, k := range b.Kinds {
-			if k == kind {
-				return true
-			}
-		}
-	}
-	return false
 }

@@ -47,6 +47,15 @@ func (r *strand) due(now time.Time) bool {
 	return !r.schedule.After(now) && !r.leased(now) && !r.cancelAsked
 }
 
+// age is how long ago the strand could have started.
+func (r *strand) age(now time.Time) time.Duration {
+	since := r.schedule
+	if r.lease.After(since) {
+		since = r.lease
+	}
+	return now.Sub(since)
+}
+
 // losses counts the leases that ran out, the one that no lease has counted yet included.
 func (r *strand) losses(now time.Time) int {
 	if !r.free() && !r.leased(now) {

@@ -384,7 +384,7 @@ func keptByID(kept []broker.Kept) map[broker.ID]broker.Kept {
 
 func foundByID(r broker.ScanResult) map[broker.ID]broker.Candidate {
 	m := map[broker.ID]broker.Candidate{}
-	for _, c := range r.Candidates {
+	for _, c := range ageless(r) {
 		m[c.ID] = c
 	}
 	return m

@@ -21,7 +21,7 @@ func (s *Store) Announce(ctx context.Context, a broker.Announcement, ttl time.Du
 	}
 	changed := s.unsettle(a)
 	err := s.exec(ctx, "announce", [16]byte(a.Broker), clean(a.Host), a.PID, clean(a.Build), int64(a.Slice.Lo), int64(hi),
-		kinds, a.Workers, a.Slots, a.Busy, ttl)
+		kinds, a.Workers, a.Slots, a.Busy, a.Number, a.Rank, a.Members, ttl)
 	if err != nil {
 		return s.failed(err, "announce broker %s", a.Broker)
 	}

@@ -2,12 +2,16 @@ package postgres
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
+	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/respirated/respirated/broker"
 )
@@ -20,10 +24,11 @@ const (
 
 // Channel listens for notifications on a connection of its own. It implements [broker.Channel].
 type Channel struct {
-	config *pgx.ConnConfig
-	name   string
-	ping   time.Duration // how long silence may last before the server is asked whether it is there, and its answer
-	log    *slog.Logger
+	config    *pgx.ConnConfig
+	wake      string        // says what is due
+	partition string        // says which brokers are there
+	ping      time.Duration // how long silence may last before the server is asked whether it is there, and its answer
+	log       *slog.Logger
 }
 
 var _ broker.Channel = (*Channel)(nil)
@@ -39,7 +44,10 @@ func NewChannel(cfg Config) (*Channel, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Channel{config: pool.ConnConfig, name: channelName(cfg.Schema), ping: pingEvery, log: cfg.Logger}, nil
+	return &Channel{
+		config: pool.ConnConfig, wake: wakeChannel(cfg.Schema), partition: partitionChannel(cfg.Schema),
+		ping: pingEvery, log: cfg.Logger,
+	}, nil
 }
 
 // Run implements [broker.Channel]. It returns only when ctx ends, and then nil.
@@ -80,7 +88,7 @@ func (c *Channel) listen(ctx context.Context, notify func(broker.Hint)) (worked 
 		return false, err
 	}
 	defer closeConn(conn)
-	if err := c.ask(ctx, conn, "listen "+quoted(c.name)); err != nil {
+	if err := c.ask(ctx, conn, "listen "+quoted(c.wake)+"; listen "+quoted(c.partition)); err != nil {
 		return false, err
 	}
 	notify(broker.Hint{Connected: true})
@@ -98,7 +106,7 @@ func (c *Channel) next(ctx context.Context, conn *pgx.Conn, notify func(broker.H
 	n, err := conn.WaitForNotification(waiting)
 	switch {
 	case err == nil:
-		notify(hintOf(n.Payload))
+		notify(c.hintOf(n))
 		return nil
 	case ctx.Err() != nil:
 		return ctx.Err()
@@ -116,9 +124,38 @@ func (c *Channel) ask(ctx context.Context, conn *pgx.Conn, sql string) error {
 	return err
 }
 
-// hintOf reads a payload. Anybody may send one, so an unknown one says no more than that something happened.
-func hintOf(payload string) broker.Hint {
-	return broker.Hint{Cancel: payload == "cancel", Lanes: payload == "lane"}
+// hintOf reads a notification. Anybody may send one, with any text in it.
+func (c *Channel) hintOf(n *pgconn.Notification) broker.Hint {
+	if n.Channel == c.partition {
+		return presenceHint(n.Payload)
+	}
+	return wakeHint(n.Payload)
+}
+
+// presenceHint reads what a broker tells of itself.
+func presenceHint(text string) broker.Hint {
+	p, ok := parsePresence(text)
+	if !ok {
+		return broker.Hint{Bad: fmt.Sprintf("%.60q", text)}
+	}
+	return broker.Hint{Presence: &p}
+}
+
+// wakeHint reads what respirate.tell() says. A text that we do not know says that anything may be due.
+func wakeHint(text string) broker.Hint {
+	firsts, due := strings.CutPrefix(text, "due ")
+	if !due {
+		return broker.Hint{Cancel: text == "cancel", Lanes: text == "lane"}
+	}
+	var h broker.Hint
+	for word := range strings.SplitSeq(firsts, " ") {
+		first, err := hex.DecodeString(word)
+		if err != nil || len(first) != 1 {
+			return broker.Hint{}
+		}
+		h.Due = append(h.Due, first[0])
+	}
+	return h
 }
 
 func closeConn(conn *pgx.Conn) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"net/url"
+	"reflect"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -43,7 +44,7 @@ func nextHint(t *testing.T, hints <-chan broker.Hint, want broker.Hint) {
 	t.Helper()
 	select {
 	case got := <-hints:
-		if got != want {
+		if !reflect.DeepEqual(got, want) {
 			t.Errorf("got %+v, want %+v", got, want)
 		}
 	case <-t.Context().Done():
@@ -59,8 +60,8 @@ func TestChannelBringsHints(t *testing.T) {
 
 	s.announce(broker.Announcement{Broker: newID()}, hour)
 	id := s.insert("")
-	nextHint(t, hints, broker.Hint{}) // of the lane
-	nextHint(t, hints, broker.Hint{})
+	nextHint(t, hints, broker.Hint{Lanes: true})
+	nextHint(t, hints, broker.Hint{Due: id[:1]})
 	s.lease(id)
 	s.Cancel(id)
 	nextHint(t, hints, broker.Hint{Cancel: true})

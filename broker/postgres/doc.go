@@ -40,9 +40,31 @@
 //
 // # Notifications
 //
-// They are hints. An inserter notifies only if there is a live broker whose slice the strand is in and that has not said
-// that it is busy, which means that it looks often by itself. A broker that withdraws "busy" goes on looking until every
-// transaction is over that may have read it (Settled): whoever inserts after that notifies again.
+// They are hints, on two channels that one connection listens to.
+//
+// SCHEMA_wake says what is due. An inserter notifies only if there is a live broker whose slice the strand is in and that has
+// not said that it is busy, which means that it looks often by itself. A broker that withdraws "busy" goes on looking until
+// every transaction is over that may have read it (Settled): whoever inserts after that notifies again. All brokers hear
+// every notification, so it names the first bytes of up to 8 ids, and those that look after others need not look:
+//
+//	due 0a 7f    ids that begin with 0a or 7f; the first notification of a transaction, if its ids are that few
+//	(nothing)    any; the first of a transaction with more, the second of one that goes on, the last in any case
+//	lane         there is a new lane
+//	cancel       somebody wants the end of a leased strand
+//
+// Whatever else comes is read as any. SCHEMA_partition says which brokers are there: "3 6ba7b810-9dad-41d1-80b4-00c04fd430c8"
+// is the number and the id of one, and " left" follows when it scans no more. Whatever else comes there is for the log.
+//
+// # Partition numbers
+//
+// A number is held by the broker's row, until that is deleted (Leave) or has run out. Who joins takes the lowest that no live
+// row has, under a lock that others who join wait for, so that two never get the same. Nothing rests on that: a row that had
+// run out may be refreshed by who was only asleep, and a number may be asked for although another broker has it. Leases
+// keep such brokers apart, and they hear of each other.
+//
+// A scan is for the ids of one slice, which is a range, and, each few seconds, for what is overdue in the two ranges beside
+// it: one statement, with a descent of strand_ready for each lane and range, which reads nothing but entries of the index
+// until it meets strands of that range.
 //
 // # When things fail
 //

@@ -4,6 +4,7 @@ import (
 	"context"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/respirated/respirated/broker"
@@ -20,16 +21,25 @@ func (s *Store) ForgetFloors() {
 // SetPing has the channel look sooner whether the server is still there.
 func (c *Channel) SetPing(d time.Duration) { c.ping = d }
 
-// ScanStatement is what the next scan of these kinds would send, were it not from the bottom.
+// ScanStatement is what the next scan of these kinds would send, from the lanes that are known.
 func (s *Store) ScanStatement(req broker.ScanRequest) (sql string, args []any) {
 	spots, _ := s.lanes.start(req.Kinds, req.Bottom)
 	args = scanArgs(spots[:min(fewLanes, len(spots))])
-	lo, hi := bounds(req.Slice)
-	return s.sql.get("scan"), append(args, lo, hi, req.Limit)
+	in := rangesOf(req)
+	return s.sql.get("scan"), append(args, in.first, in.last, in.overdue, req.Limit)
 }
 
 // Statement is the text of a file of sql/, in the default schema.
 func Statement(name string) string { return loadStatements(DefaultSchema).get(name) }
+
+// StepsSQL makes a schema as it is after the given step.
+func StepsSQL(schema string, version int64) string {
+	var text strings.Builder
+	for _, m := range loadMigrations(schema)[:version] {
+		text.WriteString(m.up)
+	}
+	return text.String()
+}
 
 // StatementNames lists the files of sql/.
 func StatementNames() []string { return slices.Sorted(maps.Keys(loadStatements(DefaultSchema))) }

@@ -102,7 +102,7 @@ func TestMigratorsAtTheSameTimeWaitForEachOther(t *testing.T) {
 func TestSchemaMayHaveAnyNameAndTwoLiveSideBySide(t *testing.T) {
 	url := privatetest.URL(t)
 	stores := make(map[string]*postgres.Store)
-	for _, schema := range []string{"respirate", "a", "_order_2", strings.Repeat("x", 58)} {
+	for _, schema := range []string{"respirate", "a", "_order_2", strings.Repeat("x", 53)} {
 		cfg := postgres.Config{URL: url, Schema: schema}
 		migrateUp(t, cfg)
 		store, err := postgres.Open(t.Context(), cfg)
@@ -122,7 +122,7 @@ func TestSchemaMayHaveAnyNameAndTwoLiveSideBySide(t *testing.T) {
 }
 
 func TestSchemaOfABadNameIsRefused(t *testing.T) {
-	for _, schema := range []string{"A", "1a", `a"b`, "a.b", "pg_x", strings.Repeat("x", 59), "é"} {
+	for _, schema := range []string{"A", "1a", `a"b`, "a.b", "pg_x", strings.Repeat("x", 54), "é"} {
 		if _, err := postgres.Open(t.Context(), postgres.Config{Schema: schema}); err == nil || !strings.Contains(err.Error(), "small letters") {
 			t.Errorf("%q: got %v, want it refused for its name", schema, err)
 		}

@@ -13,7 +13,11 @@ const insufficientPrivilege = "42501"
 // client is a role with the rights of an application, and a connection as that role.
 func client(t *testing.T) (s *subject, conn *pgx.Conn) {
 	t.Helper()
-	url := migrated(t)
+	return clientOf(t, migrated(t))
+}
+
+func clientOf(t *testing.T, url string) (s *subject, conn *pgx.Conn) {
+	t.Helper()
 	s = newSubject(t, url)
 	role := fmt.Sprintf("app_%x", newID())
 	s.run(`create role ` + role)
@@ -86,6 +90,7 @@ func TestClientRoleCanDoNothingElse(t *testing.T) {
 		`delete from respirate.queues`, `delete from respirate.brokers`,
 		`select respirate.insert_strands(null, '{a}', '{1}', null, array[gen_random_uuid()])`,
 		`select respirate.finish(null, null, null, null, null, null)`, `select respirate.child_done(null, 1)`,
+		`select respirate.join_partition(gen_random_uuid(), '', 1, '', 0, 1, '1 s')`,
 		`select respirate.maintain()`, `select respirate.drop_partitions('respirate.history', now())`,
 		`select respirate.grant_client(current_user::regrole)`, `create table respirate.mine (x int)`,
 		`create function respirate.mine() returns int language sql as 'select 1'`,

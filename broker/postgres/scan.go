@@ -24,7 +24,7 @@ func (s *Store) Scan(ctx context.Context, req broker.ScanRequest) (broker.ScanRe
 		return broker.ScanResult{}, s.failed(err, "scan %d kinds", len(req.Kinds))
 	}
 	result := broker.ScanResult{
-		Candidates: s.take(found, spots, end.at),
+		Candidates: s.take(found, spots, req.Slice, end.at),
 		More:       len(found) >= req.Limit,
 		NextDue:    end.next,
 		Settled:    s.settled(end.xmin),
@@ -70,6 +70,7 @@ type dueRow struct {
 	id        broker.ID
 	lane      int32
 	schedule  pgtype.Timestamptz
+	since     time.Time // when it could have started: its schedule, or the end of a lease that ran out
 	bytes     int32
 	alone     bool
 	cancelled bool // to be ended, not run
@@ -102,11 +103,12 @@ const (
 // there are many lanes, those come first that should start first, and the others only if that was not enough: all at
 // once would read everything that waits in a thousand short lanes.
 func (s *Store) scanLanes(ctx context.Context, req broker.ScanRequest, spots []spot) (all []dueRow, end scanEnd, err error) {
+	ranges := rangesOf(req)
 	for few := fewLanes; ; few *= moreLanes {
 		some := spots[:min(few, len(spots))]
 		spots = spots[len(some):]
 		limit := req.Limit - len(all)
-		found, ended, err := s.scanSome(ctx, req.Slice, some, limit)
+		found, ended, err := s.scanSome(ctx, ranges, some, limit)
 		if err != nil {
 			return nil, scanEnd{}, err
 		}
@@ -133,27 +135,26 @@ func sooner(a, b time.Duration) time.Duration {
 }
 
 // scanSome asks some lanes for what is due.
-func (s *Store) scanSome(ctx context.Context, slice broker.Slice, spots []spot, limit int) ([]dueRow, scanEnd, error) {
-	lo, hi := bounds(slice)
-	args := append(scanArgs(spots), lo, hi, limit)
+func (s *Store) scanSome(ctx context.Context, in ranges, spots []spot, limit int) ([]dueRow, scanEnd, error) {
+	args := append(scanArgs(spots), in.first, in.last, in.overdue, limit)
 
 	found := make([]dueRow, 0, min(limit, usualBatch))
 	var (
 		end              scanEnd
 		id               pgtype.UUID
 		lane, size       pgtype.Int4
-		schedule         pgtype.Timestamptz
+		schedule, since  pgtype.Timestamptz
 		alone, cancelled pgtype.Bool
 		next             pgtype.Float8
 		xmin             pgtype.Int8
 	)
 	err := each(ctx, s, func() {
 		if id.Valid {
-			found = append(found, dueRow{id.Bytes, lane.Int32, schedule, size.Int32, alone.Bool, cancelled.Bool})
+			found = append(found, dueRow{id.Bytes, lane.Int32, schedule, since.Time, size.Int32, alone.Bool, cancelled.Bool})
 			return
 		}
 		end = scanEnd{next: until(next.Float64), xmin: xmin.Int64, at: schedule.Time}
-	}, []any{&id, &lane, &schedule, &size, &alone, &cancelled, &next, &xmin}, "scan", args...)
+	}, []any{&id, &lane, &schedule, &since, &size, &alone, &cancelled, &next, &xmin}, "scan", args...)
 	return found, end, err
 }
 
@@ -175,22 +176,44 @@ func until(seconds float64) time.Duration {
 	return time.Duration(min(seconds, ages.Seconds()) * float64(time.Second))
 }
 
-// bounds are the first and the last id of a slice.
-func bounds(slice broker.Slice) (lo, hi [16]byte) {
-	end := slice.Hi
-	if end == 0 {
-		end = 1 << 32
-	}
-	for i := range hi {
-		hi[i] = 0xff
-	}
-	binary.BigEndian.PutUint32(lo[:], uint32(slice.Lo))
-	binary.BigEndian.PutUint32(hi[:], uint32(end-1))
-	return lo, hi
+// ranges are those of ids that a scan looks at, as columns.
+type ranges struct {
+	first, last uuids
+	overdue     []time.Duration // what could have started so long ago
 }
 
-// take moves the cursors behind what was found at that time in the lanes served, and turns it into candidates.
-func (s *Store) take(found []dueRow, spots []spot, at time.Time) []broker.Candidate {
+// rangesOf are the slice, and, where a scan is for what is overdue elsewhere too, what is below and above it.
+func rangesOf(req broker.ScanRequest) ranges {
+	var r ranges
+	hi := req.Slice.Hi
+	if hi == 0 {
+		hi = 1 << 32
+	}
+	r.add(req.Slice.Lo, hi, 0)
+	if req.Bottom && req.Overdue > 0 {
+		r.add(0, req.Slice.Lo, req.Overdue)
+		r.add(hi, 1<<32, req.Overdue)
+	}
+	return r
+}
+
+// add takes in the ids whose first 32 bits are in [lo, hi), if there are any.
+func (r *ranges) add(lo, hi uint64, overdue time.Duration) {
+	if lo >= hi {
+		return
+	}
+	var first, last [16]byte
+	for i := range last {
+		last[i] = 0xff
+	}
+	binary.BigEndian.PutUint32(first[:], uint32(lo))
+	binary.BigEndian.PutUint32(last[:], uint32(hi-1))
+	r.first, r.last, r.overdue = append(r.first, first), append(r.last, last), append(r.overdue, overdue)
+}
+
+// take moves the cursors behind what was found at that time of the slice in the lanes served, and turns all that was found
+// into candidates.
+func (s *Store) take(found []dueRow, spots []spot, slice broker.Slice, at time.Time) []broker.Candidate {
 	byNumber := make(map[int32]*lane, len(spots))
 	for i := range spots {
 		byNumber[spots[i].number] = &spots[i].lane
@@ -198,11 +221,14 @@ func (s *Store) take(found []dueRow, spots []spot, at time.Time) []broker.Candid
 	candidates := make([]broker.Candidate, 0, len(found))
 	last := make(map[int32]place)
 	for _, f := range found {
-		last[f.lane] = place{f.schedule, f.id}
+		if slice.Has(f.id) {
+			last[f.lane] = place{f.schedule, f.id}
+		}
 		if !f.cancelled {
 			l := byNumber[f.lane]
 			candidates = append(candidates, broker.Candidate{
 				ID: f.id, Kind: l.kind, Priority: int(l.priority), Bytes: f.payload(), Alone: f.alone,
+				Age: max(at.Sub(f.since), 0),
 			})
 		}
 	}

@@ -2,6 +2,7 @@ package postgres_test
 
 import (
 	"encoding/json"
+	"slices"
 	"testing"
 	"time"
 
@@ -39,11 +40,31 @@ type plan struct {
 	Index    string `json:"Index Name"`
 	Hit      int    `json:"Shared Hit Blocks"`
 	Read     int    `json:"Shared Read Blocks"`
+	Loops    int    `json:"Actual Loops"`
 	Plans    []plan
 }
 
-// pages explains the store's next scan by running it, and counts the pages that it reads.
+// pages counts the pages that the store's next scan reads.
 func (s *subject) pages(req broker.ScanRequest) int {
+	s.t.Helper()
+	p := s.explain(req)
+	return p.Hit + p.Read
+}
+
+// descents counts how often a plan goes down an index.
+func (p plan) descents() int {
+	n := 0
+	if p.Index != "" {
+		n = p.Loops
+	}
+	for _, below := range p.Plans {
+		n += below.descents()
+	}
+	return n
+}
+
+// explain explains the store's next scan by running it.
+func (s *subject) explain(req broker.ScanRequest) plan {
 	s.t.Helper()
 	sql, args := s.ScanStatement(req)
 	var doc []byte
@@ -55,7 +76,7 @@ func (s *subject) pages(req broker.ScanRequest) int {
 	if err := json.Unmarshal(doc, &out); err != nil {
 		s.t.Fatal(err)
 	}
-	return out[0].Plan.Hit + out[0].Plan.Read
+	return out[0].Plan
 }
 
 // Somebody pins the horizon, so that nothing dead can be removed; one strand has run for ten hours; and a queue with
@@ -263,5 +284,96 @@ func TestScanTellsTheSizeOfAPayloadThatCouldBeCompressed(t *testing.T) {
 	got := s.scanned("one").Candidates
 	if len(got) != 1 || got[0].Bytes < 2*size || got[0].Bytes > 2*size+100 {
 		t.Errorf("candidates: got %+v, want one of about %d bytes", got, 2*size)
+	}
+}
+
+// insertAt makes a strand whose id begins with the given byte, and that became due so long ago.
+func (s *subject) insertAt(first byte, age time.Duration) broker.ID {
+	s.t.Helper()
+	id := newID()
+	id[0] = first
+	s.run(`insert into respirate.strand (id, lane, args, schedule) values ($1, respirate.lane('', 'default', 5, 'one'), '{}', now() - $2::interval)`,
+		[16]byte(id), age)
+	return id
+}
+
+// upper is the second half of the ids.
+var upper = broker.Slice{Lo: 0x80000000}
+
+func (s *subject) scanOf(req broker.ScanRequest) []broker.Candidate {
+	s.t.Helper()
+	req.Kinds = []string{"one"}
+	got, err := s.Scan(s.t.Context(), req)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return got.Candidates
+}
+
+// Strands of others do not move our cursors: what is ours and was not returned comes with the next scan.
+func TestScanForWhatIsOverdueLosesNothingOfOurs(t *testing.T) {
+	s := newSubject(t, migrated(t))
+	const minute = time.Minute
+	var want []broker.ID
+	for _, c := range []struct {
+		first byte
+		age   time.Duration
+	}{{0x10, 9 * minute}, {0x90, 8 * minute}, {0x20, 7 * minute}, {0x91, 6 * minute}, {0x92, 5 * minute}} {
+		want = append(want, s.insertAt(c.first, c.age))
+	}
+	s.insertAt(0x30, time.Second) // theirs, and not overdue
+	var got []broker.ID
+	for scan := range 3 {
+		for _, c := range s.scanOf(broker.ScanRequest{Slice: upper, Limit: 3, Bottom: scan == 0, Overdue: minute}) {
+			got = append(got, c.ID)
+		}
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+}
+
+// A host is lost, and its leases have run out: they are overdue from then on, not since their strands were due.
+func TestScanTellsAgesSinceALeaseRanOut(t *testing.T) {
+	s := newSubject(t, migrated(t))
+	id := s.insertAt(0x10, time.Hour)
+	s.run(`update respirate.strand set lease = now() - interval '10 s', token = gen_random_uuid()`)
+	req := broker.ScanRequest{Slice: upper, Limit: 10, Bottom: true, Overdue: 20 * time.Second}
+	if got := s.scanOf(req); len(got) != 0 {
+		t.Errorf("more than 20 s overdue: got %+v, want nothing: it is free for 10 s", got)
+	}
+	req.Overdue = 5 * time.Second
+	got := s.scanOf(req)
+	if len(got) != 1 || got[0].ID != id || got[0].Age < 10*time.Second || got[0].Age > 20*time.Second {
+		t.Errorf("more than 5 s overdue: got %+v, want it with an age of 10 s", got)
+	}
+}
+
+// Whoever does not ask for what is overdue elsewhere does not pay for it, and whoever does steps over what is its own in
+// the index, however much that is.
+func TestScanForWhatIsOverdueReadsNoStrandsOfOurs(t *testing.T) {
+	s := newSubject(t, migrated(t))
+	s.run(`insert into respirate.strand (id, lane, args, schedule)
+		select ('8' || substr(gen_random_uuid()::text, 2))::uuid, respirate.lane('', 'q' || n % 10, 5, 'one'), '{}', now() - interval '1 hour'
+		from generate_series(1, 20000) n`)
+	s.run(`vacuum analyze respirate.strand`)
+	const lanes = 10
+	req := broker.ScanRequest{Kinds: []string{"one"}, Slice: upper, Limit: 10, Bottom: true}
+	if got := s.scanOf(req); len(got) != 10 {
+		t.Fatalf("got %d candidates, want 10", len(got))
+	}
+	plain := s.explain(req)
+	if got := plain.descents(); got != lanes {
+		t.Errorf("without overdue: %d descents of the index for %d lanes, want one each", got, lanes)
+	}
+	req.Overdue = time.Minute
+	both := s.explain(req)
+	if got := both.descents(); got != 2*lanes {
+		t.Errorf("with overdue: %d descents of the index for %d lanes, want two each", got, lanes)
+	}
+	pages := func(p plan) int { return p.Hit + p.Read }
+	t.Logf("pages read: %d, and %d with overdue", pages(plain), pages(both))
+	if pages(both)-pages(plain) > 1000 {
+		t.Errorf("pages read: got %d, and %d with overdue, want few for 20,000 entries of the index", pages(plain), pages(both))
 	}
 }

@@ -19,17 +19,17 @@ var migrationFiles embed.FS
 const DefaultSchema = "respirate"
 
 var (
-	// schemaName leaves room in the 63 bytes of an identifier for the channel's name, which is the schema's and "_wake".
-	schemaName = regexp.MustCompile(`^[a-z_][a-z0-9_]{0,57}$`)
+	// schemaName leaves room in the 63 bytes of an identifier for the channels' names, which are the schema's and "_partition".
+	schemaName = regexp.MustCompile(`^[a-z_][a-z0-9_]{0,52}$`)
 
-	// The files name the schema and the channel as they are by default, so that they can be pasted into psql.
+	// The files name the schema and the channels as they are by default, so that they can be pasted into psql.
 	schemaInFile  = regexp.MustCompile(`\brespirate\.`)
-	channelInFile = regexp.MustCompile(`\brespirate_wake\b`)
+	channelInFile = regexp.MustCompile(`\brespirate_(wake|partition)\b`)
 )
 
 func checkSchema(schema string) error {
 	if !schemaName.MatchString(schema) || strings.HasPrefix(schema, "pg_") {
-		return fmt.Errorf("schema %.70q: a name is 1 to 58 small letters, digits and _, and begins with no digit and not with pg_", schema)
+		return fmt.Errorf("schema %.70q: a name is 1 to 53 small letters, digits and _, and begins with no digit and not with pg_", schema)
 	}
 	return nil
 }
@@ -37,11 +37,14 @@ func checkSchema(schema string) error {
 // inSchema writes a file's text for the given schema, which has been checked.
 func inSchema(text, schema string) string {
 	text = schemaInFile.ReplaceAllLiteralString(text, `"`+schema+`".`)
-	return channelInFile.ReplaceAllLiteralString(text, channelName(schema))
+	return channelInFile.ReplaceAllString(text, schema+"_$1")
 }
 
-// channelName is what brokers LISTEN to.
-func channelName(schema string) string { return schema + "_wake" }
+// wakeChannel is what brokers LISTEN to for what is due.
+func wakeChannel(schema string) string { return schema + "_wake" }
+
+// partitionChannel is where they tell each other that they are there.
+func partitionChannel(schema string) string { return schema + "_partition" }
 
 // statements are the texts of sql/, by name without ".sql", in the configured schema.
 type statements map[string]string

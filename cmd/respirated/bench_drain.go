@@ -17,7 +17,7 @@ func (b *benchRun) drain(ctx context.Context, o *observer, db *database, host *b
 	b.progress.phase("running", b.jobs)
 	cpu := host.cpu(ctx)
 	began := time.Now()
-	if err := o.do(ctx, db, "with resumed as (update "+b.table("queue")+" set paused_at = null) select "+b.table("hint")+"()"); err != nil {
+	if err := o.do(ctx, db, "with resumed as (update "+b.table("queue")+" set paused_at = null) select "+b.table("tell")+"('lane', null)"); err != nil {
 		return fmt.Errorf("resume the queue: %w", err)
 	}
 	ticker := time.NewTicker(drainPoll)

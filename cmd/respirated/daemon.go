@@ -135,7 +135,7 @@ func (d *daemon) run(ctx context.Context, demo func(context.Context) error) erro
 	// The channel brings cancels to a broker that drains, too.
 	{
 		ctx, cancel := context.WithCancel(ctx)
-		g.add("channel", func() error { return d.channel.Run(ctx, d.broker.Hint) }, cancel)
+		g.add("channel", func() error { return d.broker.Listen(ctx, d.channel) }, cancel)
 	}
 
 	// The control socket tells how the drain goes.

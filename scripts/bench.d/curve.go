@@ -5,13 +5,10 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"io"
 	"os"
-	"text/tabwriter"
 	"time"
 
 	"github.com/respirated/respirated/scripts/bench.d/hub"
-	"github.com/respirated/respirated/scripts/bench.d/plot"
 	"github.com/respirated/respirated/scripts/bench.d/system"
 )
 
@@ -171,14 +168,14 @@ func runCurve(ctx context.Context, at place, c curve, args []string) (err error)
 	if err != nil {
 		return err
 	}
-	return errors.Join(c.save(g, o), g.print(os.Stdout, c))
+	return errors.Join(c.save(g, o), table(os.Stdout, c.chart(g), g.Machine+", "+g.System.Version))
 }
 
 // save writes the files that were asked for.
 func (c curve) save(g *Growth, o curveOptions) error {
 	err := writeJSON(o.json, g)
 	if o.svg != "" {
-		err = errors.Join(err, os.WriteFile(o.svg, []byte(c.figure(g).SVG()), 0o644))
+		err = errors.Join(err, os.WriteFile(o.svg, []byte(c.chart(g).figure().SVG()), 0o644))
 	}
 	return err
 }
@@ -206,6 +203,7 @@ func (c curve) measure(ctx context.Context, l *lab, ours system.Respirate, setti
 
 // growthColumns are those of drainColumns that a curve shows and draws.
 var growthColumns = []column{
+	{"strands", "%.0f", false, func(d Drain) float64 { return float64(d.Jobs) }},
 	{"strands/s", "%.0f", false, func(d Drain) float64 { return d.Rate }},
 	{"Postgres CPU, us/strand", "%.1f", false, func(d Drain) float64 { return d.Cost.PostgresCPU }},
 	{"broker CPU, us/strand", "%.1f", false, func(d Drain) float64 { return d.Cost.BrokerCPU }},
@@ -214,40 +212,18 @@ var growthColumns = []column{
 	{"connections", "%.0f", false, func(d Drain) float64 { return float64(d.Connections) }},
 }
 
-func (g *Growth) print(out io.Writer, c curve) error {
-	fmt.Fprintf(out, "\n%s: %s, %s\n\n", c.title, g.Machine, g.System.Version)
-	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(w, "%s\tstrands", c.x)
+// chart is the report as a table and as a figure.
+func (c curve) chart(g *Growth) chart {
+	ch := chart{title: c.title, x: c.x}
 	for _, column := range growthColumns {
-		fmt.Fprint(w, "\t", column.title)
+		ch.columns, ch.formats = append(ch.columns, column.title), append(ch.formats, column.format)
 	}
-	fmt.Fprintln(w)
 	for _, p := range g.Points {
-		fmt.Fprintf(w, "%s\t%d", label(p.X, p.Line), p.Jobs)
+		m := mark{x: p.X, line: p.Line}
 		for _, column := range growthColumns {
-			fmt.Fprintf(w, "\t"+column.format, column.figure(p.Drain))
+			m.values = append(m.values, column.figure(p.Drain))
 		}
-		fmt.Fprintln(w)
+		ch.marks = append(ch.marks, m)
 	}
-	return w.Flush()
-}
-
-// figure draws a panel for each column.
-func (c curve) figure(g *Growth) plot.Figure {
-	f := plot.Figure{Title: c.title, X: c.x}
-	for _, column := range growthColumns {
-		panel := plot.Panel{Y: column.title}
-		index := make(map[string]int)
-		for _, p := range g.Points {
-			i, ok := index[p.Line]
-			if !ok {
-				i = len(panel.Lines)
-				index[p.Line] = i
-				panel.Lines = append(panel.Lines, plot.Line{Name: p.Line})
-			}
-			panel.Lines[i].Points = append(panel.Lines[i].Points, plot.Point{X: float64(p.X), Y: column.figure(p.Drain)})
-		}
-		f.Panels = append(f.Panels, panel)
-	}
-	return f
+	return ch
 }

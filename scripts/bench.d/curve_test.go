@@ -35,11 +35,11 @@ func TestCurveDrawsALineForEach(t *testing.T) {
 		{X: 10, Line: "free", Drain: Drain{Rate: 5}}, {X: 20, Line: "free", Drain: Drain{Rate: 6}},
 		{X: 10, Line: "held", Drain: Drain{Rate: 4}},
 	}}
-	f := c.figure(g)
+	f := c.chart(g).figure()
 	if len(f.Panels) != len(growthColumns) {
 		t.Fatalf("%d panels, want %d", len(f.Panels), len(growthColumns))
 	}
-	lines := f.Panels[0].Lines
+	lines := f.Panels[1].Lines // strands/s
 	if len(lines) != 2 || len(lines[0].Points) != 2 || len(lines[1].Points) != 1 || lines[1].Points[0].Y != 4 {
 		t.Errorf("lines %+v", lines)
 	}
@@ -52,5 +52,14 @@ func TestEveryModeHasAPlan(t *testing.T) {
 				t.Errorf("%s: setting %+v", c.name, s)
 			}
 		}
+	}
+}
+
+func TestScansAreDrawnWithALineForEachState(t *testing.T) {
+	r := &Scans{Points: []Scan{{Partitions: 1, Line: "idle", Pages: 4}, {Partitions: 256, Line: "idle", Pages: 5}, {Partitions: 1, Line: "backlog"}}}
+	f := r.chart().figure()
+	pages := f.Panels[len(f.Panels)-1]
+	if len(f.Panels) != len(scanColumns) || len(pages.Lines) != 2 || len(pages.Lines[0].Points) != 2 || pages.Lines[0].Points[1].Y != 5 {
+		t.Errorf("got %+v", f)
 	}
 }

@@ -59,6 +59,9 @@ func measure(ctx context.Context, at place, args []string) error {
 	if len(args) > 0 && args[0] == layoutMode {
 		return runLayout(at, args[1:])
 	}
+	if len(args) > 0 && args[0] == partitionsMode {
+		return runPartitions(ctx, at, args[1:])
+	}
 	if len(args) > 0 {
 		for _, c := range curves {
 			if c.name == args[0] {
@@ -81,7 +84,7 @@ func runLayout(at place, args []string) error {
 
 // modes are all words that may come first.
 func modes() []string {
-	words := []string{layoutMode}
+	words := []string{layoutMode, partitionsMode}
 	for _, c := range curves {
 		words = append(words, c.name)
 	}

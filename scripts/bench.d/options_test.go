@@ -30,6 +30,11 @@ func TestWrongOptionsAreRefused(t *testing.T) {
 			t.Errorf("%q gave %+v", args, o)
 		}
 	}
+	for _, args := range [][]string{{"--most", "0"}, {"--scans", "0"}, {"--jobs", "-1"}, {"4"}} {
+		if o, err := parsePartitions(args); err == nil {
+			t.Errorf("%s %q gave %+v", partitionsMode, args, o)
+		}
+	}
 	if _, err := (place{}).peer("oban"); err == nil {
 		t.Error("an unknown peer was found")
 	}

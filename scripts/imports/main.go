@@ -26,7 +26,7 @@ var drawing = []room{
 	{path: "client/internal/pgtext", not: tests, closed: true},
 	{path: "worker", rooms: []string{"protocol"}, not: tests, closed: true},
 	{path: "broker", rooms: []string{"protocol"}, modules: []string{sys}, not: []string{"os/exec", "database/sql", "testing"}},
-	{path: "broker/postgres", rooms: []string{"broker", "protocol"}, modules: []string{pgx, goose}, not: tests},
+	{path: "broker/postgres", rooms: []string{"broker", "protocol"}, modules: []string{pgx, goose, sys}, not: tests},
 	{path: "broker/postgres/private", modules: []string{pgx, embedded}, not: tests},
 	{path: "broker/postgres/private/privatetest", rooms: []string{"broker/postgres/private"}},
 	{path: "broker/supervisor", rooms: []string{"broker", "protocol"}, modules: []string{sys}, not: tests},

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype"
@@ -220,14 +221,14 @@ func (s *scanner) nextOf(ctx context.Context, some []stripe, limit int) ([]seen,
 		places[some[i].lane], priorities[i] = &some[i], 5
 	}
 	all := columns(some)
-	args := append([]any{all[0], priorities, all[2], all[3]}, s.bounds()...)
-	args = append(args, limit)
+	lo, hi := s.owner.bounds()
+	args := []any{all[0], priorities, all[2], all[3], []uuid{lo}, []uuid{hi}, []time.Duration{0}, limit}
 	var found []seen
 	err := s.db.query(ctx, s.product["scan"], args, func(rows pgx.Rows) error {
 		var id pgtype.UUID
 		var lane pgtype.Int4
 		var schedule pgtype.Timestamptz
-		if err := rows.Scan(&id, &lane, &schedule, nil, nil, nil, nil, nil); err != nil || !id.Valid {
+		if err := rows.Scan(&id, &lane, &schedule, nil, nil, nil, nil, nil, nil); err != nil || !id.Valid {
 			return err
 		}
 		places[lane.Int32].low, places[lane.Int32].lowID = schedule, id.Bytes

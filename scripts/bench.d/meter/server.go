@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/url"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -103,6 +104,17 @@ func (s *Server) Connections(ctx context.Context, database string) (n int64, err
 	return s.count(ctx, "connections", `select count(*) from pg_stat_activity
 		where datname = $1 and usename <> all ($2) and backend_type = 'client backend'`, database, []string{harness, inserter})
 }
+
+// Pages are those that the statements sent to a database have looked at, in memory or not. Those inside functions are in the
+// count of the statement that called them.
+func (s *Server) Pages(ctx context.Context, database string) (n int64, err error) {
+	return s.count(ctx, "pages", `select coalesce(sum(s.shared_blks_hit + s.shared_blks_read), 0)::bigint from pg_stat_statements s
+		join pg_database d on d.oid = s.dbid join pg_roles r on r.oid = s.userid
+		where d.datname = $1 and r.rolname <> all ($2) and s.toplevel`, database, []string{harness, inserter})
+}
+
+// CPU is the processor time of all processes of the server, also of those that have ended.
+func (s *Server) CPU() (time.Duration, error) { return ServerCPU(s.postmaster) }
 
 // WAL is how many bytes of log the server has written since its cluster was made.
 func (s *Server) WAL(ctx context.Context) (bytes int64, err error) {

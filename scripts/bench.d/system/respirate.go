@@ -84,7 +84,9 @@ func (r Respirate) Workers(at Place, processes int) ([]*exec.Cmd, error) {
 		if err != nil {
 			return nil, fmt.Errorf("configure a daemon: %w", err)
 		}
-		cmds = append(cmds, exec.Command(r.Binary, "run", "--config", config))
+		cmd := exec.Command(r.Binary, "run", "--config", config)
+		cmd.Env = append(os.Environ(), fmt.Sprintf("DYNO=respirate.%d", i+1)) // its partition
+		cmds = append(cmds, cmd)
 	}
 	return cmds, nil
 }

@@ -1,0 +1,180 @@
+package broker
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// members are the brokers that share the ids, as far as this one has heard of them. Each tells all others every few
+// seconds that it is there. What counts as silence is the time in which its word would have come: while nothing comes at
+// all, not even our own, nobody can be told from the dead, and so nobody is forgotten. That holds for a cut connection, a
+// database that hangs, and a host that sleeps; no clock of another host is asked.
+type members struct {
+	self   ID
+	number int // our own; 0 = none yet
+	most   int // highest number
+	gaps   Gaps
+	others map[ID]member
+
+	heardAt int64    // when the last word came, whoever's
+	open    int64    // how long our ears have been open, in all
+	news    []string // what has changed since the last call of divide
+}
+
+// member is another broker. Several may have one number, which is live while any of them is.
+type member struct {
+	number  int
+	heardAt int64 // when its last word came; 0 = we have only read of it
+	open    int64 // how long our ears had been open by then
+}
+
+const (
+	beat       = int64(2 * time.Second)  // a broker tells that often that it is there
+	slowBeat   = int64(4 * time.Second)  // and that often where there are many: each word goes to all
+	aloneBeat  = int64(10 * time.Second) // where there is nobody to tell: a newcomer reads of us, and is answered at once
+	fewBrokers = 64                      // share what their words cost without slowing down
+)
+
+func newMembers(self ID, p Partition) members {
+	return members{self: self, most: p.Most, gaps: p.Gaps, others: map[ID]member{}}
+}
+
+// beatEvery is how often each of n brokers tells that it is there.
+func beatEvery(n int) int64 {
+	if n == 1 {
+		return aloneBeat
+	}
+	return min(max(beat, beat*int64(n)/fewBrokers), slowBeat)
+}
+
+// silentAfter is the silence after which one of n brokers is forgotten. The more there are, the sooner after that some
+// word comes by which it is noticed; so all in all it is seven seconds at most.
+func silentAfter(n int) int64 { return max(beat, beatEvery(n)) + beat }
+
+func (m *members) count() int { return len(m.others) + 1 }
+
+// valid says whether a presence can be true.
+func (m *members) valid(p Presence) bool { return p.Number >= 1 && p.Number <= m.most }
+
+// hear takes in that a broker is there, or leaves. It says whether we did not know it.
+func (m *members) hear(now int64, p Presence) (unknown bool) {
+	if !m.valid(p) {
+		return false
+	}
+	m.openUntil(now)
+	if p.Broker != m.self {
+		unknown = m.update(now, p)
+	}
+	m.forget()
+	return unknown
+}
+
+// openUntil counts the time since the last word, as far as we would have heard one: had it come later than our own next
+// word was to come back, it was not for lack of speakers.
+func (m *members) openUntil(now int64) {
+	if m.heardAt != 0 {
+		m.open += min(now-m.heardAt, max(beat, beatEvery(m.count())))
+	}
+	m.heardAt = now
+}
+
+func (m *members) update(now int64, p Presence) (unknown bool) {
+	old, known := m.others[p.Broker]
+	switch {
+	case p.Left && known:
+		delete(m.others, p.Broker)
+		m.note("%d has left", old.number)
+	case p.Left, !known && len(m.others) >= 2*m.most: // somebody plays with the channel
+		return false
+	case !known:
+		m.note("%d has come", p.Number)
+	case old.number != p.Number:
+		m.note("%d has become %d", old.number, p.Number)
+	}
+	if !p.Left {
+		m.others[p.Broker] = member{p.Number, now, m.open}
+	}
+	return !known && !p.Left
+}
+
+// forget drops those that are silent.
+func (m *members) forget() {
+	var silent []int
+	limit := silentAfter(m.count())
+	for id, o := range m.others {
+		if m.open-o.open > limit {
+			delete(m.others, id)
+			silent = append(silent, o.number)
+		}
+	}
+	slices.Sort(silent)
+	for _, number := range silent {
+		m.note("%d is silent", number)
+	}
+}
+
+// meet takes in who is there as of the database. Those that we have heard of, we know better.
+func (m *members) meet(who []Presence) {
+	for _, p := range who {
+		if _, known := m.others[p.Broker]; !known && p.Broker != m.self && m.valid(p) {
+			m.update(0, p)
+		}
+	}
+}
+
+// become takes a number for our own.
+func (m *members) become(number int) {
+	switch {
+	case m.number == 0:
+		m.note("joined")
+	case m.number != number:
+		m.note("moved from %d to %d", m.number, number)
+	}
+	m.number = number
+}
+
+// reopen takes in that our ears have been shut until now: everybody gets the time to be heard.
+func (m *members) reopen(now int64) {
+	m.heardAt = now
+	for id, o := range m.others {
+		o.open = m.open
+		m.others[id] = o
+	}
+}
+
+// divide is the division among the live.
+func (m *members) divide() division {
+	if m.number == 0 {
+		return division{}
+	}
+	numbers := []int{m.number}
+	for _, o := range m.others {
+		numbers = append(numbers, o.number)
+	}
+	if m.gaps == GapsOverdue {
+		return division{m.number, m.number, slices.Max(numbers)}
+	}
+	slices.Sort(numbers)
+	numbers = slices.Compact(numbers)
+	index, _ := slices.BinarySearch(numbers, m.number)
+	return division{m.number, index + 1, len(numbers)}
+}
+
+// twins are the others that say that they have our number, by id. One that we have only read of may be who had it before.
+func (m *members) twins() (ids []ID) {
+	for id, o := range m.others {
+		if o.number == m.number && o.heardAt != 0 {
+			ids = append(ids, id)
+		}
+	}
+	slices.SortFunc(ids, compareIDs)
+	return ids
+}
+
+func (m *members) note(format string, args ...any) {
+	m.news = append(m.news, fmt.Sprintf(format, args...))
+}
+
+func compareIDs(a, b ID) int { return bytes.Compare(a[:], b[:]) }

@@ -1,0 +1,85 @@
+package broker_test
+
+import (
+	"context"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/respirated/respirated/broker"
+	"github.com/respirated/respirated/broker/brokertest"
+	"github.com/respirated/respirated/worker"
+)
+
+// part is what a broker believes of the partitions.
+func (h *host) part() broker.PartitionSnapshot {
+	h.t.Helper()
+	snap, err := h.broker.Snapshot(h.t.Context())
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return *snap.Partition
+}
+
+// agreed says whether these hosts divide the ids among them, and scan.
+func agreed(hosts ...*host) func() bool {
+	return func() bool {
+		ranges := map[string]bool{}
+		for _, h := range hosts {
+			p := h.part()
+			ranges[p.Range] = true
+			if p.Of != len(hosts) || !p.Ready {
+				return false
+			}
+		}
+		return len(ranges) == len(hosts)
+	}
+}
+
+func echoes() *worker.Mux {
+	mux := worker.NewMux()
+	worker.AddProg(mux, worker.Prog[echoArgs]{Start: "start", Labels: map[string]worker.Label[echoArgs]{
+		"start": func(context.Context, *worker.Strand[echoArgs]) (worker.Outcome, error) { return worker.Exit(nil), nil },
+	}})
+	return mux
+}
+
+func TestPartitionedHostsShareTheStrandsAndHandOverAtOnce(t *testing.T) {
+	for _, gaps := range []broker.Gaps{broker.GapsRank, broker.GapsOverdue} {
+		t.Run(gaps.String(), func(t *testing.T) {
+			store := brokertest.NewStore(time.Now)
+			cfg := broker.Config{Partition: broker.Partition{Number: broker.Auto, Gaps: gaps}}
+			var hosts []*host
+			for range 3 {
+				h := serve(t, store.Peer(), filepath.Join(socketDir(t), "d", "s.sock"), cfg)
+				h.work(echoes(), 2)
+				hosts = append(hosts, h)
+				eventually(t, "the hosts agree", agreed(hosts...))
+			}
+			eventually(t, "all strands are done", allFinished(store, insert(t, store, "echo", 300), brokertest.Done))
+
+			began := time.Now()
+			hosts[2].stop()
+			eventually(t, "the rest agree", agreed(hosts[0], hosts[1]))
+			if took := time.Since(began); took > 3*time.Second {
+				t.Errorf("the hand-over took %v; silence would have been noticed as soon", took)
+			}
+			eventually(t, "all strands are done", allFinished(store, insert(t, store, "echo", 300), brokertest.Done))
+		})
+	}
+}
+
+// TestPartitionOfADeadHostIsServedByTheOverdueScanAlone: by respirate's rule nobody takes over the part of number 1, which
+// never was.
+func TestPartitionOfADeadHostIsServedByTheOverdueScanAlone(t *testing.T) {
+	store := brokertest.NewStore(time.Now)
+	cfg := broker.Config{Partition: broker.Partition{Number: 2, Gaps: broker.GapsOverdue}}
+	h := serve(t, store, filepath.Join(socketDir(t), "d", "s.sock"), cfg)
+	h.work(echoes(), 2)
+	eventually(t, "it scans", func() bool { return h.part().Ready })
+	ids := insert(t, store, "echo", 40)
+	for _, id := range ids {
+		store.Age(id, time.Minute)
+	}
+	eventually(t, "all strands are done", allFinished(store, ids, brokertest.Done))
+}

@@ -1,0 +1,253 @@
+package broker
+
+import (
+	"math/rand/v2"
+	"slices"
+	"time"
+)
+
+// place is a broker's place among those that share the ids: it joins, tells the others that it is there, hears of them, and
+// leaves. It is a value without goroutines and clocks, and knows nothing of strands. Its owner calls join, speak and divide
+// whenever something has happened, and when next says so.
+type place struct {
+	Partition
+	members
+	dice rand.PCG // so that not all speak at once
+
+	joining bool  // asked for a number, and not yet answered
+	joinAt  int64 // when to ask; 0 = there is no reason to
+	readyAt int64 // the first scan waits until then, at most; 0 = we have no number yet
+	echoed  bool  // our own word has come back: we hear what is told
+
+	speaking bool  // a word is on its way
+	spokenAt int64 // when the last one went
+	speakAt  int64 // the next one by time
+	soonAt   int64 // and by reason; 0 = there is none
+	unheard  int   // words sent since the last of ours came back
+	leaving  bool
+	silentBy int64 // leaving: the goodbye has until then
+
+	division division // as of the last call of divide
+	twinIDs  []ID     // the others with our number, as of then
+	twinAt   int64    // when we give up a number that another has, too; 0 = never
+}
+
+const (
+	answerSpread = int64(50 * time.Millisecond) // a newcomer is answered by all others, not by all at once
+	answerApart  = int64(50 * time.Millisecond) // many newcomers share an answer
+	answerShare  = int64(4 * time.Millisecond)  // which is so much rarer for each broker
+	goodbyeTime  = int64(2 * time.Second)
+	tellRetry    = int64(time.Second)
+	noneFree     = int64(2 * time.Second) // until we ask again for a number, where all are taken
+	twinPatience = int64(6 * time.Second) // from meeting another with our number to giving it up, if the other does not
+	deafAfter    = 3                      // words that did not come back
+)
+
+func newPlace(self ID, p Partition, seed uint64) place {
+	return place{Partition: p, members: newMembers(self, p), dice: *rand.NewPCG(seed, 0), joinAt: 1}
+}
+
+// on says whether ids are divided at all.
+func (p *place) on() bool { return p.Partition.Number != 0 }
+
+// ready says whether it may be scanned for strands: when it is settled what is ours, as far as one can know.
+func (p *place) ready(now int64) bool {
+	return !p.on() || p.number != 0 && (p.echoed || now >= p.readyAt)
+}
+
+// join says whether to ask for a number now. The answer goes to [place.joined].
+func (p *place) join(now int64) bool {
+	at := p.joinTime()
+	if at == 0 || now < at {
+		return false
+	}
+	p.joining = true
+	return true
+}
+
+// joined takes in the number that we have got, and whom the database knows.
+func (p *place) joined(now int64, j Joined, err error) {
+	p.joining = false
+	switch {
+	case err != nil:
+		p.joinAt = now + errorRetry
+		return
+	case j.Number == 0:
+		p.joinAt = now + noneFree
+		return
+	}
+	p.joinAt, p.speakAt, p.soonAt = 0, now, now
+	if p.twinAt = 0; p.twinIDs != nil {
+		p.twinAt = now + twinPatience // in case that it is the same number again
+	}
+	p.become(j.Number)
+	p.meet(j.Members)
+	if p.readyAt == 0 {
+		p.readyAt = now
+		if len(p.others) > 0 {
+			p.readyAt += beat
+		}
+	}
+}
+
+// speak is what to tell the others now; nil = nothing. The answer goes to [place.spoken].
+func (p *place) speak(now int64) *Presence {
+	at := p.speakTime()
+	if at == 0 || now < at || p.leaving && now >= p.silentBy {
+		return nil
+	}
+	p.speaking, p.spokenAt, p.soonAt = true, now, 0
+	return &Presence{Broker: p.self, Number: p.number, Left: p.leaving}
+}
+
+// spoken takes in that the others have been told.
+func (p *place) spoken(now int64, said Presence, err error) {
+	p.speaking = false
+	switch {
+	case said.Left:
+		p.silentBy = 0
+	case p.leaving: // the goodbye is next
+	case err != nil:
+		p.speakAt = now + tellRetry
+	default:
+		p.unheard++
+		p.speakAt = p.later(p.spokenAt, beatEvery(p.count()))
+	}
+}
+
+// later is a moment in the last quarter of a time from now on.
+func (p *place) later(now, after int64) int64 { return now + after - p.random(after/4) }
+
+func (p *place) random(most int64) int64 { return int64(p.dice.Uint64() % uint64(most+1)) }
+
+// heard takes in what a broker has told, this one included.
+func (p *place) heard(now int64, who Presence) {
+	if !p.on() || p.leaving {
+		return
+	}
+	if who.Broker == p.self && !who.Left {
+		p.echoed, p.unheard = true, 0
+	}
+	if p.hear(now, who) {
+		p.answer(now)
+	}
+}
+
+// answer tells a newcomer soon that we are there. It has read so, if the database knows it.
+func (p *place) answer(now int64) {
+	n := int64(p.count())
+	soon := max(now, p.spokenAt+min(max(answerApart, n*answerShare), beat/2))
+	if at := soon + p.random(min(n*answerShare, answerSpread)); p.soonAt == 0 || at < p.soonAt {
+		p.soonAt = at
+	}
+}
+
+// connected takes in that we hear again, and may have missed much. We are asked for, too: others may have missed us.
+func (p *place) connected(now int64) {
+	p.reopen(now)
+	p.soonAt, p.unheard = now, 0
+}
+
+// deaf says whether what we tell does not come back any more. It says so once, and then again after as many words.
+func (p *place) deaf() bool {
+	if p.unheard < deafAfter {
+		return false
+	}
+	p.unheard = 0
+	return true
+}
+
+// leave takes in that we scan no more. The others are told at once.
+func (p *place) leave(now int64) {
+	p.leaving = true
+	if p.number != 0 {
+		p.soonAt, p.silentBy = now, now+goodbyeTime
+	}
+}
+
+// left says whether the goodbye is told, or given up.
+func (p *place) left(now int64) bool { return now >= p.silentBy }
+
+// change is what is new about the division of the ids.
+type change struct {
+	division
+	why   []string // nil = the division is as before
+	twins []ID     // others with our number, of whom we did not know
+}
+
+// divide says what is new about the division of the ids since it was called last; nil = nothing.
+func (p *place) divide(now int64) *change {
+	if p.twinAt != 0 && now >= p.twinAt {
+		p.joinAt, p.twinAt = now, 0
+	}
+	if p.news == nil {
+		return nil
+	}
+	c := change{division: p.members.divide()}
+	if c.division != p.division {
+		c.why = p.news
+	}
+	twins := p.twins()
+	for _, id := range twins {
+		if !slices.Contains(p.twinIDs, id) {
+			c.twins = append(c.twins, id)
+		}
+	}
+	p.news, p.division, p.twinIDs = nil, c.division, twins
+	p.resent(now)
+	if c.why == nil && c.twins == nil {
+		return nil
+	}
+	return &c
+}
+
+// resent decides when to give up a number that another broker has, too. Who was told its number keeps it: both may scan,
+// since leases are granted once only. Of two that chose theirs, the one with the lower id keeps it.
+func (p *place) resent(now int64) {
+	switch {
+	case p.twinIDs == nil || p.Partition.Number != Auto:
+		p.twinAt = 0
+	case p.twinAt != 0:
+	case compareIDs(p.twinIDs[0], p.self) < 0:
+		p.twinAt = now
+	default:
+		p.twinAt = now + twinPatience
+	}
+}
+
+// next is when the place wants to be looked at, later than after, if nothing happens before; 0 = never.
+func (p *place) next(after int64) (next int64) {
+	for _, at := range []int64{p.joinTime(), p.speakTime(), p.twinAt, p.waitTime(), p.silentBy} {
+		if at > after && (next == 0 || at < next) {
+			next = at
+		}
+	}
+	return next
+}
+
+// joinTime is when to ask for a number; 0 = not before something happens.
+func (p *place) joinTime() int64 {
+	if !p.on() || p.joining || p.leaving {
+		return 0
+	}
+	return p.joinAt
+}
+
+// speakTime is when to tell the others that we are there, or leave; 0 = not before something happens.
+func (p *place) speakTime() int64 {
+	switch {
+	case p.number == 0 || p.speaking || p.leaving && p.silentBy == 0:
+		return 0
+	case p.soonAt != 0:
+		return min(p.soonAt, p.speakAt)
+	}
+	return p.speakAt
+}
+
+// waitTime is when the first scan need not wait any longer for our own word.
+func (p *place) waitTime() int64 {
+	if p.echoed {
+		return 0
+	}
+	return p.readyAt
+}

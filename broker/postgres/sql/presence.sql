@@ -1,0 +1,2 @@
+-- Tells all brokers that one is there, or leaves.
+select pg_notify('respirate_partition', $1)
