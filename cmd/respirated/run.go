@@ -67,11 +67,11 @@ A second signal ends it at once. If it is killed, its workers go on, and the nex
 				return err
 			}
 		}
-		log.Info("partition chosen", "number", describePartition(partition), "from", from, "most", partition.Most, "gaps", cfg.Gaps)
 		d, err := newDaemon(cmd.Context(), cfg, partition, log)
 		if err != nil {
 			return err
 		}
+		log.Info("partition chosen", "number", describePartition(partition), "from", from, "most", partition.Most, "gaps", cfg.Gaps)
 		return d.run(cmd.Context(), nil)
 	}
 	return cmd
