@@ -156,21 +156,20 @@ func (w *world) checkCredit(leases []Pair) {
 // checkWaiting holds the other half of I7: what a worker may have waiting is counted exactly, or it would be refused for
 // ever one day, or never.
 func (w *world) checkWaiting() {
-	type account struct{ reports, bytes int }
 	want := map[workerNo]account{}
-	c := &w.schedule.commits
+	c := &w.schedule.databases[0].commits
 	for _, line := range [][]pending{c.waiting, c.locked, c.flying} {
 		for _, p := range line {
 			a := want[p.from]
 			a.bytes += p.payload()
-			if p.stray || p.Act == Save {
+			if p.besides() {
 				a.reports++
 			}
 			want[p.from] = a
 		}
 	}
 	for no, wk := range w.schedule.workers {
-		if got := (account{wk.waiting, wk.bytesWaiting}); got != want[no] {
+		if got := wk.accounts[0]; got != want[no] {
 			w.fail(fmt.Sprintf("I7: %+v is on a worker's account, %+v of its waits", got, want[no]))
 		}
 	}
@@ -617,7 +616,7 @@ func (w *world) known(id ID) bool {
 }
 
 func (w *world) finished() bool {
-	if len(w.schedule.runs) > 0 || !w.schedule.commits.empty() {
+	if len(w.schedule.runs) > 0 || !w.schedule.databases[0].commits.empty() {
 		return false
 	}
 	for _, m := range w.workers {
