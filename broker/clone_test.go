@@ -64,7 +64,7 @@ func (d *database) clone(of *schedule) *database {
 func (w *world) clone() *world {
 	c := *w
 	c.schedule = w.schedule.clone()
-	c.rows = slices.Clone(w.rows)
+	c.rows, c.calls = slices.Clone(w.rows), slices.Clone(w.calls)
 	c.results = maps.Clone(w.results)
 	c.workers = nil
 	for _, m := range w.workers {
@@ -139,17 +139,24 @@ func (w *world) key() string {
 			n.frame(frame)
 		}
 	}
-	n.put("calls", w.calls.scan != nil, w.faults, w.expired, w.calmSoFar, w.restarted)
-	for _, c := range w.saw.Candidates {
-		n.put("saw", c.ID[0])
-	}
-	n.pairs(w.calls.lease)
-	n.pairs(w.calls.renew)
-	for _, r := range w.calls.commit {
-		n.report(r)
+	n.put(w.faults, w.expired, w.calmSoFar, w.restarted)
+	for _, c := range w.calls {
+		n.calls(c)
 	}
 	n.schedule(w.schedule)
 	return n.String()
+}
+
+func (n *namer) calls(c calls) {
+	n.put("calls", c.scan != nil)
+	for _, c := range c.saw.Candidates {
+		n.put("saw", c.ID[0])
+	}
+	n.pairs(c.lease)
+	n.pairs(c.renew)
+	for _, r := range c.commit {
+		n.report(r)
+	}
 }
 
 func sortedIDs[V any](m map[ID]V) []ID {
@@ -229,7 +236,11 @@ func (n *namer) schedule(s *schedule) {
 	}
 	var names []string
 	for _, w := range s.workers {
-		names = append(names, fmt.Sprint("known ", w.name, n.ses(w.session), w.wantN, w.held, w.lent, w.owed(), w.account(s.databases[0]).bytes > 0, w.draining, w.reserved, w.exclusive,
+		var accounts string
+		for _, a := range w.accounts {
+			accounts += fmt.Sprint(a.reports, a.bytes > 0, " ")
+		}
+		names = append(names, fmt.Sprint("known ", w.name, n.ses(w.session), w.wantN, w.held, w.lent, accounts, w.draining, w.reserved, w.exclusive,
 			w.silent, w.died != nil, n.past(w.buryAt), n.past(w.heard+int64(s.dead)), n.past(w.endBy)))
 	}
 	slices.Sort(names)

@@ -92,6 +92,11 @@ var mutants = []struct{ name, file, old, new string }{
 		"p.Report, p.due = &alone, now+lockedRetry\n d.unwait(p)",
 	},
 	{
+		"a result is lost where the first database does not know its strand", "commits.go",
+		"case v.State == Gone && p.left > 0:",
+		"case false:",
+	},
+	{
 		"a report that is put off is counted", "commits.go",
 		"case a.bytes > 0 && a.bytes+p.bytes > s.maxBytes:",
 		"case a.bytes > 0 && a.bytes+p.bytes > s.maxBytes:\n a.bytes += p.bytes",
