@@ -73,13 +73,22 @@ func TestPartitionedHostsShareTheStrandsAndHandOverAtOnce(t *testing.T) {
 // never was.
 func TestPartitionOfADeadHostIsServedByTheOverdueScanAlone(t *testing.T) {
 	store := brokertest.NewStore(time.Now)
-	cfg := broker.Config{Partition: broker.Partition{Number: 2, Gaps: broker.GapsOverdue}}
-	h := serve(t, store, filepath.Join(socketDir(t), "d", "s.sock"), cfg)
-	h.work(echoes(), 2)
-	eventually(t, "it scans", func() bool { return h.part().Ready })
-	ids := insert(t, store, "echo", 40)
+	inserts := make([]broker.Insert, 40)
+	for i := range inserts {
+		inserts[i] = broker.Insert{ID: broker.ID{0: byte(3 * i), 15: 1}, Kind: "echo", Args: []byte("{}")} // in the lower half
+	}
+	ids, err := store.Insert(t.Context(), inserts)
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, id := range ids {
 		store.Age(id, time.Minute)
 	}
+	cfg := broker.Config{Partition: broker.Partition{Number: 2, Gaps: broker.GapsOverdue}}
+	h := serve(t, store, filepath.Join(socketDir(t), "d", "s.sock"), cfg)
+	h.work(echoes(), 2)
 	eventually(t, "all strands are done", allFinished(store, ids, brokertest.Done))
+	if p := h.part(); p.Rank != 2 || p.Of != 2 || !p.Ready {
+		t.Errorf("partition %+v, want the second of two", p)
+	}
 }

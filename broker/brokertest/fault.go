@@ -110,7 +110,7 @@ func (f *faults) end(m Method) {
 // connection names what carries one call at a time; "" = any number of calls.
 func connection(m Method) string {
 	switch m {
-	case Scan, Lease, Join, Announce, Tell:
+	case Scan, Lease, Announce, Tell:
 		return string(m)
 	case Commit, Renew:
 		return "writes"

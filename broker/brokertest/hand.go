@@ -105,6 +105,12 @@ func (s *Store) Age(id broker.ID, d time.Duration) {
 	}
 }
 
+// Listen implements [Subject].
+func (s *Store) Listen(notify func(broker.Hint)) (stop func()) {
+	s.channel.enter(&notify)
+	return func() { s.channel.leave(&notify) }
+}
+
 // Lock implements [Subject].
 func (s *Store) Lock(id broker.ID) (unlock func()) {
 	s.mu.Lock()

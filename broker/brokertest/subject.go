@@ -28,6 +28,8 @@ type Subject interface {
 	Pause(tenant, queue string, paused bool)
 	// Age makes a live strand older by d: its schedule and, unless it is free, its lease move back by d.
 	Age(id broker.ID, d time.Duration)
+	// Listen has notify called for every hint of the store's channel, from its return until stop is called.
+	Listen(notify func(broker.Hint)) (stop func())
 	// Lock keeps the strand's row locked, as a transaction of somebody else would, until unlock is called.
 	Lock(id broker.ID) (unlock func())
 }

@@ -21,6 +21,8 @@ func TestStore(t *testing.T, open func(t *testing.T) Subject) {
 		{"Insert", insertCases()},
 		{"Scan", scanCases},
 		{"Brokers", brokerCases},
+		{"Together", togetherCases},
+		{"Overdue", overdueCases},
 		{"Lease", leaseCases},
 		{"Renew", renewCases},
 		{"Fence", fenceCases()},

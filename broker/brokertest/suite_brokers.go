@@ -145,9 +145,7 @@ func (tr *trial) leave(id broker.ID) {
 // aged adds a strand whose id begins with a byte and that became due so long ago.
 func (tr *trial) aged(first byte, age time.Duration) broker.ID {
 	tr.t.Helper()
-	id := newID()
-	id[0] = first
-	tr.insertAs(id, kind, "")
+	id := tr.insertAs(newIDAt(first), kind, "")
 	tr.store.Age(id, age)
 	return id
 }

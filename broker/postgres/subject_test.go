@@ -1,7 +1,9 @@
 package postgres_test
 
 import (
+	"context"
 	"errors"
+	"sync"
 	"testing"
 	"time"
 
@@ -176,6 +178,27 @@ func (s *subject) Age(id broker.ID, d time.Duration) {
 	s.run(`update respirate.strand set schedule = schedule - $2::interval,
 		lease = case when lease > '-infinity' then lease - $2::interval else lease end where id = $1`, [16]byte(id), d)
 	s.ForgetFloors()
+}
+
+func (s *subject) Listen(notify func(broker.Hint)) (stop func()) {
+	s.t.Helper()
+	channel, err := postgres.NewChannel(postgres.Config{URL: s.pool.Config().ConnString()})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(s.t.Context())
+	connected, ended := make(chan struct{}), make(chan error, 1)
+	once := sync.OnceFunc(func() { close(connected) })
+	go func() {
+		ended <- channel.Run(ctx, func(h broker.Hint) {
+			notify(h)
+			if h.Connected {
+				once()
+			}
+		})
+	}()
+	<-connected
+	return func() { cancel(); <-ended }
 }
 
 func (s *subject) Lock(id broker.ID) (unlock func()) {
