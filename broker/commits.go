@@ -16,7 +16,14 @@ type commits struct {
 	flying  []pending // in flight; nil = none
 	after   int64     // not before, after an error
 
-	carriers map[copyOf]uint64 // the frame that last carried each report of a worker; of those above
+	carriers map[copyOf]carrier // the frame that last carried each report of a worker; of those above
+}
+
+// carrier is a frame of reports.
+type carrier struct {
+	session sessionID // that it came by: in the next one the worker may give its id to another
+	re      uint64    // its id
+	of      int       // how many entries it had
 }
 
 // copyOf is what all copies of a report have in common.
@@ -40,28 +47,28 @@ type pending struct {
 
 func (c *commits) add(p pending) { c.waiting = append(c.waiting, p) }
 
-// addFrom adds the report of a worker, which came with frame re.
-func (c *commits) addFrom(p pending, re uint64) {
-	c.carriers[copyKey(p.Report, p.from)] = re
+// addFrom adds the report of a worker, and the frame that it came with.
+func (c *commits) addFrom(p pending, by carrier) {
+	c.carriers[copyKey(p.Report, p.from)] = by
 	c.add(p)
 }
 
-// again says whether an earlier copy of the report is on its way already; then its answer is for frame re.
-func (c *commits) again(r *Report, from workerNo, re uint64) bool {
+// again says whether an earlier copy of the report is on its way already; then its answer is for this frame.
+func (c *commits) again(r *Report, from workerNo, by carrier) bool {
 	key := copyKey(r, from)
 	_, underway := c.carriers[key]
 	if underway {
-		c.carriers[key] = re
+		c.carriers[key] = by
 	}
 	return underway
 }
 
 // answered says which frame the answer to a report is for.
-func (c *commits) answered(p *pending) (re uint64) {
+func (c *commits) answered(p *pending) (by carrier) {
 	key := copyKey(p.Report, p.from)
-	re = c.carriers[key]
+	by = c.carriers[key]
 	delete(c.carriers, key)
-	return re
+	return by
 }
 
 func (c *commits) empty() bool { return len(c.waiting)+len(c.locked)+len(c.flying) == 0 }
@@ -156,8 +163,9 @@ func (s *schedule) report(now int64, ev reported, fx *effects) {
 		return
 	}
 	ack := &protocol.Ack{Re: ev.re}
+	by := carrier{ev.session, ev.re, len(ev.reports) + len(ev.refused)}
 	for i := range ev.reports {
-		if rep := &ev.reports[i]; !s.enlist(w, rep, ev.re) {
+		if rep := &ev.reports[i]; !s.enlist(w, rep, by) {
 			strand, token := rep.text()
 			ack.Entries = append(ack.Entries, protocol.AckEntry{
 				Strand: strand, Token: token, Seq: rep.Seq, State: protocol.AckLater, RetryMS: 1000,
@@ -179,8 +187,8 @@ func (s *schedule) report(now int64, ev reported, fx *effects) {
 
 // enlist queues a report. It answers false where the worker has too many of strands that we did not give it waiting, or
 // too much altogether.
-func (s *schedule) enlist(w *worker, rep *Report, re uint64) bool {
-	if s.commits.again(rep, w.no, re) {
+func (s *schedule) enlist(w *worker, rep *Report, by carrier) bool {
+	if s.commits.again(rep, w.no, by) {
 		return true // sent again after a reconnect
 	}
 	p := pending{Report: rep, from: w.no, bytes: rep.payload()}
@@ -197,7 +205,7 @@ func (s *schedule) enlist(w *worker, rep *Report, re uint64) bool {
 		p.stray = r == nil || r.worker != w.no
 	}
 	w.bytesWaiting += p.bytes
-	s.commits.addFrom(p, re)
+	s.commits.addFrom(p, by)
 	return true
 }
 
@@ -314,7 +322,7 @@ func tooLarge(p Pair, size, most int) Report {
 // acks gathers the answers to a commit, one frame for each frame that is answered.
 type acks struct {
 	s      *schedule
-	frames map[address]*protocol.Ack
+	frames map[address]*answers
 	order  []address
 }
 
@@ -324,27 +332,59 @@ type address struct {
 	re     uint64
 }
 
-func newAcks(s *schedule) *acks { return &acks{s: s, frames: map[address]*protocol.Ack{}} }
+// answers are those to one frame.
+type answers struct {
+	by      carrier
+	mixed   bool // some are to a frame of an earlier session that had the same id
+	all     []answer
+	applied int // of all
+}
 
-func (a *acks) add(p pending, re uint64, state, why string) {
+type answer struct {
+	pending
+	state, why string
+}
+
+func newAcks(s *schedule) *acks { return &acks{s: s, frames: map[address]*answers{}} }
+
+func (a *acks) add(p pending, by carrier, state, why string) {
 	if w := a.s.workers[p.from]; w == nil || w.session == 0 {
 		return // nobody there to hear it; a worker that comes back sends it again
 	}
-	to := address{p.from, re}
-	frame := a.frames[to]
-	if frame == nil {
-		frame = &protocol.Ack{Re: re}
-		a.frames[to] = frame
+	to := address{p.from, by.re}
+	f := a.frames[to]
+	if f == nil {
+		f = &answers{by: by, all: make([]answer, 0, by.of)}
+		a.frames[to] = f
 		a.order = append(a.order, to)
 	}
-	strand, token := p.text()
-	frame.Entries = append(frame.Entries, protocol.AckEntry{Strand: strand, Token: token, Seq: p.Seq, State: state, Why: why})
+	f.mixed = f.mixed || by != f.by
+	f.all = append(f.all, answer{p, state, why})
+	if state == protocol.AckApplied {
+		f.applied++
+	}
 }
 
 func (a *acks) flush(fx *effects) {
 	for _, to := range a.order {
-		fx.tell(a.s.workers[to.worker].session, a.frames[to])
+		w := a.s.workers[to.worker]
+		fx.tell(w.session, a.frames[to].ack(w))
 	}
+}
+
+// ack is the frame that answers. One word will do where every entry of the answered frame has been applied, and the worker
+// cannot take that for another frame.
+func (f *answers) ack(w *worker) *protocol.Ack {
+	if w.ackAll && f.applied == f.by.of && !f.mixed && f.by.session == w.session {
+		return &protocol.Ack{Re: f.by.re, Entries: []protocol.AckEntry{}, All: true}
+	}
+	ack := &protocol.Ack{Re: f.by.re, Entries: make([]protocol.AckEntry, len(f.all))}
+	for i := range f.all {
+		p := &f.all[i]
+		strand, token := p.text()
+		ack.Entries[i] = protocol.AckEntry{Strand: strand, Token: token, Seq: p.Seq, State: p.state, Why: p.why}
+	}
+	return ack
 }
 
 // wire is the verdict's name in an ack.

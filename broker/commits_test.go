@@ -60,6 +60,43 @@ func TestAckIsForTheFrameThatLastCarriedTheReport(t *testing.T) {
 	}
 }
 
+// TestOneWordAcksAFrameOnlyIfAllOfItIsApplied: and only for a worker that takes it, on the connection that the frame came by.
+func TestOneWordAcksAFrameOnlyIfAllOfItIsApplied(t *testing.T) {
+	for name, c := range map[string]struct {
+		able     bool
+		verdicts []VerdictState
+		refused  []refusal // in the same frame
+		again    bool      // the worker has come back, and has sent another frame with the same id
+		all      bool
+	}{
+		"all applied":         {able: true, verdicts: []VerdictState{Applied, Applied}, all: true},
+		"one is stale":        {able: true, verdicts: []VerdictState{Applied, Stale}},
+		"one is not a report": {able: true, verdicts: []VerdictState{Applied, Applied}, refused: []refusal{{why: "no"}}},
+		"worker is not able":  {verdicts: []VerdictState{Applied, Applied}},
+		"worker is back":      {able: true, verdicts: []VerdictState{Applied, Applied}, again: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t)
+			hello := greeted{session: 1, worker: "w", kinds: served("k"), ackAll: c.able}
+			b.step(t0, hello, wanted{session: 1, n: 9})
+			pairs, _ := b.lease(t0, due(1), due(2), due(3))
+			b.step(t0, reported{session: 1, re: 7, reports: []Report{exitOf(pairs[0]), exitOf(pairs[1])}, refused: c.refused})
+			if c.again {
+				hello.session = 2
+				for _, p := range pairs {
+					hello.hold = append(hello.hold, hold{Pair: p, kind: "k", done: true})
+				}
+				b.step(t0, parted{1}, hello)
+				b.step(t0, reported{session: 2, re: 7, reports: []Report{exitOf(pairs[2])}})
+			}
+			ack := firstSent[*protocol.Ack](t, b.step(t0, verdicts(c.verdicts...)))
+			if ack.All != c.all || c.all != (len(ack.Entries) == 0) || ack.Re != 7 {
+				t.Errorf("ack %+v, want one word for all of frame 7: %t", ack, c.all)
+			}
+		})
+	}
+}
+
 // TestManyWorkersReturnAtOnceWithManyResults: after a restart all workers send what they could not get rid of.
 func TestManyWorkersReturnAtOnceWithManyResults(t *testing.T) {
 	b := newBench(t)

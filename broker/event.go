@@ -18,6 +18,7 @@ type (
 		name    string // for people, such as "pid 4711"
 		kinds   []protocol.Kind
 		sync    bool // single-threaded: silence is not death
+		ackAll  bool // it takes one word for all results of a frame
 		hold    []hold
 	}
 	// wanted: a worker set its absolute credit.

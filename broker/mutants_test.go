@@ -41,7 +41,7 @@ var mutants = []mutant{
 	{
 		"ack before commit", "commits.go",
 		"fx.commit = s.commits.batch(s.maxBatch)",
-		"fx.commit = s.commits.batch(s.maxBatch)\n as := newAcks(s)\n for _, p := range s.commits.flying { as.add(p, 1, protocol.AckApplied, \"\") }\n as.flush(fx)",
+		"fx.commit = s.commits.batch(s.maxBatch)\n as := newAcks(s)\n for _, p := range s.commits.flying { as.add(p, carrier{re: 1}, protocol.AckApplied, \"\") }\n as.flush(fx)",
 	},
 	{
 		"slot freed before the ack", "commits.go",

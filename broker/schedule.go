@@ -93,7 +93,7 @@ func newSchedule(broker ID, seed [32]byte, l limits) *schedule {
 		exits:    map[string]pastExit{},
 		buffer:   newBuffer(),
 		runs:     map[ID]*run{},
-		commits:  commits{carriers: map[copyOf]uint64{}},
+		commits:  commits{carriers: map[copyOf]carrier{}},
 		place:    newPlace(broker, l.partition, binary.BigEndian.Uint64(seed[:8])),
 		notice:   notice{changed: true},
 	}

@@ -291,13 +291,10 @@ func fatal(err error) error {
 	return err
 }
 
-// capSync is the capability of workers that cannot answer while they run a handler.
-const capSync = "sync"
-
 func (s *session) greeted(h *protocol.Hello) (greeted, error) {
 	ev := greeted{
 		session: s.id, re: h.ID, worker: h.Worker, key: h.Key, name: s.peer.name(h.PID), kinds: h.Kinds,
-		sync: slices.Contains(h.Caps, capSync),
+		sync: slices.Contains(h.Caps, protocol.CapSync), ackAll: slices.Contains(h.Caps, protocol.CapAckAll),
 	}
 	for _, held := range h.Hold {
 		pair, err := parsePair(held.Strand, held.Token)

@@ -18,6 +18,7 @@ type worker struct {
 	name    string                   // for people
 	kinds   map[string]time.Duration // what it serves, and how long one run may take; 0 = no limit
 	sync    bool
+	ackAll  bool
 	session sessionID // 0 = not connected
 	class   *class
 
@@ -173,7 +174,7 @@ func (s *schedule) greet(now int64, ev greeted, fx *effects) {
 		fx.hangUp = append(fx.hangUp, hangUp{w.session, superseded()})
 		s.disconnect(w)
 	}
-	w.session, w.key, w.name, w.sync = ev.session, ev.key, ev.name, ev.sync
+	w.session, w.key, w.name, w.sync, w.ackAll = ev.session, ev.key, ev.name, ev.sync, ev.ackAll
 	w.kinds = map[string]time.Duration{}
 	for _, k := range ev.kinds {
 		w.kinds[k.Name] = time.Duration(k.RunMS) * time.Millisecond

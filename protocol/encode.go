@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"slices"
+	"unicode/utf8"
 
 	"github.com/vmihailenco/msgpack/v5"
 )
@@ -21,11 +22,50 @@ func Append(dst []byte, m Message) ([]byte, error) {
 	if len(body) > HardMaxFrame {
 		return dst, Errorf(CodeTooLarge, "encode %s: %d bytes, at most %d are allowed in any frame", m.Op(), len(body), HardMaxFrame)
 	}
-	if _, err := scan(body); err != nil {
-		return dst, fmt.Errorf("encode %s: %w", m.Op(), err)
+	if !sound(m) {
+		if _, err := scan(body); err != nil {
+			return dst, fmt.Errorf("encode %s: %w", m.Op(), err)
+		}
 	}
 	binary.BigEndian.PutUint32(out[start:], uint32(len(body)))
 	return out, nil
+}
+
+// sound says of a message with many entries that the peer's scanner will surely take it, so that nobody has to try: how it is
+// built is our affair, and its texts are looked at. Of those that have more in them than usual it says nothing.
+func sound(m Message) bool {
+	switch m := m.(type) {
+	case *Strands:
+		return allSound(m.Strands, func(s *Strand) bool {
+			return len(s.Tags) == 0 && texts(s.ID, s.Token, s.Kind, s.Label, s.Tenant, s.Queue)
+		})
+	case *Results:
+		return allSound(m.Results, func(r *Result) bool {
+			return r.Failure == nil && len(r.Inserts) == 0 && texts(r.Strand, r.Token, r.Act, r.Label, r.NewKind)
+		})
+	case *Ack:
+		return allSound(m.Entries, func(e *AckEntry) bool { return texts(e.Strand, e.Token, e.State, e.Why) })
+	}
+	return false
+}
+
+func allSound[T any](entries []T, sound func(*T) bool) bool {
+	for i := range entries {
+		if !sound(&entries[i]) {
+			return false
+		}
+	}
+	return len(entries) <= MaxItems
+}
+
+// texts says whether all of these may be a str.
+func texts(all ...string) bool {
+	for _, text := range all {
+		if len(text) > maxText || !utf8.ValidString(text) {
+			return false
+		}
+	}
+	return true
 }
 
 // appendBody appends m's map with the op as its first pair. The library writes the struct's map; the op goes in front by

@@ -88,6 +88,46 @@ func TestAppendRefusesWhatThePeerWouldRefuseAndKeepsWhatWasThere(t *testing.T) {
 	}
 }
 
+// What is not scanned before it is sent is what the scanner would have taken.
+func TestAppendSparesTheScannerOnlyWhatItTakes(t *testing.T) {
+	text := rapid.SampledFrom([]string{"", "k", "\xff", "\xed\xa0\x80", "é", strings.Repeat("a", maxText), strings.Repeat("a", maxText+1)})
+	payload := rapid.SampledFrom([][]byte{nil, []byte("[]"), []byte("\xff"), make([]byte, maxText+1)})
+	strand := rapid.Custom(func(t *rapid.T) Strand {
+		return Strand{ID: text.Draw(t, "id"), Token: text.Draw(t, "token"), Kind: text.Draw(t, "kind"), Label: text.Draw(t, "label"),
+			Args: payload.Draw(t, "args"), Tenant: text.Draw(t, "tenant"), Queue: text.Draw(t, "queue"), Tags: rapid.SliceOfN(text, 0, 2).Draw(t, "tags")}
+	})
+	result := rapid.Custom(func(t *rapid.T) Result {
+		r := Result{Strand: text.Draw(t, "id"), Token: text.Draw(t, "token"), Act: text.Draw(t, "act"), Label: text.Draw(t, "label"),
+			NewKind: text.Draw(t, "kind"), Value: payload.Draw(t, "value"), Stack: payload.Draw(t, "stack")}
+		if rapid.Bool().Draw(t, "failed") {
+			r.Failure = &Failure{Message: text.Draw(t, "message")}
+		}
+		return r
+	})
+	entry := rapid.Custom(func(t *rapid.T) AckEntry {
+		return AckEntry{Strand: text.Draw(t, "id"), Token: text.Draw(t, "token"), State: text.Draw(t, "state"), Why: text.Draw(t, "why")}
+	})
+	rapid.Check(t, func(t *rapid.T) {
+		m := []Message{
+			&Strands{Strands: rapid.SliceOfN(strand, 1, 3).Draw(t, "strands")},
+			&Results{ID: 1, Results: rapid.SliceOfN(result, 1, 3).Draw(t, "results")},
+			&Ack{Re: 1, Entries: rapid.SliceOfN(entry, 0, 3).Draw(t, "entries")},
+		}[rapid.IntRange(0, 2).Draw(t, "which")]
+		body, err := appendBody(nil, m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := scan(body); sound(m) && err != nil {
+			t.Fatalf("%s counts as sound, but: %v", m.Op(), err)
+		}
+	})
+	for _, m := range []Message{&Strands{Strands: make([]Strand, MaxItems+1)}, &Results{Results: make([]Result, MaxItems+1)}, &Ack{Entries: make([]AckEntry, MaxItems+1)}} {
+		if sound(m) {
+			t.Errorf("%s of %d counts as sound, want at most %d", m.Op(), MaxItems+1, MaxItems)
+		}
+	}
+}
+
 func TestLargestListsFitIntoOneFrame(t *testing.T) {
 	strand := Strand{ID: strandA, Token: tokenA, Kind: "mail.send", Label: "start", Args: []byte(`{"to":"bob@example.org"}`), Queue: "default", Priority: 5, Try: 1, MaxTries: 25, CreatedMS: 1, DeadlineNS: 1, TTLMS: 1}
 	insert := Insert{Key: made, Kind: "mail.send", Args: []byte(`{"to":"ann@example.org"}`)}

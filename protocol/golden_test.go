@@ -35,7 +35,7 @@ func toBrokerSamples() []ToBroker {
 	return []ToBroker{
 		&Hello{
 			ID: 1, Versions: []uint64{1, 1}, Lib: "respirate-go/0.1.0", Worker: worker1, Build: "v1.4.2-3-g9fceb02", PID: 4711,
-			Key: "b1f0c3a6d5e4", Kinds: []Kind{{Name: "mail.send"}, {Name: "report", RunMS: 600000}}, Caps: []string{"sync"},
+			Key: "b1f0c3a6d5e4", Kinds: []Kind{{Name: "mail.send"}, {Name: "report", RunMS: 600000}}, Caps: []string{CapSync, CapAckAll},
 			BootNS: 86400000000000, Hold: []Hold{{Strand: strandA, Token: tokenA, Kind: "mail.send", State: HoldRun}, {Strand: strandB, Token: tokenB, Kind: "report", State: HoldDone}},
 		},
 		&Want{N: 40, Bytes: 8 << 20},
@@ -77,7 +77,7 @@ func toWorkerSamples() []ToWorker {
 			{Strand: strandA, Token: tokenA, Seq: 2, State: AckApplied},
 			{Strand: strandB, Token: tokenB, Seq: 1, State: AckInvalid, Why: "stack: not a JSON array"},
 			{Strand: strandC, Token: tokenC, Seq: 1, State: AckLater, RetryMS: 1000},
-		}},
+		}, All: true},
 		&Reply{Re: 4, IDs: []string{made}, Err: &Err{Re: 4, Code: CodeBadField, Message: "opts.priority: 12, want 1 to 9"}},
 		&Drain{ByMS: 30000, Why: "roll"},
 	}

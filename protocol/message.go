@@ -36,6 +36,12 @@ type Hello struct {
 	Hold     []Hold   `msgpack:"hold,omitempty"` // everything held from an earlier session; a Cancel follows for what is lost
 }
 
+// Capabilities of a worker.
+const (
+	CapSync   = "sync"    // single-threaded: it cannot answer while it runs a handler
+	CapAckAll = "ack_all" // it takes Ack.All
+)
+
 // Kind announces one kind that a worker serves.
 type Kind struct {
 	Name  string `msgpack:"kind"`
@@ -231,6 +237,7 @@ type Stop struct {
 type Ack struct {
 	Re      uint64     `msgpack:"re"`
 	Entries []AckEntry `msgpack:"r"`
+	All     bool       `msgpack:"all,omitempty"` // every entry of that frame is AckApplied, and not listed; only for workers with CapAckAll
 }
 
 // States of an [AckEntry].

@@ -66,7 +66,8 @@ var stopFields = []field[Stop]{
 
 var ackFields = []field[Ack]{
 	{"re", need, func(c *cursor, m *Ack) error { return readID(c, &m.Re) }},
-	{"r", need, func(c *cursor, m *Ack) error { return readSome(c, ackEntryFields, &m.Entries) }},
+	{"r", need, func(c *cursor, m *Ack) error { return readList(c, ackEntryFields, &m.Entries) }},
+	{"all", optional, func(c *cursor, m *Ack) error { return c.bool(&m.All) }},
 }
 
 var ackEntryFields = []field[AckEntry]{

@@ -129,5 +129,6 @@ func (c Config) hello(kinds []protocol.Kind) protocol.Hello {
 		PID:      int64(os.Getpid()),
 		Key:      c.Key,
 		Kinds:    kinds,
+		Caps:     []string{protocol.CapAckAll},
 	}
 }

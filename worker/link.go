@@ -115,7 +115,7 @@ func (s *session) receiveOpen(msg protocol.ToWorker) {
 	case *protocol.Cancel:
 		s.cancel(msg.Cancels)
 	case *protocol.Ack:
-		s.settle(msg.Entries)
+		s.settle(msg)
 	case *protocol.Drain:
 		s.beginDrain(time.Duration(msg.ByMS)*time.Millisecond, msg.Why)
 	case *protocol.Pong, *protocol.Reply: // a sign of life

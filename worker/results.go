@@ -75,12 +75,16 @@ func (s *session) sendResults(batch []*run) {
 		s.flying += r.size
 		m.Results = append(m.Results, r.result)
 	}
+	s.frames[m.ID] = &flight{batch, len(batch)}
 	s.send(m)
 }
 
-// settle takes acks.
-func (s *session) settle(entries []protocol.AckEntry) {
-	for _, e := range entries {
+// settle takes acks of a frame.
+func (s *session) settle(ack *protocol.Ack) {
+	if ack.All {
+		s.settleAll(ack.Re)
+	}
+	for _, e := range ack.Entries {
 		r := s.held[e.Token]
 		if r == nil || r.state != runDone || r.frame == 0 || e.Seq != r.result.Seq {
 			continue // of an earlier copy
@@ -91,6 +95,20 @@ func (s *session) settle(entries []protocol.AckEntry) {
 		}
 		s.forget(r)
 		s.noteFate(r, e)
+	}
+}
+
+// settleAll takes one word for all results of a frame. Those that have been settled or sent again since are not meant.
+func (s *session) settleAll(frame uint64) {
+	f := s.frames[frame]
+	if f == nil {
+		return
+	}
+	for _, r := range f.runs {
+		if r.frame == frame {
+			s.forget(r)
+			s.credit.lag.add(time.Duration(s.now - r.sentAt))
+		}
 	}
 }
 
@@ -109,14 +127,34 @@ func (s *session) noteFate(r *run, e protocol.AckEntry) {
 
 // forget lets go of a run whose result has been settled.
 func (s *session) forget(r *run) {
-	s.flying -= r.size
+	s.land(r)
 	delete(s.held, r.strand.Token)
+}
+
+// flight is a frame of results on its way.
+type flight struct {
+	runs []*run
+	left int // of those, whose result is not settled and not to be sent again
+}
+
+// land takes the result of a run off the frame that carried it, if one did.
+func (s *session) land(r *run) {
+	if r.frame == 0 {
+		return
+	}
+	if f := s.frames[r.frame]; f.left > 1 {
+		f.left--
+	} else {
+		delete(s.frames, r.frame)
+	}
+	s.flying -= r.size
+	r.frame, r.size = 0, 0
 }
 
 // again queues a result to be sent once more.
 func (s *session) again(r *run, wait time.Duration) {
-	s.flying -= r.size
-	r.frame, r.size, r.retryAt = 0, 0, s.now+int64(max(wait, laterLeast))
+	s.land(r)
+	r.retryAt = s.now + int64(max(wait, laterLeast))
 	s.unsent = append(s.unsent, r)
 }
 
@@ -174,6 +212,7 @@ func (s *session) replace(r *run, why error) {
 // recall queues every result that has not been acked, to be sent in the next session.
 func (s *session) recall() {
 	s.unsent, s.flying = nil, 0
+	clear(s.frames)
 	for _, r := range s.inOrder() {
 		if r.state == runDone {
 			r.frame, r.size, r.retryAt = 0, 0, 0

@@ -107,14 +107,15 @@ type session struct {
 	served  int64 // when a session was last open, or the worker began
 	lastID  uint64
 
-	held    map[string]*run // everything leased to us, by token, until it is settled
-	arrived uint64          // number of the last arrival
-	queue   []*run          // those without a slot, in order of arrival
-	running int             // those with a slot, at most slots
-	strays  int             // those among them that the broker does not count any more
-	unsent  []*run          // those whose result waits to be sent, in that order
-	sendAt  int64           // when the next of those is to be sent
-	flying  int             // bytes of results sent in this session and not acked
+	held    map[string]*run    // everything leased to us, by token, until it is settled
+	arrived uint64             // number of the last arrival
+	queue   []*run             // those without a slot, in order of arrival
+	running int                // those with a slot, at most slots
+	strays  int                // those among them that the broker does not count any more
+	unsent  []*run             // those whose result waits to be sent, in that order
+	sendAt  int64              // when the next of those is to be sent
+	frames  map[uint64]*flight // results sent in this session and not acked, by frame
+	flying  int                // bytes of those
 	credit  credit
 
 	draining bool
@@ -127,6 +128,7 @@ func newSession(cfg settings, now int64) *session {
 	return &session{
 		settings: cfg,
 		held:     make(map[string]*run),
+		frames:   make(map[uint64]*flight),
 		credit:   credit{slots: cfg.slots, most: cfg.maxHold, told: -1},
 		dialAt:   now,
 		served:   now,

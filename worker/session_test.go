@@ -254,6 +254,31 @@ func TestSessionForgetsAResultAtEachFinalAck(t *testing.T) {
 	}
 }
 
+// One word settles all results of its frame, and of no other: in each session the numbers of frames begin anew.
+func TestSessionForgetsAllResultsOfAFrameAtOneWord(t *testing.T) {
+	all := func(frame uint64) received { return received{&protocol.Ack{Re: frame, All: true}} }
+	s := openSession(3)
+	s.step(t0, strandsOf("a", "b", "c"))
+	s.step(t0, exits("a"), exits("b"))
+	s.step(t0, exits("c"))
+	first, second := s.held["ta"].frame, s.held["tc"].frame
+	s.step(t0, all(first))
+	if len(s.held) != 1 || s.held["tc"] == nil || s.flying != s.held["tc"].size {
+		t.Fatalf("%d held with %d bytes on their way after the first frame was acked, want c", len(s.held), s.flying)
+	}
+	s.step(t0, disconnected{errors.New("gone")})
+	s.step(at(time.Second), connected{})
+	s.step(at(time.Second), received{testWelcome()})
+	s.step(at(time.Second), all(second))
+	if s.held["tc"] == nil {
+		t.Fatal("an ack of a frame of the session before has settled the result that was sent again")
+	}
+	s.step(at(time.Second), all(s.held["tc"].frame))
+	if len(s.held) != 0 || len(s.frames) != 0 || s.flying != 0 {
+		t.Errorf("%d held, %d frames with %d bytes on their way after the last ack, want none", len(s.held), len(s.frames), s.flying)
+	}
+}
+
 func TestSessionIgnoresAnAckOfAResultThatIsNotOnItsWay(t *testing.T) {
 	s := openSession(1)
 	s.step(t0, strandsOf("a"))

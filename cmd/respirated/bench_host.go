@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/respirated/respirated/broker"
 )
 
 const benchHostVerb = "bench-host"
@@ -49,7 +51,7 @@ func benchHostCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			d, err := newDaemon(cmd.Context(), cfg, newLogger(cmd.ErrOrStderr(), "text", "error"))
+			d, err := newDaemon(cmd.Context(), cfg, broker.Partition{}, newLogger(cmd.ErrOrStderr(), "text", "error"))
 			if err != nil {
 				return err
 			}

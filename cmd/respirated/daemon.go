@@ -35,7 +35,7 @@ type daemon struct {
 }
 
 // newDaemon makes the parts. Nothing runs yet, but the socket is taken, so that nobody else serves it.
-func newDaemon(ctx context.Context, cfg fileConfig, log *slog.Logger) (_ *daemon, err error) {
+func newDaemon(ctx context.Context, cfg fileConfig, partition broker.Partition, log *slog.Logger) (_ *daemon, err error) {
 	d := &daemon{log: log, pools: len(cfg.Pools)}
 	defer func() {
 		if err != nil {
@@ -70,6 +70,7 @@ func newDaemon(ctx context.Context, cfg fileConfig, log *slog.Logger) (_ *daemon
 	}
 	d.broker, err = broker.New(d.store, d.supervisor, broker.Config{
 		Build:        version(),
+		Partition:    partition,
 		Lease:        time.Duration(cfg.Lease),
 		DrainTimeout: time.Duration(cfg.DrainTimeout),
 		Logger:       log,

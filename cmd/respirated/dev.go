@@ -15,6 +15,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/respirated/respirated/broker"
 	"github.com/respirated/respirated/broker/postgres/private"
 	"github.com/respirated/respirated/client"
 	"github.com/respirated/respirated/cmd/internal/demo"
@@ -84,7 +85,7 @@ func (f *devFlags) run(ctx context.Context, s *settings, out, errOut io.Writer) 
 	if err := migrateUp(ctx, cfg, log); err != nil {
 		return err
 	}
-	d, err := newDaemon(ctx, cfg, log)
+	d, err := newDaemon(ctx, cfg, broker.Partition{}, log)
 	if err != nil {
 		return err
 	}

@@ -2,13 +2,17 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"fmt"
+	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/respirated/respirated/broker"
 	"github.com/respirated/respirated/client"
 )
 
@@ -90,46 +94,129 @@ func brokerListCommand(s *settings) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List the brokers of all hosts, those of the last day included",
+		Long: `List the brokers of all hosts, those of the last day included. PARTITION is a broker's number and its place among those
+that it knows of, RANGE the ids that it looks after, by their first 32 bits.
+
+Where a daemon on this host answers, HEARD says when it last heard of each of the others; with --json, "here" has all that
+it knows of them.`,
 		Example: `  respirated broker list
   respirated broker list --json`,
 		Args: takes(cobra.NoArgs),
 	}
 	asJSON := addJSON(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		cfg, err := s.load()
+		if err != nil {
+			return err
+		}
 		return s.withDatabase(cmd.Context(), client.InsertOpts{}, func(db *database) error {
-			brokers, err := db.BrokerList(cmd.Context())
+			rows, err := db.BrokerList(cmd.Context())
 			if err != nil {
 				return err
 			}
+			list := brokerList{Brokers: append([]*client.BrokerRow{}, rows...), Here: seenHere(cmd.Context(), cfg, rows)}
 			if *asJSON {
-				return printJSON(cmd.OutOrStdout(), map[string][]*client.BrokerRow{"brokers": append([]*client.BrokerRow{}, brokers...)})
+				return printJSON(cmd.OutOrStdout(), list)
 			}
-			return printBrokers(newTable(cmd.OutOrStdout(), "HOST", "PID", "STATE", "STARTED", "WORKERS", "WANT", "KINDS", "IDS", "BUILD"), brokers)
+			return list.print(cmd.OutOrStdout(), time.Now())
 		})
 	}
 	return cmd
 }
 
-func printBrokers(t *table, brokers []*client.BrokerRow) error {
-	now := time.Now()
-	for _, b := range brokers {
-		state := "idle"
-		switch {
-		case !b.Alive:
-			state = "gone, seen " + ago(b.AliveUntil, now)
-		case b.Busy:
-			state = "busy"
+// brokerList is what the database says of the brokers, and what the daemon of this host does.
+type brokerList struct {
+	Brokers []*client.BrokerRow `json:"brokers"`
+	Here    *brokerView         `json:"here,omitempty"` // nil = none answers, or it does not divide the ids
+}
+
+// brokerView is how one broker believes the ids to be divided.
+type brokerView struct {
+	Broker string `json:"broker"`
+	*broker.PartitionSnapshot
+}
+
+// seenHere asks the daemon of this host, if it is one of these brokers.
+func seenHere(ctx context.Context, cfg fileConfig, brokers []*client.BrokerRow) *brokerView {
+	var status daemonStatus
+	if askDaemon(ctx, cfg.Socket, "/api/v1/status", &status) != nil || status.Partition == nil {
+		return nil
+	}
+	if !slices.ContainsFunc(brokers, func(b *client.BrokerRow) bool { return b.ID == status.Broker }) {
+		return nil
+	}
+	return &brokerView{status.Broker, status.Partition}
+}
+
+func (l brokerList) print(out io.Writer, now time.Time) error {
+	header := []string{"HOST", "PID", "STATE", "PARTITION", "RANGE", "HEARD", "STARTED", "WORKERS", "WANT", "KINDS", "BUILD"}
+	if l.Here == nil {
+		header = slices.DeleteFunc(header, func(name string) bool { return name == "HEARD" })
+	}
+	t := newTable(out, header...)
+	holders := holdersOf(l.Brokers)
+	for _, b := range l.Brokers {
+		cells := []string{b.Host, strconv.Itoa(b.PID), stateOfBroker(b, now), partitionCell(b, len(holders[b.Partition])), slice(b.Lo, b.Hi)}
+		if l.Here != nil {
+			cells = append(cells, l.Here.heard(b.ID))
 		}
-		t.row(b.Host, strconv.Itoa(b.PID), state, ago(b.StartedAt, now), strconv.Itoa(b.Workers), strconv.Itoa(b.Slots),
-			strings.Join(b.Kinds, " "), slice(b.Lo, b.Hi), cmp.Or(b.Build, "unknown"))
+		t.row(append(cells, ago(b.StartedAt, now), strconv.Itoa(b.Workers), strconv.Itoa(b.Slots), strings.Join(b.Kinds, " "), cmp.Or(b.Build, "unknown"))...)
 	}
 	return t.flush()
 }
 
+func stateOfBroker(b *client.BrokerRow, now time.Time) string {
+	switch {
+	case !b.Alive:
+		return "gone, seen " + ago(b.AliveUntil, now)
+	case b.Busy:
+		return "busy"
+	}
+	return "idle"
+}
+
+// partitionCell is a broker's number, and its place if that is another one. holders is how many live brokers have it.
+func partitionCell(b *client.BrokerRow, holders int) string {
+	if b.Partition == 0 {
+		return ""
+	}
+	cell := strconv.Itoa(b.Partition)
+	switch {
+	case b.Rank == b.Partition:
+		cell = fmt.Sprintf("%d of %d", b.Rank, b.Members)
+	case b.Rank != 0:
+		cell = fmt.Sprintf("%d, as %d of %d", b.Partition, b.Rank, b.Members)
+	}
+	if b.Alive && holders > 1 {
+		cell += fmt.Sprintf(" (%d have it)", holders)
+	}
+	return cell
+}
+
+// heard says when a broker was last heard of.
+func (v *brokerView) heard(id string) string {
+	if id == v.Broker {
+		return "self"
+	}
+	for _, m := range v.Members {
+		switch {
+		case m.Broker != id:
+		case m.SilentMS < 0:
+			return "not yet"
+		default:
+			return span(time.Duration(m.SilentMS)*time.Millisecond) + " ago"
+		}
+	}
+	return ""
+}
+
 // slice is the part of the ids that a broker looks after.
 func slice(lo, hi int64) string {
-	if lo == 0 && hi == 1<<32 {
+	switch {
+	case lo == 0 && hi == 1<<32:
 		return "all"
+	case lo == hi:
+		return "none yet"
 	}
 	return fmt.Sprintf("%08x-%08x", lo, hi-1)
 }

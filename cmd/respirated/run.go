@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"os"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -21,31 +22,43 @@ type runFlags struct {
 	logFormat    logFormat
 	logLevel     logLevel
 	migrate      bool
+
+	partition     partitionName
+	maxPartitions int
+	gaps          gapsName
 }
 
 func runCommand(s *settings) *cobra.Command {
 	var f runFlags
 	cmd := &cobra.Command{
-		Use:   "run",
+		Use:   "run [PARTITION]",
 		Short: "Run the daemon of this host",
 		Long: `Run the daemon of this host: it takes strands from the database and hands them to worker processes, which connect to
 its socket. With --worker, or pools in the configuration file, it starts them as well and keeps them running; without,
 others do.
 
+The daemons of all hosts divide the strands among each other, each by its PARTITION: a number, or auto (the default, which
+finds one that is free), or none, which looks for all strands. What DYNO, PS or K8S_POD_INDEX say is a number, too.
+
 On SIGTERM or SIGINT it takes no more work, lets workers finish what they hold for up to --drain-timeout, and stops.
 A second signal ends it at once. If it is killed, its workers go on, and the next daemon on the same socket adopts them.`,
 		Example: `  respirated run --worker ./worker --procs 4 --slots 10
   respirated run --config /etc/respirated.yaml --log-format json
+  respirated run 3 --worker ./worker
   DATABASE_URL=postgres://localhost/app respirated run --migrate --worker ./worker`,
-		Args: takes(cobra.NoArgs),
+		Args: takes(cobra.MaximumNArgs(1)),
 	}
 	f.add(cmd)
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		cfg, err := s.load()
 		if err != nil {
 			return err
 		}
 		if cfg, err = f.over(cfg); err != nil {
+			return usage(err)
+		}
+		partition, from, err := partitionOf(args, f.partition, cfg, os.Getenv)
+		if err != nil {
 			return usage(err)
 		}
 		log := newLogger(cmd.ErrOrStderr(), cfg.LogFormat, cfg.LogLevel)
@@ -54,10 +67,11 @@ A second signal ends it at once. If it is killed, its workers go on, and the nex
 				return err
 			}
 		}
-		d, err := newDaemon(cmd.Context(), cfg, log)
+		d, err := newDaemon(cmd.Context(), cfg, partition, log)
 		if err != nil {
 			return err
 		}
+		log.Info("partition chosen", "number", describePartition(partition), "from", from, "most", partition.Most, "gaps", cfg.Gaps)
 		return d.run(cmd.Context(), nil)
 	}
 	return cmd
@@ -73,6 +87,9 @@ func (f *runFlags) add(cmd *cobra.Command) {
 	flags.DurationVar(&f.drainTimeout, "drain-timeout", 0, "how long workers may finish what they hold (default 30s)")
 	flags.Var(&f.logFormat, "log-format", "text or json (default text)")
 	flags.Var(&f.logLevel, "log-level", "debug, info, warn or error (default info)")
+	flags.Var(&f.partition, "partition", "which part of the strands to look for: none, auto or a number (default auto)")
+	flags.IntVar(&f.maxPartitions, "max-partitions", 0, "the highest number of a partition (default 256)")
+	flags.Var(&f.gaps, "gaps", "how others close the gap of a missing number: rank or overdue (default rank)")
 	flags.BoolVar(&f.migrate, "migrate", false, "apply missing migrations first")
 }
 
@@ -91,6 +108,8 @@ func (f *runFlags) over(cfg fileConfig) (fileConfig, error) {
 	cfg.LogFormat = cmp.Or(f.logFormat, cfg.LogFormat)
 	cfg.LogLevel = cmp.Or(f.logLevel, cfg.LogLevel)
 	cfg.Migrate = cfg.Migrate || f.migrate
+	cfg.MaxPartitions = cmp.Or(f.maxPartitions, cfg.MaxPartitions, defaultMaxPartitions)
+	cfg.Gaps = cmp.Or(f.gaps, cfg.Gaps, "rank")
 	return cfg, cfg.checkTimes()
 }
 

@@ -60,6 +60,10 @@ type fileConfig struct {
 	LogFormat    logFormat    `yaml:"log_format"`
 	LogLevel     logLevel     `yaml:"log_level"`
 	Pools        []poolConfig `yaml:"pools"`
+
+	Partition     partitionName `yaml:"partition"`
+	MaxPartitions int           `yaml:"max_partitions"`
+	Gaps          gapsName      `yaml:"gaps"`
 }
 
 // poolConfig is one set of worker processes.

@@ -24,6 +24,12 @@ func TestConfigErrorsNameFileLineAndColumn(t *testing.T) {
 		"schema: a\nschema: b\n":                      `:2:1: mapping key "schema" already defined`,
 		"pools: [\n":                                  `:1:8: sequence end token ']' not found`,
 		"migrate: perhaps\n":                          `:1:10: cannot unmarshal string`,
+		"partition: 0\n":                              `:1:12: "0" is not none, auto or a number from 1 on`,
+		"partition: first\n":                          `:1:12: "first" is not none, auto or a number from 1 on`,
+		"partition: [1]\n":                            `:1:12: "[" is not none, auto`,
+		"partition: 1.5\n":                            `:1:12: "1.5" is not none, auto`,
+		"max_partitions: many\n":                      `:1:17: cannot unmarshal string`,
+		"gaps: no\n":                                  `:1:7: "no" is not rank or overdue`,
 		"schema: a\n---\nschema: b\n":                 `: holds a second document`,
 		"schema: " + strings.Repeat("a", 2<<20):       `larger than 1048576 bytes`,
 		"socket: \"\\x1b[2J\"\nlog_level: \"\x1b\"\n": `:2:`,
@@ -47,6 +53,9 @@ lease: 2m
 drain_timeout: 45s
 log_format: json
 log_level: warn
+partition: 3
+max_partitions: 64
+gaps: overdue
 pools:
   - name: web
     worker: ./worker
@@ -64,6 +73,7 @@ pools:
 	want := fileConfig{
 		DatabaseURL: "postgres://localhost/app", Schema: "jobs", Socket: "/run/respirate/respirate.sock", Migrate: true,
 		Lease: duration(2 * time.Minute), DrainTimeout: duration(45 * time.Second), LogFormat: "json", LogLevel: "warn",
+		Partition: "3", MaxPartitions: 64, Gaps: "overdue",
 		Pools: []poolConfig{
 			{Name: "web", Worker: "./worker", Args: []string{"--fast"}, Procs: 3, Slots: 20, Env: []string{"AWS_REGION"}, Dir: "/srv", StopTimeout: duration(time.Minute)},
 			{Name: "slow", Worker: "./other"},
@@ -98,13 +108,14 @@ func TestFlagsWinOverEnvironmentOverFile(t *testing.T) {
 }
 
 func TestRunFlagsWinOverFileAndContradictionsAreRefused(t *testing.T) {
-	file := fileConfig{Lease: duration(time.Minute), DrainTimeout: duration(time.Minute), LogLevel: "warn"}
-	got, err := (&runFlags{worker: "w", procs: 2, lease: time.Second}).over(file)
+	file := fileConfig{Lease: duration(time.Minute), DrainTimeout: duration(time.Minute), LogLevel: "warn", Partition: "3", Gaps: "overdue"}
+	got, err := (&runFlags{worker: "w", procs: 2, lease: time.Second, maxPartitions: 8}).over(file)
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := fileConfig{
 		Lease: duration(time.Second), DrainTimeout: duration(time.Minute), LogLevel: "warn",
+		Partition: "3", MaxPartitions: 8, Gaps: "overdue",
 		Pools: []poolConfig{{Name: "default", Worker: "w", Procs: 2}},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {

@@ -13,7 +13,7 @@ import (
 )
 
 // insert puts the strands in from a file, under random ids, which it returns.
-func (h *host) insert(ctx context.Context) (map[string]bool, error) {
+func (f *fleet) insert(ctx context.Context) (map[string]bool, error) {
 	ids := make(map[string]bool, strands)
 	var lines bytes.Buffer
 	for len(ids) < strands {
@@ -21,11 +21,11 @@ func (h *host) insert(ctx context.Context) (map[string]bool, error) {
 		ids[id] = true
 		fmt.Fprintf(&lines, `{"kind": "smoke", "args": {}, "opts": {"id": %q}}`+"\n", id)
 	}
-	file := filepath.Join(h.work, "strands.ndjson")
+	file := filepath.Join(f.work, "strands.ndjson")
 	if err := os.WriteFile(file, lines.Bytes(), 0o600); err != nil {
 		return nil, err
 	}
-	_, err := h.respirated(ctx, "insert", "--file", file)
+	_, err := f.respirated(ctx, "insert", "--file", file)
 	return ids, err
 }
 
@@ -44,8 +44,8 @@ type strand struct {
 	State string `json:"state"`
 }
 
-func (h *host) list(ctx context.Context, filter ...string) ([]strand, error) {
-	out, err := h.respirated(ctx, append([]string{"strand", "list", "--json"}, filter...)...)
+func (f *fleet) list(ctx context.Context, filter ...string) ([]strand, error) {
+	out, err := f.respirated(ctx, append([]string{"strand", "list", "--json"}, filter...)...)
 	if err != nil {
 		return nil, err
 	}
@@ -59,18 +59,22 @@ func (h *host) list(ctx context.Context, filter ...string) ([]strand, error) {
 }
 
 // awaitEnd waits until no strand is left to run.
-func (h *host) awaitEnd(ctx context.Context) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, patience, fmt.Errorf("not all strands ended within %v", patience))
+func (f *fleet) awaitEnd(ctx context.Context) error {
+	most := patience
+	if f.plan.gapStays() { // each nap there ends unnoticed until it is overdue
+		most = 2 * patience
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, most, fmt.Errorf("not all strands ended within %v", most))
 	defer cancel()
-	return h.poll(ctx, func() (bool, error) {
-		left, err := h.list(ctx, "--state", "ready,deferred,leased,paused", "--limit", "1")
+	return f.poll(ctx, func() (bool, error) {
+		left, err := f.list(ctx, "--state", "ready,deferred,leased,paused", "--limit", "1")
 		return err == nil && len(left) == 0, err
 	})
 }
 
 // judgeStrands compares how the strands ended with how they should have.
-func (h *host) judgeStrands(ctx context.Context, ids map[string]bool) error {
-	ended, err := h.list(ctx, "--limit", strconv.Itoa(2*strands))
+func (f *fleet) judgeStrands(ctx context.Context, ids map[string]bool) error {
+	ended, err := f.list(ctx, "--limit", strconv.Itoa(2*strands))
 	if err != nil {
 		return err
 	}
@@ -91,8 +95,8 @@ func (h *host) judgeStrands(ctx context.Context, ids map[string]bool) error {
 }
 
 // judgeOutputs counts what the workers printed.
-func (h *host) judgeOutputs() error {
-	files, err := filepath.Glob(filepath.Join(h.logs(), "*.out*"))
+func (f *fleet) judgeOutputs() error {
+	files, err := filepath.Glob(filepath.Join(f.work, "*", "run", "log", "*.out*"))
 	if err != nil {
 		return err
 	}

@@ -4,13 +4,13 @@
 //	hello worker PID       the process is loaded, and waits for its start
 //	hello inserter PID     the process is connected to the database, and waits for commands
 //	first NS               when its first handler began, by the clock of clock.go
-//	n TOTAL                how many handlers have ended in it; told when that has changed, some fifty times a second
+//	n TOTAL                how many handlers have ended in it; told when that has changed, each MS
 //	s SEQ NS               when the handler of a traced job began
 //	c SEQ NS               when the commit of a traced job had returned
 //	done NS                the command is done, and has taken so long
 //	fail TEXT              it was not
 //
-//	go                     to workers: start
+//	go MS                  to workers: start
 //	bulk FROM N BATCH SIZE
 //	                       to the inserter: insert N jobs with args of SIZE bytes, in batches
 //	single FROM N GAP      insert N traced jobs, each in a transaction of its own, about GAP ms apart
@@ -190,12 +190,18 @@ func (h *Hub) Workers(ctx context.Context, n int) (pids []int, err error) {
 	return pids, nil
 }
 
+const (
+	reportEvery = 20 * time.Millisecond // how often a worker tells how far it is
+	fewWorkers  = 32                    // where there are more, each tells as much less often: all together would be a load
+)
+
 // Go lets all workers start.
 func (h *Hub) Go() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	every := reportEvery * time.Duration(max(1, len(h.workers)/fewWorkers))
 	for _, m := range h.workers {
-		if _, err := fmt.Fprintln(m.conn, "go"); err != nil {
+		if _, err := fmt.Fprintln(m.conn, "go", every.Milliseconds()); err != nil {
 			return fmt.Errorf("start worker %d: %w", m.pid, err)
 		}
 	}

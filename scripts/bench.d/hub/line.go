@@ -12,9 +12,6 @@ import (
 	"time"
 )
 
-// reportEvery is how often a worker tells how far it is.
-const reportEvery = 20 * time.Millisecond
-
 // Args are the args of every job, for whichever system.
 type Args struct {
 	N     int    `json:"n"`
@@ -61,10 +58,14 @@ func Dial(path, role string) (*Line, error) {
 
 // Await waits for the start, and then reports until the harness hangs up, which ends the process.
 func (l *Line) Await() error {
-	if !l.lines.Scan() || l.lines.Text() != "go" {
+	if !l.lines.Scan() {
 		return errors.New("the harness hung up before the start")
 	}
-	go l.report()
+	var every int
+	if _, err := fmt.Sscanf(l.lines.Text(), "go %d", &every); err != nil || every <= 0 {
+		return fmt.Errorf("the harness says %q, want go and how often to report", l.lines.Text())
+	}
+	go l.report(time.Duration(every) * time.Millisecond)
 	go func() {
 		l.lines.Scan()
 		l.hungUp()
@@ -91,9 +92,9 @@ func (l *Line) note(args Args, now Instant) {
 	}
 }
 
-func (l *Line) report() {
+func (l *Line) report(every time.Duration) {
 	told := int64(0)
-	for range time.Tick(reportEvery) {
+	for range time.Tick(every) {
 		n := l.handled.Load()
 		l.mu.Lock()
 		if n != told {

@@ -2,7 +2,6 @@
 import net from "node:net";
 import { createInterface } from "node:readline";
 
-const reportEvery = 20; // ms
 const loadEvery = 10; // ms
 const smallArgs = 60; // bytes
 
@@ -29,13 +28,13 @@ async function dial(path, role) {
 // worker waits for the start. What it returns is called at the beginning of every handler.
 export async function worker(path) {
   const { socket, lines } = await dial(path, "worker");
-  await new Promise((resolve) => lines.once("line", resolve));
+  const go = await new Promise((resolve) => lines.once("line", resolve)); // "go MS"
   let pending = "", handled = 0, told = 0;
   setInterval(() => {
     if (handled !== told) pending += `n ${(told = handled)}\n`;
     if (pending !== "") socket.write(pending);
     pending = "";
-  }, reportEvery);
+  }, Number(go.slice("go ".length)));
   return ({ n, trace }) => {
     if (trace || handled === 0) {
       const at = now();
