@@ -92,6 +92,8 @@ func (m *members) update(now int64, p Presence) (unknown bool) {
 		m.note("%d has come", p.Number)
 	case old.number != p.Number:
 		m.note("%d has become %d", old.number, p.Number)
+	case old.heardAt == 0 && p.Number == m.number: // so it is not who had our number before
+		m.note("%d is there, too", p.Number)
 	}
 	if !p.Left {
 		m.others[p.Broker] = member{p.Number, now, m.open}
