@@ -115,8 +115,8 @@ func (p *place) spoken(now int64, said Presence, err error) {
 	}
 }
 
-// later is a moment in the last quarter of a time from now on.
-func (p *place) later(now, after int64) int64 { return now + after - p.random(after/4) }
+// later is a moment in the last tenth of a time from now on.
+func (p *place) later(now, after int64) int64 { return now + after - p.random(after/10) }
 
 func (p *place) random(most int64) int64 { return int64(p.dice.Uint64() % uint64(most+1)) }
 
