@@ -10,7 +10,8 @@
 //	        ▼                       │ │                          ▼
 //	     events ────────────▶ ┌─────┴─┴────┐ ◀──────────────── events
 //	                          │    loop    │
-//	     hints, deaths ─────▶ │  schedule  │  step(now, events) effects
+//	     hints, deaths,
+//	     other brokers ─────▶ │  schedule  │  step(now, events) effects
 //	                          └────────────┘
 //
 // One goroutine, the loop in [Broker.Run], owns the schedule. It hands in the time and whatever has happened, and
@@ -57,12 +58,49 @@
 //     broker's memory is bounded by what workers want, once for each database, not by the backlog. (schedule.go, scanner.go)
 //   - I8 holder stops: a worker is told a deadline that lies before the end of the lease. A handler that ignores it is
 //     asked, then its worker drained, then its process ended; what it reports later is stale. (run.go)
-//   - I9 coverage, that every id is scanned by somebody, is the affair of several hosts: one broker scans its [Slice],
-//     which is all ids unless it is told otherwise.
+//   - I9 coverage: every id is scanned by somebody, also when brokers die, come, or disagree. See below. (members.go, place.go)
 //   - I10 isolation: one bad worker, frame, row or database changes nothing for others: its connection is closed, its report
 //     is refused, its lock is waited for elsewhere, its slots are lent. (session.go, commits.go, database.go)
 //   - I11 attempts: a strand's tries are burnt by its own failures alone. A death makes suspects of all that were held,
 //     and a culprit only of what was alone. (worker.go)
+//
+// # Many brokers
+//
+// Brokers of one database divide the ids among them, so that they do not fight over rows ([Partition]). Each has a number,
+// its own or the lowest that is free, and tells the others every two seconds that it is there, over the channel that brings
+// the hints. What a broker believes follows from what it has heard, by one of two rules for numbers that nobody has:
+//
+//   - rank: part r of n, where n is how many numbers are live and r the place of its own among them. No part is left over.
+//   - overdue: part p of n, where p is its own number and n the highest live one. The parts of numbers below n that nobody
+//     has belong to nobody. This is the rule of Ubicloud's respirate.
+//
+// Part r of n is [(r-1)*2^32/n, r*2^32/n), rounded down. A number is live from the first word of its broker until that says
+// goodbye, or is silent for four seconds; our own is live always. A change is acted on at once: the new part is scanned from
+// the bottom and announced.
+//
+// Parts are hints. Nothing relies on them being disjoint: who runs a strand is decided by its lease, and two brokers that
+// both scan for it cost a lease that is not granted. Nor does anything rely on them covering the ids, since that cannot be had
+// while beliefs differ, as they do for as long as a word is under way, lost, or its host cut off. I9 rests on two legs:
+//
+//   - When all who live have heard of each other, and of nobody else, their parts cover the ids. By rank they believe in the
+//     same set of numbers, so in the same n, and have the ranks 1 to n. A word is repeated every two seconds, and the dead
+//     are forgotten within seven, so that this is so seven seconds after the last disturbance.
+//   - Always, whatever anybody believes: each broker looks every scanEvery, at a time of its own, for strands outside of its
+//     part that could have started long ago. So every due strand is found by every live broker that serves its kind and
+//     has credit, once it is overdue and that time has come, whosever it is. That takes five seconds and a fifth more than
+//     all but a twentieth of the broker's own strands had to wait: where all are late, nobody is asked to help.
+//
+// With the rule overdue the first leg covers only the parts of numbers that are live, and the second one carries the rest.
+//
+// Silence counts only while something is heard. A broker that hears not even itself forgets nobody, since it cannot tell the
+// dead from the unheard; it has its channel connect anew, tells the others again, and everybody gets four seconds more.
+//
+// A strand that became due while its part was changing hands is found by the scan from the bottom that comes with the new
+// part. Its inserter may have seen neither the old owner idle nor the new one announced, and sent no hint; so the part is
+// looked through once more when its announcement is known to all.
+//
+// Two brokers may have one number, because they were told so or because one was cut off for long: both scan the same part,
+// which is safe. Of two that chose theirs the one with the lower id keeps it.
 //
 // # When things fail
 //
@@ -73,9 +111,10 @@
 //   - A worker's process ends: frames it had sent are read first, then the rest is settled at once.
 //   - This process ends: workers go on. The next broker learns from their hellos what they hold, renews it under the
 //     tokens they bring, and takes their results as its own.
+//   - Another broker dies: its part is divided among the rest, or found as overdue, and what it held when its leases end.
 //   - The host sleeps or is stopped: the clock (CLOCK_BOOTTIME) knows. Leases that ran out are given up, and nothing is
 //     trusted that the database does not confirm.
 //
-// Reading order: event.go (what comes in and goes out), schedule.go, database.go, worker.go, run.go, commits.go, scanner.go, notice.go;
-// then broker.go and session.go.
+// Reading order: event.go (what comes in and goes out), schedule.go, database.go, worker.go, run.go, commits.go, scanner.go,
+// notice.go; then partition.go, members.go, place.go and share.go; then broker.go and session.go.
 package broker

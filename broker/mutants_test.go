@@ -9,8 +9,35 @@ import (
 	"testing"
 )
 
-// mutants are faults that somebody could put into the real code. The exhaustive search must find each of them.
-var mutants = []struct{ name, file, old, new string }{
+// mutant is a fault that somebody could put into the real code.
+type mutant struct{ name, file, old, new string }
+
+// sharedMutants must be found by the exhaustive search of the worlds of two brokers.
+var sharedMutants = []mutant{
+	{
+		"what is overdue elsewhere is not looked for", "scanner.go",
+		"return now >= sc.oldAt && !d.slice().Whole()",
+		"return false",
+	},
+	{
+		"a new part is not scanned from the bottom", "scanner.go",
+		"sc.bottomAt = min(sc.bottomAt, now)",
+		"",
+	},
+	{
+		"our own number is forgotten", "members.go",
+		"numbers := []int{m.number}",
+		"numbers := []int{}",
+	},
+	{
+		"the silent are not forgotten", "members.go",
+		"if m.open-o.open > limit {",
+		"if m.open < limit-limit {",
+	},
+}
+
+// mutants must be found by the exhaustive search of the worlds of one broker.
+var mutants = []mutant{
 	{
 		"ack before commit", "commits.go",
 		"case v.State == Later:\n",
@@ -107,10 +134,15 @@ func TestExhaustiveSearchCatchesMutants(t *testing.T) {
 	if os.Getenv("RESPIRATE_MUTANTS") == "" {
 		t.Skip("scripts/search runs it: it builds and searches the package once for each mutant, which takes a minute")
 	}
-	caught := 0
-	for _, m := range mutants {
+	caught := catchMutants(t, "TestExhaustive", mutants)
+	caught += catchMutants(t, "TestExhaustivePartitions", sharedMutants)
+	t.Logf("%d of %d mutants caught", caught, len(mutants)+len(sharedMutants))
+}
+
+func catchMutants(t *testing.T, search string, all []mutant) (caught int) {
+	for _, m := range all {
 		t.Run(strings.ReplaceAll(m.name, " ", "-"), func(t *testing.T) {
-			out, err := searchMutant(t, m.file, m.old, m.new)
+			out, err := searchMutant(t, search, m)
 			switch {
 			case strings.Contains(out, "[build failed]") || strings.Contains(out, "[setup failed]"):
 				t.Fatalf("the mutant does not compile:\n%s", out)
@@ -120,13 +152,13 @@ func TestExhaustiveSearchCatchesMutants(t *testing.T) {
 			caught++
 		})
 	}
-	t.Logf("%d of %d mutants caught", caught, len(mutants))
+	return caught
 }
 
-// searchMutant runs the search over the package with one passage replaced.
-func searchMutant(t *testing.T, file, old, new string) (string, error) {
+// searchMutant runs a search over the package with one passage replaced.
+func searchMutant(t *testing.T, search string, m mutant) (string, error) {
 	t.Helper()
-	path, err := filepath.Abs(file)
+	path, err := filepath.Abs(m.file)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -134,22 +166,22 @@ func searchMutant(t *testing.T, file, old, new string) (string, error) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if n := strings.Count(string(source), old); n != 1 {
-		t.Fatalf("%s has the passage %d times, want once: bring the mutant up to date\n%s", file, n, old)
+	if n := strings.Count(string(source), m.old); n != 1 {
+		t.Fatalf("%s has the passage %d times, want once: bring the mutant up to date\n%s", m.file, n, m.old)
 	}
 	dir := t.TempDir()
-	mutated := filepath.Join(dir, file)
+	mutated := filepath.Join(dir, m.file)
 	overlay := filepath.Join(dir, "overlay.json")
 	spec, err := json.Marshal(map[string]map[string]string{"Replace": {path: mutated}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, content := range map[string][]byte{mutated: []byte(strings.Replace(string(source), old, new, 1)), overlay: spec} {
+	for name, content := range map[string][]byte{mutated: []byte(strings.Replace(string(source), m.old, m.new, 1)), overlay: spec} {
 		if err := os.WriteFile(name, content, 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
-	cmd := exec.Command("go", "test", "-vet=off", "-count=1", "-overlay="+overlay, "-run=^TestExhaustive$", ".")
+	cmd := exec.Command("go", "test", "-vet=off", "-count=1", "-overlay="+overlay, "-run=^"+search+"$", ".")
 	out, err := cmd.CombinedOutput()
 	return string(out), err
 }

@@ -20,7 +20,7 @@ type notice struct {
 }
 
 const (
-	announceEvery = int64(10 * time.Second)
+	announceEvery = int64(15 * time.Second)
 	announceTTL   = 30 * time.Second
 	announceApart = int64(200 * time.Millisecond)
 )

@@ -36,6 +36,7 @@ const (
 	answerSpread = int64(50 * time.Millisecond) // a newcomer is answered by all others, not by all at once
 	answerApart  = int64(50 * time.Millisecond) // many newcomers share an answer
 	answerShare  = int64(4 * time.Millisecond)  // which is so much rarer for each broker
+	probeSpread  = int64(500 * time.Millisecond)
 	goodbyeTime  = int64(2 * time.Second)
 	tellRetry    = int64(time.Second)
 	noneFree     = int64(2 * time.Second) // until we ask again for a number, where all are taken
@@ -92,9 +93,11 @@ func (p *place) joined(now int64, j Joined, err error) {
 
 // speak is what to tell the others now; nil = nothing. The answer goes to [place.spoken].
 func (p *place) speak(now int64) *Presence {
-	at := p.speakTime()
-	if at == 0 || now < at || p.leaving && now >= p.silentBy {
+	if !p.mustSpeak(now) || p.leaving && now >= p.silentBy {
 		return nil
+	}
+	if p.expect(); !p.mustSpeak(now) {
+		return nil // we were about to ask for those who have spoken meanwhile
 	}
 	p.speaking, p.spokenAt, p.soonAt = true, now, 0
 	return &Presence{Broker: p.self, Number: p.number, Left: p.leaving}
@@ -115,8 +118,8 @@ func (p *place) spoken(now int64, said Presence, err error) {
 	}
 }
 
-// later is a moment in the last quarter of a time from now on.
-func (p *place) later(now, after int64) int64 { return now + after - p.random(after/4) }
+// later is a moment in the last tenth of a time from now on.
+func (p *place) later(now, after int64) int64 { return now + after - p.random(after/10) }
 
 func (p *place) random(most int64) int64 { return int64(p.dice.Uint64() % uint64(most+1)) }
 
@@ -128,12 +131,12 @@ func (p *place) heard(now int64, who Presence) {
 	if who.Broker == p.self && !who.Left {
 		p.echoed, p.unheard = true, 0
 	}
-	if p.hear(now, who) {
+	if wrong := who.Broker == p.self && who.Left; p.hear(now, who) || wrong {
 		p.answer(now)
 	}
 }
 
-// answer tells a newcomer soon that we are there. It has read so, if the database knows it.
+// answer tells soon that we are there, to a newcomer or to those who were told that we left.
 func (p *place) answer(now int64) {
 	n := int64(p.count())
 	soon := max(now, p.spokenAt+min(max(answerApart, n*answerShare), beat/2))
@@ -233,15 +236,33 @@ func (p *place) joinTime() int64 {
 	return p.joinAt
 }
 
+func (p *place) mustSpeak(now int64) bool {
+	at := p.speakTime()
+	return at != 0 && now >= at
+}
+
 // speakTime is when to tell the others that we are there, or leave; 0 = not before something happens.
 func (p *place) speakTime() int64 {
-	switch {
-	case p.number == 0 || p.speaking || p.leaving && p.silentBy == 0:
+	if p.number == 0 || p.speaking || p.leaving && p.silentBy == 0 {
 		return 0
-	case p.soonAt != 0:
-		return min(p.soonAt, p.speakAt)
 	}
-	return p.speakAt
+	at := p.speakAt
+	for _, sooner := range []int64{p.soonAt, p.probeTime()} {
+		if sooner != 0 {
+			at = min(at, sooner)
+		}
+	}
+	return at
+}
+
+// probeTime is when to tell out of turn, so that our own word tells whether somebody is silent; 0 = there is no reason to. The
+// lowest number does so first, which is enough for all.
+func (p *place) probeTime() int64 {
+	silence := p.silenceAt()
+	if silence <= p.spokenAt {
+		return 0
+	}
+	return silence + min(int64(p.division.rank)*answerShare, probeSpread)
 }
 
 // waitTime is when the first scan need not wait any longer for our own word.

@@ -371,6 +371,21 @@ func TestPartitionOfACrashedPredecessorIsNoTwin(t *testing.T) {
 	}
 }
 
+func TestPartitionTwinOfWhomTheDatabaseKnewIsNamedOnceItIsHeard(t *testing.T) {
+	s := newSeat(t, Partition{Number: 2}).sit(t0, 2, present(1, 2))
+	s.divide(t0)
+	s.heard(t0+second, present(1, 2))
+	c := s.divide(t0 + second)
+	if c == nil || c.why != nil {
+		t.Fatalf("change %+v, want the twin alone named", c)
+	}
+	equal(t, "twins", c.twins, []ID{brokerID(1)})
+	s.heard(t0+2*second, present(1, 2))
+	if c := s.divide(t0 + 2*second); c != nil {
+		t.Errorf("change %+v, want it named once", c)
+	}
+}
+
 func TestPartitionGoodbyeIsToldOnceAndWaitsForTheWordOnItsWay(t *testing.T) {
 	s := newSeat(t, Partition{Number: 2}).sit(t0, 2)
 	first := s.speak(t0)

@@ -104,6 +104,14 @@ var brokerCases = []testCase{
 			Kinds: []string{kind}, Slice: upperHalf, Overdue: time.Minute,
 		})), []broker.ID{ours})
 	}},
+	{"ScanForWhatIsOverdueTellsWhenTheNextOfItsSliceIsDue", func(tr *trial) {
+		theirs, ours := newID(), newID()
+		theirs[0], ours[0] = 0x10, 0x90
+		tr.insertAs(theirs, kind, `{"in":60}`)
+		tr.insertAs(ours, kind, `{"in":600}`)
+		got := tr.scan(broker.ScanRequest{Kinds: []string{kind}, Bottom: true, Slice: upperHalf, Overdue: time.Minute})
+		tr.about("next due", got.NextDue, 10*time.Minute)
+	}},
 	{"ScanCountsALostHostsStrandsAsOverdueOnceTheirLeasesAre", func(tr *trial) {
 		id := tr.aged(0x10, time.Hour)
 		tr.lease(id)

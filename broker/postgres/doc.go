@@ -134,4 +134,52 @@
 // One thing is to be had with the same index: if a row that is locked and compared in each commit says who owns a slice, no
 // strand needs to be leased. A strand of one queue then takes 7.2 us and 56 B of log instead of 11.5 us and 173 B.
 // scripts/bench.d/OWNERSHIP.md is the plan for that.
+//
+// # Past one database
+//
+// What one Postgres carries. A strand that is inserted in bulk and worked off takes 23 + 8 us of its CPU and 174 + 370 B of
+// log, with history 31 + 8 us and 540 + 370 B (scripts/bench.d/README.md; the second figure is the insert). So a core that
+// does nothing else carries 32,000 strands a second and 18 MB of log, or with history 26,000 and 23 MB: two billion a day.
+// These are sums, measured on 2 cores that clients shared. With more cores the log comes first, which is one stream:
+// 10 cores of strands with history would write 230 MB a second, and each standby replays all of it. What else is finite:
+//
+//   - Connections, 5 for each host, however many workers it has: 1,000 for 200 hosts.
+//   - Inserts in transactions of their own, each with a commit of its own: what the disk can flush, not the figures above.
+//   - Notifications. Each takes a lock of the whole database until its commit; brokers ask inserters to stop long before that
+//     counts. Presences are heard by every host, so that they grow with the square of the hosts.
+//
+// Read replicas do not help. All that a strand costs is written, by the insert, the lease and the end, and a replica replays
+// every byte of it. What is left to read is the scan, and that has to see the leases: a standby would show strands that are
+// leased or gone, which the lease then refuses, and it cannot LISTEN. So the store refuses a standby. Listings and history may
+// be read from one, through a client of its own, as they were a moment ago. A standby for failover is another matter, and
+// needs nothing of us.
+//
+// Several databases. Nothing in a schema knows of a second one, and nothing that a tenant owns is shared with another: queues,
+// lanes, strands, children and history each belong to one. So tenants can be spread over databases: the application chooses the
+// database by tenant, and inserts there, in its own transaction if its tables are there as well. A host then has a store, a
+// channel, a partition number and 5 connections for each database, and divides the ids in each with whoever is there. What
+// does not go over the border: a child in another database than its parent, one transaction for strands of two, an id
+// (cancel, retry, wait) without the tenant it belongs to. To move a tenant: pause its queues, wait for its leases, copy
+// its rows of queue, lane, strand and history, and resume there.
+//
+// A distributed Postgres. Citus routes a statement to a shard by one column of the table, which must be in every unique key
+// and may not be a generated one, so that bucket will not do. What our statements would need:
+//
+//   - By id: strand, history and attempt are distributed by the strand's id, side by side; lane and queue are copied to every
+//     node (they change once in the life of a lane); broker stays on the coordinator, where notifications and advisory locks
+//     are, too. lease, renew, locked, go_on, fail, exit, finish and attempt touch rows of one id each, and move them to
+//     history in the same shard, so a batch that holds the ids of one shard is a statement on one shard. That is kept
+//     in mind in their shape: each names its strands by id, and joins nothing else but lane and queue. The scan names a
+//     range of ids, which says nothing of a hashed shard: either shards are ranges of ids, or a broker owns shards instead
+//     of a range. What touches two shards, in two phases: a child and its parent (lock, child_done, children), unless
+//     children draw ids beside their parent's; insert_many; and a batch of mixed ids, which the broker would have to sort.
+//   - By tenant: the hot row would carry its tenant, 4 to 16 bytes more in both indexes, and each statement above would name
+//     it beside the id. Then parents, children, lanes and queues lie in one shard, and no statement but the scan of a broker
+//     that serves many tenants touches two. One large tenant stays on one node.
+//   - Either way: ids are drawn before the row is sent (insert_strands draws some within the statement), since they or the
+//     tenant say where to. Each row is judged by the clock of its node alone, so clocks need not agree. The barrier of
+//     Settled counts transactions of one node: each would have its own, and a scan is settled when all are.
+//
+// None of this is built, or measured. Until one Postgres is full, all it brings is a hop to a second node for each statement;
+// and after that several databases do the same without it.
 package postgres

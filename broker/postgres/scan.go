@@ -24,7 +24,7 @@ func (s *Store) Scan(ctx context.Context, req broker.ScanRequest) (broker.ScanRe
 		return broker.ScanResult{}, s.failed(err, "scan %d kinds", len(req.Kinds))
 	}
 	result := broker.ScanResult{
-		Candidates: s.take(found, spots, req.Slice, end.at),
+		Candidates: s.take(found, spots, end.at),
 		More:       len(found) >= req.Limit,
 		NextDue:    end.next,
 		Settled:    s.settled(end.xmin),
@@ -211,9 +211,9 @@ func (r *ranges) add(lo, hi uint64, overdue time.Duration) {
 	r.first, r.last, r.overdue = append(r.first, first), append(r.last, last), append(r.overdue, overdue)
 }
 
-// take moves the cursors behind what was found at that time of the slice in the lanes served, and turns all that was found
-// into candidates.
-func (s *Store) take(found []dueRow, spots []spot, slice broker.Slice, at time.Time) []broker.Candidate {
+// take moves the cursors behind what was found at that time in the lanes served, and turns it into candidates. What is
+// overdue elsewhere came in its place in the order, so that nothing of ours that was not found is before it.
+func (s *Store) take(found []dueRow, spots []spot, at time.Time) []broker.Candidate {
 	byNumber := make(map[int32]*lane, len(spots))
 	for i := range spots {
 		byNumber[spots[i].number] = &spots[i].lane
@@ -221,9 +221,7 @@ func (s *Store) take(found []dueRow, spots []spot, slice broker.Slice, at time.T
 	candidates := make([]broker.Candidate, 0, len(found))
 	last := make(map[int32]place)
 	for _, f := range found {
-		if slice.Has(f.id) {
-			last[f.lane] = place{f.schedule, f.id}
-		}
+		last[f.lane] = place{f.schedule, f.id}
 		if !f.cancelled {
 			l := byNumber[f.lane]
 			candidates = append(candidates, broker.Candidate{

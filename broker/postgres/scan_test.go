@@ -310,7 +310,7 @@ func (s *subject) scanOf(req broker.ScanRequest) []broker.Candidate {
 	return got.Candidates
 }
 
-// Strands of others do not move our cursors: what is ours and was not returned comes with the next scan.
+// Strands of others take their place in the order: what is ours and was not returned comes with the next scan.
 func TestScanForWhatIsOverdueLosesNothingOfOurs(t *testing.T) {
 	s := newSubject(t, migrated(t))
 	const minute = time.Minute

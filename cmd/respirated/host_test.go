@@ -31,6 +31,7 @@ type host struct {
 	dir    string // of the socket, which has a short enough path
 	url    string
 	flags  []string
+	under  []string // command that the daemon is started with, if any
 	ledger string
 
 	daemon *exec.Cmd
@@ -81,8 +82,9 @@ func (h *host) socket() string { return filepath.Join(h.dir, "run", "respirate.s
 // start starts a daemon and returns once it answers. The test's end stops it.
 func (h *host) start() {
 	h.t.Helper()
-	args := append([]string{"run", "--database-url", h.url, "--socket", h.socket(), "--log-level", "debug"}, h.flags...)
-	cmd := exec.Command(filepath.Join(programs(h.t), "respirated"), args...)
+	args := slices.Concat(h.under, []string{filepath.Join(programs(h.t), "respirated")},
+		[]string{"run", "--database-url", h.url, "--socket", h.socket(), "--log-level", "debug"}, h.flags)
+	cmd := exec.Command(args[0], args[1:]...)
 	cmd.Stderr = h.log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := cmd.Start(); err != nil {

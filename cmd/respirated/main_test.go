@@ -51,6 +51,9 @@ func runSQLFile(name string) error {
 	return err
 }
 
+// programsVar names a folder with the programs under test that somebody else has made.
+const programsVar = "RESPIRATE_TEST_PROGRAMS"
+
 // builtIn is the folder with the programs under test, once somebody has asked for them.
 var builtIn string
 
@@ -74,6 +77,9 @@ var build = sync.OnceValues(func() (dir string, err error) {
 // programs is the folder that holds respirated and demo-worker.
 func programs(t testing.TB) string {
 	t.Helper()
+	if dir := os.Getenv(programsVar); dir != "" {
+		return dir
+	}
 	dir, err := build()
 	if err != nil {
 		t.Fatal(err)

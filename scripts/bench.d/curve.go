@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/respirated/respirated/scripts/bench.d/hub"
@@ -20,6 +21,7 @@ type curve struct {
 	jobs  int    // of each backlog, unless that is what grows
 	most  int    // where it ends
 	plan  func(jobs, most int) []setting
+	extra []column // what only this one shows
 }
 
 // setting is one point of a curve.
@@ -53,10 +55,11 @@ var curves = []curve{
 		plan: func(jobs, most int) []setting {
 			return grow(most, 1, 2, func(x int) setting {
 				s := small(jobs, usual*x)
-				s.daemons = x
+				s.daemons, s.idleFor = x, 20*time.Second
 				return s
 			})
 		},
+		extra: []column{{"idle, statements/s of a daemon", "%.2f", false, func(d Drain) float64 { return d.Idle * usual / float64(d.Processes) }}},
 	},
 	{
 		name: "backlog", title: "Backlog, 4 workers", x: "strands in the backlog", most: 5_000_000,
@@ -215,12 +218,13 @@ var growthColumns = []column{
 // chart is the report as a table and as a figure.
 func (c curve) chart(g *Growth) chart {
 	ch := chart{title: c.title, x: c.x}
-	for _, column := range growthColumns {
+	columns := slices.Concat(growthColumns, c.extra)
+	for _, column := range columns {
 		ch.columns, ch.formats = append(ch.columns, column.title), append(ch.formats, column.format)
 	}
 	for _, p := range g.Points {
 		m := mark{x: p.X, line: p.Line}
-		for _, column := range growthColumns {
+		for _, column := range columns {
 			m.values = append(m.values, column.figure(p.Drain))
 		}
 		ch.marks = append(ch.marks, m)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -16,7 +17,8 @@ type backlog struct {
 	jobs      int
 	size      int // of the args of each, in bytes
 	processes int
-	held      bool // a transaction elsewhere is as old as the backlog
+	held      bool          // a transaction elsewhere is as old as the backlog
+	idleFor   time.Duration // afterwards, to count what is asked of the database while nothing happens
 }
 
 // drain is one visit for a backlog.
@@ -44,8 +46,13 @@ func (l *lab) drain(ctx context.Context, s system.System, b backlog) (d Drain, e
 	if err := v.start(b.processes); err != nil {
 		return d, err
 	}
-	d, err = v.drain(b.jobs)
+	if d, err = v.drain(b.jobs); err != nil {
+		return d, err
+	}
 	d.System, d.Processes, d.Jobs, d.Insert = s.Name(), b.processes, b.jobs, inserted
+	if b.idleFor > 0 {
+		d.Idle, _, err = v.idle(b.idleFor)
+	}
 	return d, err
 }
 

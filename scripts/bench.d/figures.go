@@ -19,6 +19,7 @@ type Drain struct {
 	Connections  int64      `json:"connections"`
 	Transactions float64    `json:"transactions_per_job"` // the stop of the processes included
 	Insert       Insert     `json:"insert"`
+	Idle         float64    `json:"idle_statements_per_second,omitempty"` // of all brokers, afterwards
 }
 
 // Latency is from the return of a commit to the begin of the handler.

@@ -203,29 +203,16 @@ func (v *visit) delays(o options, rate int) ([]time.Duration, error) {
 
 // idle counts what a system asks of the database while nothing happens.
 func (c *comparison) idle(v *visit) error {
-	processes := len(v.meter.Workers)
-	if err := pause(v.ctx, settle); err != nil {
+	r := Idle{System: v.system.Name(), Processes: len(v.meter.Workers)}
+	var err error
+	if r.Statements, r.Seconds, err = v.idle(c.opts.idleFor); err != nil {
 		return err
 	}
-	before, err := c.lab.meter.Statements(v.ctx, v.meter.Database)
-	if err != nil {
-		return err
-	}
-	began := time.Now()
-	if err := pause(v.ctx, c.opts.idleFor); err != nil {
-		return err
-	}
-	after, err := c.lab.meter.Statements(v.ctx, v.meter.Database)
-	if err != nil {
-		return err
-	}
-	seconds := time.Since(began).Seconds()
-	r := Idle{System: v.system.Name(), Processes: processes, Seconds: seconds, Statements: float64(after-before) / seconds}
 	if r.Connections, err = c.lab.meter.Connections(v.ctx, v.meter.Database); err != nil {
 		return err
 	}
 	c.report.Idles = append(c.report.Idles, r)
-	c.lab.progress.step("%s idle with %d processes: %.1f statements/s, %d connections", r.System, processes, r.Statements, r.Connections)
+	c.lab.progress.step("%s idle with %d processes: %.1f statements/s, %d connections", r.System, r.Processes, r.Statements, r.Connections)
 	return nil
 }
 

@@ -200,6 +200,24 @@ func (v *visit) persisted() error {
 	}
 }
 
+// idle counts the statements per second that the processes send while nothing happens.
+func (v *visit) idle(during time.Duration) (statements, seconds float64, err error) {
+	if err := pause(v.ctx, settle); err != nil {
+		return 0, 0, err
+	}
+	before, err := v.lab.meter.Statements(v.ctx, v.meter.Database)
+	if err != nil {
+		return 0, 0, err
+	}
+	began := time.Now()
+	if err := pause(v.ctx, during); err != nil {
+		return 0, 0, err
+	}
+	after, err := v.lab.meter.Statements(v.ctx, v.meter.Database)
+	seconds = time.Since(began).Seconds()
+	return float64(after-before) / seconds, seconds, err
+}
+
 // close ends the processes, counts the transactions since the drain began, now that all of them have been told, and
 // removes everything.
 func (v *visit) close() (transactions int64, err error) {
