@@ -111,7 +111,10 @@ func TestFaultsInOneDatabaseAreNotTheOthers(t *testing.T) {
 	chance := rand.New(rand.NewPCG(seed, 0))
 	ran := make([]atomic.Int64, 400)
 	first, second := insert(t, stores[0], "echo", len(ran)), insert(t, stores[1], "echo", len(ran))
-	stores[0].Disturb(func(brokertest.Method) brokertest.Fault {
+	stores[0].Disturb(func(m brokertest.Method) brokertest.Fault {
+		if m == brokertest.Leave {
+			return brokertest.Fault{} // the last word is said once, and its failure is told
+		}
 		switch chance.IntN(8) {
 		case 0:
 			return brokertest.Fault{Before: broker.ErrAway}
