@@ -98,6 +98,7 @@ var disturbances = []struct {
 		for _, b := range stopped {
 			sim.resume(b)
 		}
+		sim.run(time.Duration(2*twinPatience) + time.Second) // two with one number settle who keeps it
 	}},
 	{"every third hears nothing for 10 s", handOver, func(sim *simulation) {
 		for _, b := range sim.some(len(sim.brokers) / 3) {

@@ -145,7 +145,10 @@ func (sim *simulation) look(b *simBroker) {
 	if b.join(sim.now) {
 		sim.statement(b, func(err error) func() {
 			got := sim.join(b, err)
-			return func() { b.joined(sim.now, got, err) }
+			return func() {
+				b.joined(sim.now, got, err)
+				sim.after(sim.soon(), func() { sim.refresh(b) })
+			}
 		})
 	}
 	b.divide(sim.now)
@@ -206,10 +209,15 @@ func (sim *simulation) announce(b *simBroker) {
 	if b.gone || b.leaving {
 		return
 	}
-	if !sim.away && !b.paused && b.number != 0 {
+	sim.refresh(b)
+	sim.after(time.Duration(announceEvery), func() { sim.announce(b) })
+}
+
+// refresh is one Store.Announce.
+func (sim *simulation) refresh(b *simBroker) {
+	if !sim.away && !b.gone && !b.paused && !b.leaving && !b.joining && b.number != 0 {
 		sim.rows[b.self] = simRow{b.number, sim.now + int64(announceTTL)}
 	}
-	sim.after(time.Duration(announceEvery), func() { sim.announce(b) })
 }
 
 // notify sends a presence to everybody who listens.
@@ -293,7 +301,7 @@ func (sim *simulation) pause(b *simBroker) {
 	sim.account(b)
 }
 
-// resume lets a broker go on, with all that has come meanwhile.
+// resume lets a broker go on, with all that has come meanwhile. Its announcement is long due.
 func (sim *simulation) resume(b *simBroker) {
 	backlog := b.backlog
 	b.paused, b.backlog = false, nil
@@ -301,6 +309,7 @@ func (sim *simulation) resume(b *simBroker) {
 		sim.keep(&appointment{broker: b, do: do})
 	}
 	sim.look(b)
+	sim.after(sim.soon(), func() { sim.refresh(b) })
 }
 
 // some are so many brokers, drawn by lot.

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
-	"sync"
 	"time"
 
 	"github.com/respirated/respirated/protocol"
@@ -65,15 +64,13 @@ func (h *handler) result(ctx context.Context, strand *protocol.Strand) protocol.
 	if err != nil {
 		return failed(err, "")
 	}
-	env := &env{logger: sync.OnceValue(func() *slog.Logger {
-		return h.log.With("strand", strand.ID, "kind", strand.Kind, "label", strand.Label)
-	})}
-	ctx = context.WithValue(ctx, envKey{}, env)
+	env := &env{Context: ctx, strand: strand, log: h.log}
+	ctx = env
 	if d := h.runLimit(program, job, strand); d > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeoutCause(ctx, d, ErrTimeout)
 		defer cancel()
-		job.row.Deadline, _ = ctx.Deadline()
+		job.row().Deadline, _ = ctx.Deadline()
 	}
 	outcome, err := job.run(ctx)
 	inserts := env.take()
@@ -89,7 +86,7 @@ func (h *handler) result(ctx context.Context, strand *protocol.Strand) protocol.
 }
 
 // runLimit is how long this run may take: what its worker says, but no more than its kind's limit and the broker's.
-func (h *handler) runLimit(p *program, job *job, strand *protocol.Strand) time.Duration {
+func (h *handler) runLimit(p *program, job job, strand *protocol.Strand) time.Duration {
 	var limit time.Duration
 	for _, d := range []time.Duration{job.timeout(), h.limit(p), time.Duration(strand.RunMS) * time.Millisecond} {
 		if d > 0 && (limit == 0 || d < limit) {
@@ -100,7 +97,7 @@ func (h *handler) runLimit(p *program, job *job, strand *protocol.Strand) time.D
 }
 
 // onError is the result of a handler that returned an error. cause is why its context has ended, if it has.
-func onError(job *job, err, cause error, inserts []protocol.Insert) protocol.Result {
+func onError(job job, err, cause error, inserts []protocol.Insert) protocol.Result {
 	var (
 		snooze *SnoozeError
 		cancel *CancelError

@@ -39,19 +39,30 @@ func Logger(ctx context.Context) *slog.Logger {
 	if !ok {
 		return slog.Default()
 	}
-	return env.logger()
+	return env.logs()
 }
 
-// env is what a handler finds in its context.
+// env is the context of a handler, with what this package finds there.
 type env struct {
-	logger func() *slog.Logger
+	context.Context
+	strand *protocol.Strand
+	log    *slog.Logger // the worker's
 
-	mu      sync.Mutex // guards all below, as a handler may use goroutines of its own
+	mu      sync.Mutex   // guards all below, as a handler may use goroutines of its own
+	logger  *slog.Logger // with what the strand is; made when it is asked for
 	inserts []protocol.Insert
 	closed  bool // the handler has returned
 }
 
 type envKey struct{}
+
+// Value implements [context.Context].
+func (e *env) Value(key any) any {
+	if key == (envKey{}) {
+		return e
+	}
+	return e.Context.Value(key)
+}
 
 func (e *env) insert(in protocol.Insert) error {
 	e.mu.Lock()
@@ -64,6 +75,15 @@ func (e *env) insert(in protocol.Insert) error {
 	}
 	e.inserts = append(e.inserts, in)
 	return nil
+}
+
+func (e *env) logs() *slog.Logger {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.logger == nil {
+		e.logger = e.log.With("strand", e.strand.ID, "kind", e.strand.Kind, "label", e.strand.Label)
+	}
+	return e.logger
 }
 
 // take ends the collection.

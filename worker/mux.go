@@ -89,16 +89,28 @@ type program struct {
 	labels []string      // sorted
 	limit  time.Duration // of any run: 0 = Config.Timeout, negative = none
 	// prepare decodes a strand and picks its label.
-	prepare func(p *protocol.Strand) (*job, error)
+	prepare func(p *protocol.Strand) (job, error)
 }
 
 // job is one run, ready to go.
-type job struct {
-	row     *Row
-	run     func(ctx context.Context) (Outcome, error)
-	timeout func() time.Duration          // as Defaults.Timeout
-	retry   func(err error) time.Duration // as Defaults.NextRetry
+type job interface {
+	row() *Row
+	run(ctx context.Context) (Outcome, error)
+	timeout() time.Duration        // as Defaults.Timeout
+	retry(err error) time.Duration // as Defaults.NextRetry
 }
+
+// runOf is a job with the type of its args.
+type runOf[T Args] struct {
+	hooks  *hooks[T]
+	label  Label[T]
+	strand Strand[T]
+}
+
+func (r *runOf[T]) row() *Row                                { return &r.strand.Row }
+func (r *runOf[T]) run(ctx context.Context) (Outcome, error) { return r.label(ctx, &r.strand) }
+func (r *runOf[T]) timeout() time.Duration                   { return r.hooks.timeout(&r.strand) }
+func (r *runOf[T]) retry(err error) time.Duration            { return r.hooks.retry(&r.strand, err) }
 
 // hooks is what a program is made from.
 type hooks[T Args] struct {
@@ -129,7 +141,7 @@ func newProgram[T Args](h hooks[T]) (*program, error) {
 	if p.limit, err = limitOf(h.timeout, args); err != nil {
 		return nil, fmt.Errorf("add kind %q: %w", p.kind, err)
 	}
-	p.prepare = func(strand *protocol.Strand) (*job, error) { return prepare(p, h, strand) }
+	p.prepare = func(strand *protocol.Strand) (job, error) { return prepare(p, &h, strand) }
 	return p, nil
 }
 
@@ -158,7 +170,7 @@ func limitOf[T Args](timeout func(*Strand[T]) time.Duration, args T) (d time.Dur
 	return timeout(&Strand[T]{Args: args}), nil
 }
 
-func prepare[T Args](p *program, h hooks[T], strand *protocol.Strand) (*job, error) {
+func prepare[T Args](p *program, h *hooks[T], strand *protocol.Strand) (job, error) {
 	label := h.labels[strand.Label]
 	if label == nil && strand.Label == StartLabel {
 		label = h.labels[h.start]
@@ -166,16 +178,11 @@ func prepare[T Args](p *program, h hooks[T], strand *protocol.Strand) (*job, err
 	if label == nil {
 		return nil, p.noLabel(strand.Label)
 	}
-	s, err := newStrand[T](strand)
-	if err != nil {
+	r := &runOf[T]{hooks: h, label: label}
+	if err := r.strand.read(strand); err != nil {
 		return nil, err
 	}
-	return &job{
-		row:     &s.Row,
-		run:     func(ctx context.Context) (Outcome, error) { return label(ctx, s) },
-		timeout: func() time.Duration { return h.timeout(s) },
-		retry:   func(err error) time.Duration { return h.retry(s, err) },
-	}, nil
+	return r, nil
 }
 
 // has tells whether a strand can be at that label.

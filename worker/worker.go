@@ -70,9 +70,9 @@ type workFunc[T Args] func(ctx context.Context, s *Strand[T]) error
 
 func (f workFunc[T]) Work(ctx context.Context, s *Strand[T]) error { return f(ctx, s) }
 
-// newStrand decodes what the broker sent.
-func newStrand[T Args](p *protocol.Strand) (*Strand[T], error) {
-	s := &Strand[T]{Row: Row{
+// read decodes what the broker sent.
+func (s *Strand[T]) read(p *protocol.Strand) error {
+	s.Row = Row{
 		ID:        p.ID,
 		Kind:      p.Kind,
 		Label:     p.Label,
@@ -84,15 +84,15 @@ func newStrand[T Args](p *protocol.Strand) (*Strand[T], error) {
 		Tags:      p.Tags,
 		Metadata:  p.Metadata,
 		CreatedAt: time.UnixMilli(p.CreatedMS),
-	}}
+	}
 	args, err := topFrame(p)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if err := json.Unmarshal(args, &s.Args); err != nil {
-		return nil, fmt.Errorf("decode the args of strand %s into %T: %w", p.ID, s.Args, err)
+		return fmt.Errorf("decode the args of strand %s into %T: %w", p.ID, s.Args, err)
 	}
-	return s, nil
+	return nil
 }
 
 // topFrame is the JSON of a strand's current args: frame 0 of its stack, or what it was inserted with.

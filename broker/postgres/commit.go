@@ -246,7 +246,7 @@ type plainBatch struct {
 func newPlainBatch(s *Store, entries []*entry) *plainBatch {
 	b := &plainBatch{sql: s.sql, host: s.host()}
 	exits, fails, others := sortActs(entries)
-	b.exits(exits, s.lanes.withoutHistory())
+	b.exits(exits, s.lanes)
 	b.goOn(others, nil)
 	b.fails(fails)
 	return b
@@ -269,17 +269,21 @@ func sortActs(entries []*entry) (exits, fails, others []*entry) {
 
 func (b *plainBatch) queue(name string, args ...any) { b.Queue(b.sql.get(name), args...) }
 
-// exits queues the ends of strands. bare lists the lanes without history if there are only such.
-func (b *plainBatch) exits(entries []*entry, bare []int32) {
+// exits queues the ends of strands.
+func (b *plainBatch) exits(entries []*entry, known *lanes) {
 	if len(entries) == 0 {
 		return
 	}
 	ids, tokens, seqs := fenceColumns(entries)
-	if bare != nil {
+	if bare := known.withoutHistory(); bare != nil {
 		b.queue("exit_bare", ids, tokens, seqs, bare)
 		return
 	}
-	b.queue("exit", ids, tokens, seqs, column(entries, func(r *broker.Report) []byte { return r.Value }))
+	name := "exit"
+	if known.few() {
+		name = "exit_few"
+	}
+	b.queue(name, ids, tokens, seqs, column(entries, func(r *broker.Report) []byte { return r.Value }))
 }
 
 // goOn queues the reports after which strands live on. lanes are where hops to another kind lead; nil = there are none.

@@ -199,6 +199,14 @@ func (l *lanes) withoutHistory() []int32 {
 	return l.bare
 }
 
+// few says whether it is worth while to look up the lanes of finished strands together.
+func (l *lanes) few() bool {
+	const most = 16
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.all) <= most
+}
+
 // start lists the lanes of some kinds and where to go on in each, first those whose strands should start first, as far
 // as we know; false = some kind has not been loaded. From the bottom means from the floors.
 func (l *lanes) start(kinds []string, bottom bool) (spots []spot, known bool) {

@@ -114,7 +114,14 @@ func TestPlainStatementsAcceptWhatJudgeAccepts(t *testing.T) {
 	}
 	defer s.Close()
 	standings := allStandings()
-	for _, retention := range []string{"7 days", "0"} {
+	for _, way := range []struct {
+		retention string
+		lanes     int
+	}{{"7 days", 1}, {"0", 1}, {"7 days", 40}} {
+		retention := way.retention
+		if _, err := s.pool.Exec(t.Context(), `select respirate.lane('', 'more', 5, 'plain ' || n) from generate_series(2, $1::int) n`, way.lanes); err != nil {
+			t.Fatal(err)
+		}
 		if _, err := s.pool.Exec(t.Context(), `insert into respirate.queue (tenant, queue, retention) values ('', 'default', $1::text::interval)
 			on conflict (tenant, queue) do update set retention = excluded.retention`, retention); err != nil {
 			t.Fatal(err)
@@ -123,17 +130,39 @@ func TestPlainStatementsAcceptWhatJudgeAccepts(t *testing.T) {
 			{Act: broker.Exit}, {Act: broker.Nap}, {Act: broker.Hop, Label: "x"}, {Act: broker.Release}, {Act: broker.Save, Stack: []byte(`[]`)},
 			{Act: broker.Yield}, {Act: broker.Fail}, {Act: broker.Crash}, {Act: broker.Crash, Guilty: true},
 		} {
-			t.Run(fmt.Sprintf("History=%s/Act=%d/Guilty=%t", retention, r.Act, r.Guilty), func(t *testing.T) {
+			t.Run(fmt.Sprintf("History=%s/Lanes=%d/Act=%d/Guilty=%t", retention, way.lanes, r.Act, r.Guilty), func(t *testing.T) {
 				r.Token, r.Seq = broker.Token{1}, 3
-				comparePlain(t, s, standings, r)
+				accepted := comparePlain(t, s, standings, r)
+				if r.Act == broker.Exit && retention != "0" {
+					compareHistory(t, s, accepted)
+				}
 			})
 		}
 	}
 }
 
-func comparePlain(t *testing.T, s *Store, standings []standing, r broker.Report) {
+// compareHistory compares the strands in history, and what their lane adds to them there, with those that were accepted.
+func compareHistory(t *testing.T, s *Store, accepted []broker.ID) {
+	var kept uuids
+	err := s.pool.QueryRow(t.Context(), `with kept as (
+			delete from respirate.history where (tenant, queue, priority, kind, state) = ('', 'default', 5, 'plain', 'done') returning id
+		) select array_agg(id order by id) from kept`).Scan(&kept)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := uuidsOf(accepted); !slices.Equal(kept, want) {
+		t.Errorf("history: got %d strands, want the %d that were accepted", len(kept), len(want))
+	}
+}
+
+// comparePlain returns the strands whose reports were accepted.
+func comparePlain(t *testing.T, s *Store, standings []standing, r broker.Report) (accepted []broker.ID) {
 	ids := put(t, s, standings)
-	if err := s.loadLanes(t.Context(), []string{"plain"}); err != nil { // so that it is known whether history is kept
+	kinds := []string{"plain"}
+	for n := range 40 {
+		kinds = append(kinds, fmt.Sprint("plain ", n))
+	}
+	if err := s.loadLanes(t.Context(), kinds); err != nil { // so that it is known whether history is kept
 		t.Fatal(err)
 	}
 	entries := make([]*entry, len(ids))
@@ -148,7 +177,6 @@ func comparePlain(t *testing.T, s *Store, standings []standing, r broker.Report)
 			t.Fatal(err)
 		}
 	}
-	accepted := 0
 	for i, e := range entries {
 		st := standings[i]
 		f := judge(st.lockedRow, e.report)
@@ -160,10 +188,11 @@ func comparePlain(t *testing.T, s *Store, standings []standing, r broker.Report)
 			t.Errorf("%+v: got it accepted %t, want %t", st, got, want)
 		}
 		if want {
-			accepted++
+			accepted = append(accepted, e.report.ID)
 		}
 	}
-	if accepted == 0 || accepted == len(entries) {
-		t.Errorf("accepted: got %d of %d, so that nothing is shown", accepted, len(entries))
+	if len(accepted) == 0 || len(accepted) == len(entries) {
+		t.Errorf("accepted: got %d of %d, so that nothing is shown", len(accepted), len(entries))
 	}
+	return accepted
 }

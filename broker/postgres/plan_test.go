@@ -23,6 +23,7 @@ var carriers = map[string][]string{
 	"children":    {"strand_pkey"},
 	"exit":        {"strand_pkey"},
 	"exit_bare":   {"strand_pkey"},
+	"exit_few":    {"strand_pkey"},
 	"fail":        {"strand_pkey"},
 	"fingerprint": nil,
 	"finish":      nil,

@@ -24,6 +24,7 @@ var hotStatements = []struct {
 	{name: "lease_free", args: (*statementBench).leaseArgs},
 	{name: "renew", leased: true, args: (*statementBench).leaseArgs},
 	{name: "exit", leased: true, args: (*statementBench).exitArgs},
+	{name: "exit_few", leased: true, args: (*statementBench).exitArgs},
 	{name: "exit_bare", leased: true, args: (*statementBench).exitBareArgs},
 	{name: "go_on", leased: true, args: (*statementBench).goOnArgs},
 	{name: "fail", leased: true, args: (*statementBench).failArgs},
