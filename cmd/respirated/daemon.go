@@ -1,9 +1,11 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
@@ -55,6 +57,7 @@ func newDaemon(ctx context.Context, cfg fileConfig, partition broker.Partition, 
 	if d.channel, err = postgres.NewChannel(database); err != nil {
 		return nil, err
 	}
+	d.withdrawFormer(ctx)
 	d.supervisor, err = supervisor.New(supervisor.Config{
 		Pools:       cfg.pools(),
 		Socket:      d.socket.Path,
@@ -75,7 +78,43 @@ func newDaemon(ctx context.Context, cfg fileConfig, partition broker.Partition, 
 		DrainTimeout: time.Duration(cfg.DrainTimeout),
 		Logger:       log,
 	})
-	return d, err
+	if err != nil {
+		return nil, err
+	}
+	d.writeDown()
+	return d, nil
+}
+
+// formerFile is where a daemon writes down its broker's id, for the next daemon in the folder.
+const formerFile = "broker"
+
+// withdrawFormer withdraws the broker that was here before, which is dead, since the folder is ours. If it was killed, it
+// could not say goodbye: its number would be taken, and its part of the strands be left to it, until the others miss it.
+func (d *daemon) withdrawFormer(ctx context.Context) {
+	text, err := os.ReadFile(filepath.Join(d.socket.Dir, formerFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return
+	}
+	var former broker.ID
+	if err == nil {
+		former, err = broker.ParseID(string(bytes.TrimSpace(text[:min(len(text), 64)])))
+	}
+	if err == nil {
+		err = d.store.Leave(ctx, former)
+	}
+	if err != nil {
+		d.log.Warn("the former broker of this host is not withdrawn: the others will miss it", "error", err)
+	}
+}
+
+// writeDown tells the next daemon in the folder whom to withdraw.
+func (d *daemon) writeDown() {
+	if !d.socket.Owned() {
+		return
+	}
+	if err := os.WriteFile(filepath.Join(d.socket.Dir, formerFile), []byte(d.broker.ID().String()+"\n"), 0o600); err != nil {
+		d.log.Warn("the broker cannot be written down for the next daemon", "error", err)
+	}
 }
 
 // close gives back what newDaemon took.
@@ -148,7 +187,7 @@ func (d *daemon) run(ctx context.Context, demo func(context.Context) error) erro
 	// daemon has got it, this is the part that ends the others.
 	{
 		ctx, cancel := context.WithCancel(ctx)
-		g.add("guard of the folder", func() error { return d.socket.Guard(ctx, d.log, d.supervisor.WriteDown) }, cancel)
+		g.add("guard of the folder", func() error { return d.socket.Guard(ctx, d.log, func() { d.supervisor.WriteDown(); d.writeDown() }) }, cancel)
 	}
 
 	// Maintenance can stop at any time; it is last because nothing waits for it.
