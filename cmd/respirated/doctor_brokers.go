@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"maps"
@@ -85,7 +86,7 @@ func judgePartitions(brokers []*client.BrokerRow) []finding {
 		counts[b.Members] = true
 	}
 	if len(counts) > 1 {
-		found = append(found, bad(warned, "wait 10 s and look again. If it stays, all need the same --gaps, and a direct connection: LISTEN does not pass a pooler",
+		found = append(found, bad(warned, "wait 30 s and look again: one that was killed is listed for so long. If it stays, all need the same --gaps, and a direct connection: LISTEN does not pass a pooler",
 			"brokers do not agree how many parts there are: %s", list(slices.Sorted(maps.Keys(counts)))))
 	}
 	if unnumbered > 0 && len(holders) > 0 {
@@ -126,7 +127,7 @@ func (d *doctor) checkCoverage(ctx context.Context) ([]finding, error) {
 }
 
 func judgeCoverage(brokers []*client.BrokerRow) []finding {
-	const do = "wait 10 s and look again: ranges move when brokers come and go. If it stays, start the number that is missing, or run all with --gaps rank; until then others find these strands after 5 s and more"
+	const do = "wait 30 s and look again: ranges move when brokers come and go, and one that was killed is listed for so long. If it stays, start the number that is missing, or run all with --gaps rank; until then others find these strands after 5 s and more"
 	brokers = slices.SortedFunc(slices.Values(brokers), func(a, b *client.BrokerRow) int { return cmp.Compare(a.Lo, b.Lo) })
 	var found []finding
 	var covered int64
@@ -162,6 +163,9 @@ func (d *doctor) checkSocket(ctx context.Context) ([]finding, error) {
 	var status daemonStatus
 	if err := askDaemon(ctx, d.cfg.Socket, "/api/v1/status", &status); err != nil {
 		if _, gone := os.Lstat(socket); gone == nil {
+			if errors.Is(err, errHangs) {
+				return []finding{bad(failing, "see whether it was stopped (kill -CONT wakes it), and look at its log; else end it and start it again", "%s", oneLine(err.Error()))}, nil
+			}
 			return []finding{bad(failing, "look at its log, and start it again: respirated run", "no daemon answers, and it has left its socket: %s", oneLine(err.Error()))}, nil
 		}
 		return []finding{bad(warned, "start one: respirated run", "no daemon runs at %s", socket)}, nil

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -189,6 +190,42 @@ func TestDoctorOfARoleThatMayOnlyReadSaysWhatItCannotSee(t *testing.T) {
 	p.sees("writing", "warn: this role may not write the tables: ")
 	p.sees("old transactions", "warn: only the sessions of this role can be seen")
 	p.sees("tables", "warn: could not be checked: ")
+}
+
+// It sees that others have a transaction, but not since when.
+func TestDoctorOfARoleThatMayNotSeeOthersIsNotConfusedByThem(t *testing.T) {
+	t.Parallel()
+	p := newPatient(t)
+	p.sql("create role doctor_blind login")
+	defer func() { p.sql("drop owned by doctor_blind"); p.sql("drop role doctor_blind") }()
+	tx, err := p.connect().Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tx.Exec(t.Context(), "select pg_current_xact_id()"); err != nil {
+		t.Fatal(err)
+	}
+	p.cfg.DatabaseURL += "&user=doctor_blind"
+	p.sees("old transactions", "warn: only the sessions of this role can be seen")
+	p.sees("schema", "fail: a daemon of this role would not start: ")
+}
+
+func TestDoctorTellsADaemonThatIsStoppedFromOneThatIsGone(t *testing.T) {
+	t.Parallel()
+	p := newPatient(t)
+	dir := filepath.Dir(p.cfg.Socket)
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(p.cfg.Socket, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("unix", filepath.Join(dir, controlSocket)) // the kernel takes who comes; nobody answers
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	p.sees("socket", "fail: the daemon at "+l.Addr().String()+" does not answer: it is stopped, or hangs => see whether")
 }
 
 func TestDoctorFindsWhatKeepsRowsFromBeingVacuumed(t *testing.T) {
