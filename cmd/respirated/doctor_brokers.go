@@ -128,19 +128,55 @@ func (d *doctor) checkCoverage(ctx context.Context) ([]finding, error) {
 
 func judgeCoverage(brokers []*client.BrokerRow) []finding {
 	const do = "wait 30 s and look again: ranges move when brokers come and go, and one that was killed is listed for so long. If it stays, start the number that is missing, or run all with --gaps rank; until then others find these strands after 5 s and more"
-	brokers = slices.SortedFunc(slices.Values(brokers), func(a, b *client.BrokerRow) int { return cmp.Compare(a.Lo, b.Lo) })
 	var found []finding
+	for _, gap := range gapsOf(brokers) {
+		found = append(found, bad(warned, do, "no broker looks after the ids %s", gap))
+	}
+	if len(found) == 0 {
+		found = judgeKinds(brokers)
+	}
+	return or(found, "each id is in the range of a broker")
+}
+
+// gapsOf are the ids that are in the range of no broker.
+func gapsOf(brokers []*client.BrokerRow) (gaps []string) {
 	var covered int64
-	for _, b := range brokers {
+	for _, b := range slices.SortedFunc(slices.Values(brokers), func(a, b *client.BrokerRow) int { return cmp.Compare(a.Lo, b.Lo) }) {
 		if b.Lo > covered {
-			found = append(found, bad(warned, do, "no broker looks after the ids %s", slice(covered, b.Lo)))
+			gaps = append(gaps, slice(covered, b.Lo))
 		}
 		covered = max(covered, b.Hi)
 	}
 	if covered < 1<<32 {
-		found = append(found, bad(warned, do, "no broker looks after the ids %s", slice(covered, 1<<32)))
+		gaps = append(gaps, slice(covered, 1<<32))
 	}
-	return or(found, "each id is in the range of a broker")
+	return gaps
+}
+
+// judgeKinds looks for kinds that some brokers serve, but not all who share the ids.
+func judgeKinds(brokers []*client.BrokerRow) []finding {
+	serving := make(map[string][]*client.BrokerRow)
+	for _, b := range brokers {
+		for _, kind := range b.Kinds {
+			serving[kind] = append(serving[kind], b)
+		}
+	}
+	var late []string
+	for _, kind := range slices.Sorted(maps.Keys(serving)) {
+		if gapsOf(serving[kind]) != nil {
+			late = append(late, kind)
+		}
+	}
+	if late == nil {
+		return nil
+	}
+	const most = 5
+	names := strings.Join(late[:min(len(late), most)], ", ")
+	if len(late) > most {
+		names += fmt.Sprintf(" and %d more", len(late)-most)
+	}
+	return []finding{bad(warned, "give every host workers for all kinds, or run all daemons with --partition none",
+		"some brokers have no worker for: %s. Such strands in their ranges start only once they are overdue, after 5 s and more", names)}
 }
 
 // checkSocket looks at the folder of the socket on this host, and whether a daemon answers there.

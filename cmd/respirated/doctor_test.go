@@ -362,6 +362,25 @@ func TestDoctorFindsIdsThatNobodyLooksAfter(t *testing.T) {
 	}
 }
 
+func TestDoctorFindsKindsThatNotAllServe(t *testing.T) {
+	half := func(upper int64, kinds ...string) *client.BrokerRow {
+		return &client.BrokerRow{Alive: true, Lo: upper << 31, Hi: (upper + 1) << 31, Kinds: kinds}
+	}
+	whole := &client.BrokerRow{Alive: true, Hi: 1 << 32, Kinds: []string{"a", "b", "c", "d", "e", "f"}}
+	for _, c := range []struct {
+		brokers []*client.BrokerRow
+		want    string
+	}{
+		{[]*client.BrokerRow{half(0), half(1)}, "ok: "},
+		{[]*client.BrokerRow{half(0, "a", "b"), half(1, "b", "a")}, "ok: "},
+		{[]*client.BrokerRow{half(0, "a", "b"), half(1, "b")}, "warn: some brokers have no worker for: a. Such"},
+		{[]*client.BrokerRow{half(0), half(1, whole.Kinds...)}, "warn: some brokers have no worker for: a, b, c, d, e and 1 more. Such"},
+		{[]*client.BrokerRow{half(0), half(1, "a"), whole}, "ok: "},
+	} {
+		compareFindings(t, judgeCoverage(c.brokers), []string{c.want})
+	}
+}
+
 func TestDoctorFindsNumbersThatSeveralHave(t *testing.T) {
 	for _, c := range []struct {
 		brokers []*client.BrokerRow
