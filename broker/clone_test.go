@@ -238,8 +238,8 @@ func (n *namer) schedule(s *schedule) {
 		n.put("candidate", id[0])
 	}
 	n.put("timers", n.past(s.commits.after), n.past(s.leaseAfter), n.past(s.renewAfter), s.renewDue, n.past(s.nextSweep))
-	n.put("scanner", s.scanner.flying, s.scanner.now, s.scanner.lanes, n.past(s.scanner.hintAt), s.scanner.more, n.past(s.scanner.at), n.past(s.scanner.bottomAt),
-		n.past(s.scanner.ownAt), s.scanner.asked, s.scanner.walked)
+	n.put("scanner", s.scanner.flying, s.scanner.now, s.scanner.waiting, s.scanner.told, n.past(s.scanner.hintAt), s.scanner.more, n.past(s.scanner.at), n.past(s.scanner.bottomAt),
+		n.past(s.scanner.roundAt+busyBottom), n.past(s.scanner.ownAt), s.scanner.asked, s.scanner.walked)
 }
 
 func (s *schedule) nameOf(no workerNo) string {

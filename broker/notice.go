@@ -44,7 +44,7 @@ func (n *notice) told(s *schedule, now int64, err error) {
 	}
 	moved := n.known && n.slice != n.sliceSaid
 	if !n.known || moved {
-		s.scanner.now, s.scanner.lanes = true, true
+		s.scanner.startAnew()
 	}
 	if moved || n.busyTold && !n.busySaid {
 		s.scanner.settleEnd = now + settleMost
