@@ -118,12 +118,13 @@ func (o *outside) found(limit int) ScanResult {
 func BenchmarkScanner(b *testing.B) {
 	o := newOutside(0)
 	again := scanned{ScanResult: o.found(mostAhead)}
-	o.scanner.found(o.schedule, o.now, again)
+	d := o.schedule.databases[0]
+	d.scanner.found(d, o.now, again)
 	b.ReportAllocs()
 	for b.Loop() {
-		o.scanner.found(o.schedule, o.now, again)
+		d.scanner.found(d, o.now, again)
 	}
-	if got := o.buffer.len(); got != mostAhead {
+	if got := d.buffer.len(); got != mostAhead {
 		b.Fatalf("%d candidates are at hand, want the %d that were found first", got, mostAhead)
 	}
 	reportPerStrand(b, mostAhead)

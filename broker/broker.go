@@ -103,27 +103,57 @@ func (c Config) limits() limits {
 	}
 }
 
-// Broker hands the strands of a Store to workers that connect to a socket. All decisions are the schedule's, which
-// the goroutine of Run owns; what happens outside reaches it as events.
+// Broker hands the strands of one or several Stores to workers that connect to a socket. All decisions are the schedule's,
+// which the goroutine of Run owns; what happens outside reaches it as events.
 type Broker struct {
 	cfg   Config
 	id    ID
-	store Store
 	procs Processes // nil = every worker is external
 	log   *slog.Logger
 
-	schedule *schedule // Run's goroutine only
-	events   chan event
+	databases []*link   // in the order of the schedule's
+	schedule  *schedule // Run's goroutine only
+	events    chan event
+	queries   chan func(*schedule)
+	over      chan struct{} // closed when Run takes no more events
+	door      door
+}
+
+// Database is one of the databases of a broker that serves several.
+type Database struct {
+	Name  string // for logs and listings; "" = they need none
+	Store Store
+}
+
+// link is what the loop has to do with a database.
+type link struct {
+	Database
+	no       int
+	log      *slog.Logger
 	relisten chan struct{} // the channel shall connect anew
-	queries  chan func(*schedule)
-	over     chan struct{} // closed when Run takes no more events
-	door     door
-	away     bool                 // Run's goroutine only: the last statement failed
-	faults   map[string]time.Time // Run's goroutine only: when the failure of a statement was logged, by its name
+
+	// Of the goroutine of Run only.
+	away   bool                 // the last statement failed
+	faults map[string]time.Time // when the failure of a statement was logged, by its name
 }
 
 // New makes a Broker over a store. procs may be nil: then no worker is ours. Nothing runs before [Broker.Run].
 func New(store Store, procs Processes, cfg Config) (*Broker, error) {
+	return NewSeveral([]Database{{Store: store}}, procs, cfg)
+}
+
+// NewSeveral makes a Broker over several databases, such as one for each group of tenants. Its workers run the strands of all,
+// and databases take turns where there are more strands than free slots. One that is away, or slow, does not hold up the
+// others. In each the broker has a partition of its own.
+//
+// A strand is in one of them for ever, and so are its children and what its results insert. What a worker inserts outside of
+// a run goes where [DatabaseOf] says, by the tenant that its options name; all inserts of one call have to go to one database.
+// The order of databases has to be the same in all brokers, as long as workers insert so. The client package inserts wherever
+// its connection leads.
+func NewSeveral(databases []Database, procs Processes, cfg Config) (*Broker, error) {
+	if len(databases) == 0 {
+		return nil, errors.New("a broker needs a database")
+	}
 	cfg, err := cfg.withDefaults()
 	if err != nil {
 		return nil, fmt.Errorf("broker configuration: %w", err)
@@ -133,26 +163,33 @@ func New(store Store, procs Processes, cfg Config) (*Broker, error) {
 	rand.Read(seed[:]) // never fails: see its documentation
 	rand.Read(id[:])
 	id[6], id[8] = id[6]&0x0f|0x40, id[8]&0x3f|0x80
-	return &Broker{
+	limits := cfg.limits()
+	limits.databases = len(databases)
+	b := &Broker{
 		cfg:      cfg,
 		id:       id,
-		store:    store,
 		procs:    procs,
 		log:      cfg.Logger,
-		schedule: newSchedule(id, seed, cfg.limits()),
+		schedule: newSchedule(id, seed, limits),
 		events:   make(chan event, waitingEvents),
-		relisten: make(chan struct{}, 1),
 		queries:  make(chan func(*schedule)),
 		over:     make(chan struct{}),
-		faults:   map[string]time.Time{},
 		door:     door{sessions: map[sessionID]*session{}, most: cfg.MaxSessions, outbox: cfg.MaxBytes + 3*cfg.MaxFrame},
-	}, nil
+	}
+	for no, d := range databases {
+		l := &link{Database: d, no: no, log: b.log, relisten: make(chan struct{}, 1), faults: map[string]time.Time{}}
+		if d.Name != "" {
+			l.log = b.log.With("database", d.Name)
+		}
+		b.databases = append(b.databases, l)
+	}
+	return b, nil
 }
 
 // ID is this broker's id, drawn at New.
 func (b *Broker) ID() ID { return b.id }
 
-// Hint passes on a notification. It never blocks for long.
+// Hint passes on a notification of the first database. It never blocks for long.
 func (b *Broker) Hint(h Hint) { b.post(hinted{h}) }
 
 // Exited passes on the death of a worker process.
@@ -183,14 +220,21 @@ func (b *Broker) Run(ctx context.Context, l net.Listener) error {
 	return b.leave(ctx)
 }
 
-// leave withdraws the announcement, so that nobody waits for us.
+// leave withdraws the announcements, so that nobody waits for us.
 func (b *Broker) leave(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
-	if err := b.store.Leave(ctx, b.id); err != nil {
-		return fmt.Errorf("withdraw the announcement of broker %s: %w", b.id, err)
+	errs := make([]error, len(b.databases))
+	var wg sync.WaitGroup
+	for i, l := range b.databases {
+		wg.Go(func() {
+			if err := l.Store.Leave(ctx, b.id); err != nil {
+				errs[i] = fmt.Errorf("withdraw the announcement of broker %s: %w", b.id, err)
+			}
+		})
 	}
-	return nil
+	wg.Wait()
+	return errors.Join(errs...)
 }
 
 // loop is the one goroutine that owns the schedule: events in, effects out.
@@ -255,40 +299,8 @@ func (b *Broker) gather(batch []event) []event {
 // perform does what the schedule has decided. Each statement runs on a goroutine of its own and comes back as an
 // event; frames go to outboxes that never block.
 func (b *Broker) perform(ctx context.Context, wg *sync.WaitGroup, fx effects) {
-	if req := fx.scan; req != nil {
-		wg.Go(func() {
-			res, err := b.store.Scan(ctx, *req)
-			b.post(scanned{res, err})
-		})
-	}
-	if pairs := fx.lease; pairs != nil {
-		wg.Go(func() {
-			granted, err := b.store.Lease(ctx, pairs, b.cfg.Lease)
-			b.post(leased{granted, err})
-		})
-	}
-	if reports := fx.commit; reports != nil {
-		wg.Go(func() {
-			verdicts, err := b.store.Commit(ctx, reports)
-			b.post(committed{verdicts, err})
-		})
-	}
-	if pairs := fx.renew; pairs != nil {
-		wg.Go(func() {
-			kept, err := b.store.Renew(ctx, pairs, b.cfg.Lease)
-			b.post(renewed{kept, err})
-		})
-	}
-	b.performPlace(ctx, wg, fx)
-	if a := fx.announce; a != nil {
-		a.Host, a.PID, a.Build = b.cfg.Host, os.Getpid(), b.cfg.Build
-		wg.Go(func() { b.post(announced{b.store.Announce(ctx, *a, announceTTL)}) })
-	}
-	if call := fx.insert; call != nil {
-		wg.Go(func() {
-			ids, err := b.store.Insert(ctx, call.inserts)
-			b.post(inserted{call.session, call.id, ids, err})
-		})
+	for _, l := range b.databases {
+		b.request(ctx, wg, l, fx.to(l.no))
 	}
 	for _, m := range fx.send {
 		if err := b.door.send(m.session, m.message); err != nil {
@@ -307,9 +319,51 @@ func (b *Broker) perform(ctx context.Context, wg *sync.WaitGroup, fx effects) {
 	}
 }
 
+// request starts the statements that are asked of one database.
+func (b *Broker) request(ctx context.Context, wg *sync.WaitGroup, l *link, req *requests) {
+	post := func(ev event) { b.post(from{l.no, ev}) }
+	if scan := req.scan; scan != nil {
+		wg.Go(func() {
+			res, err := l.Store.Scan(ctx, *scan)
+			post(scanned{res, err})
+		})
+	}
+	if pairs := req.lease; pairs != nil {
+		wg.Go(func() {
+			granted, err := l.Store.Lease(ctx, pairs, b.cfg.Lease)
+			post(leased{granted, err})
+		})
+	}
+	if reports := req.commit; reports != nil {
+		wg.Go(func() {
+			verdicts, err := l.Store.Commit(ctx, reports)
+			post(committed{verdicts, err})
+		})
+	}
+	if pairs := req.renew; pairs != nil {
+		wg.Go(func() {
+			kept, err := l.Store.Renew(ctx, pairs, b.cfg.Lease)
+			post(renewed{kept, err})
+		})
+	}
+	b.performPlace(ctx, wg, l, req)
+	if a := req.announce; a != nil {
+		a.Host, a.PID, a.Build = b.cfg.Host, os.Getpid(), b.cfg.Build
+		wg.Go(func() { post(announced{l.Store.Announce(ctx, *a, announceTTL)}) })
+	}
+	if call := req.insert; call != nil {
+		wg.Go(func() {
+			ids, err := l.Store.Insert(ctx, call.inserts)
+			post(inserted{call.session, call.id, ids, err})
+		})
+	}
+}
+
 // note logs what an operator would tell a colleague.
 func (b *Broker) note(ev event) {
 	switch ev := ev.(type) {
+	case from:
+		b.noteAnswer(b.databases[ev.database], ev.what)
 	case greeted:
 		b.log.Info("worker connected", "session", ev.session, "worker", ev.name, "kinds", len(ev.kinds), "held", len(ev.hold))
 	case parted:
@@ -322,53 +376,61 @@ func (b *Broker) note(ev event) {
 		b.log.Warn("this process was stopped, or the host asleep", "for", time.Duration(ev.by).Round(time.Millisecond))
 	case draining:
 		b.log.Info("draining", "timeout", b.cfg.DrainTimeout)
+	default:
+		b.noteAnswer(b.databases[0], ev)
+	}
+}
+
+// noteAnswer logs what is worth it about the answer of a database, or a hint from there.
+func (b *Broker) noteAnswer(l *link, ev event) {
+	switch ev := ev.(type) {
 	case scanned:
-		b.noteStatement("scan", ev.err)
+		l.noteStatement("scan", ev.err)
 	case leased:
-		b.noteStatement("lease", ev.err)
+		l.noteStatement("lease", ev.err)
 	case committed:
-		b.noteStatement("commit", ev.err)
+		l.noteStatement("commit", ev.err)
 	case renewed:
-		b.noteStatement("renew", ev.err)
+		l.noteStatement("renew", ev.err)
 	case joined:
-		b.noteStatement("join", ev.err)
+		l.noteStatement("join", ev.err)
 		if ev.err == nil && ev.Number == 0 {
-			b.noteFault("join", fmt.Errorf("each partition number up to %d is held by a live broker", b.cfg.Partition.Most))
+			l.noteFault("join", fmt.Errorf("each partition number up to %d is held by a live broker", b.cfg.Partition.Most))
 		}
 	case announced:
-		b.noteStatement("announce", ev.err)
+		l.noteStatement("announce", ev.err)
 	case told:
-		b.noteStatement("tell", ev.err)
+		l.noteStatement("tell", ev.err)
 	case hinted:
-		b.noteBad(ev.Hint)
+		b.noteBad(l, ev.Hint)
 	case inserted:
 		var bad *InsertError
 		if !errors.As(ev.err, &bad) {
-			b.noteStatement("insert", ev.err)
+			l.noteStatement("insert", ev.err)
 		}
 	}
 }
 
 // noteStatement logs that the database is away, and is back. Another error is a fault of ours, or the schema's.
-func (b *Broker) noteStatement(what string, err error) {
+func (l *link) noteStatement(what string, err error) {
 	switch {
-	case err == nil && b.away:
-		b.away = false
-		b.log.Info("database is back")
+	case err == nil && l.away:
+		l.away = false
+		l.log.Info("database is back")
 	case err != nil && !errors.Is(err, ErrAway):
-		b.noteFault(what, err)
-	case err != nil && !b.away:
-		b.away = true
-		b.log.Warn("database is away; results are kept", "statement", what, "error", err)
+		l.noteFault(what, err)
+	case err != nil && !l.away:
+		l.away = true
+		l.log.Warn("database is away; results are kept", "statement", what, "error", err)
 	}
 }
 
 // faultEvery is how often a statement that fails again and again is logged.
 const faultEvery = 10 * time.Second
 
-func (b *Broker) noteFault(what string, err error) {
-	if now := time.Now(); now.Sub(b.faults[what]) >= faultEvery {
-		b.faults[what] = now
-		b.log.Error("statement failed", "statement", what, "error", err)
+func (l *link) noteFault(what string, err error) {
+	if now := time.Now(); now.Sub(l.faults[what]) >= faultEvery {
+		l.faults[what] = now
+		l.log.Error("statement failed", "statement", what, "error", err)
 	}
 }

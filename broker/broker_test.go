@@ -55,8 +55,20 @@ func quietLog() *slog.Logger { return slog.New(slog.DiscardHandler) }
 // serve runs a broker at socket until stop is called.
 func serve(t *testing.T, store *brokertest.Store, socket string, cfg broker.Config) *host {
 	t.Helper()
+	return serveSeveral(t, []*brokertest.Store{store}, socket, cfg)
+}
+
+// serveSeveral runs a broker over several databases, which are named after their order.
+func serveSeveral(t *testing.T, stores []*brokertest.Store, socket string, cfg broker.Config) *host {
+	t.Helper()
 	cfg.Logger = quietLog()
-	b, err := broker.New(store, nil, cfg)
+	var databases []broker.Database
+	var channels []broker.Channel
+	for i, store := range stores {
+		databases = append(databases, broker.Database{Name: fmt.Sprint("db", i), Store: store})
+		channels = append(channels, store.Channel())
+	}
+	b, err := broker.NewSeveral(databases, nil, cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -72,7 +84,7 @@ func serve(t *testing.T, store *brokertest.Store, socket string, cfg broker.Conf
 		}
 	})
 	wg.Go(func() {
-		if err := b.Listen(ctx, store.Channel()); err != nil && !errors.Is(err, context.Canceled) {
+		if err := b.Listen(ctx, channels...); err != nil && !errors.Is(err, context.Canceled) {
 			t.Errorf("channel: %v", err)
 		}
 	})

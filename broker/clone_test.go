@@ -16,11 +16,10 @@ func (s *schedule) clone() *schedule {
 	c := *s
 	rng := *s.rng
 	c.rng = &rng
-	c.buffer = buffer{lines: map[string][]queued{}, have: maps.Clone(s.buffer.have), found: s.buffer.found}
-	for kind, line := range s.buffer.lines {
-		c.buffer.lines[kind] = slices.Clone(line)
+	c.open, c.databases = nil, nil
+	for _, d := range s.databases {
+		c.databases = append(c.databases, d.clone(&c))
 	}
-	c.alone, c.reserved = slices.Clone(s.alone), slices.Clone(s.reserved)
 	c.runs = map[ID]*run{}
 	for id, r := range s.runs {
 		copied := *r
@@ -30,6 +29,7 @@ func (s *schedule) clone() *schedule {
 	c.workers = map[workerNo]*worker{}
 	for no, w := range s.workers {
 		copied := *w
+		copied.accounts = slices.Clone(w.accounts)
 		c.workers[no] = &copied
 	}
 	c.classes = nil
@@ -42,20 +42,29 @@ func (s *schedule) clone() *schedule {
 		}
 		c.classes = append(c.classes, &class)
 	}
-	c.commits = commits{slices.Clone(s.commits.waiting), slices.Clone(s.commits.locked), slices.Clone(s.commits.flying), s.commits.after, maps.Clone(s.commits.carriers)}
-	c.calls = slices.Clone(s.calls)
-	c.place.others, c.place.news, c.place.twinIDs = maps.Clone(s.place.others), slices.Clone(s.place.news), slices.Clone(s.place.twinIDs)
-	c.scanner.delays.last = slices.Clone(s.scanner.delays.last)
-	c.scanner.hungry = slices.Clone(s.scanner.hungry)
-	c.scanner.asked = slices.Clone(s.scanner.asked)
-	c.scanner.walked = slices.Clone(s.scanner.walked)
+	return &c
+}
+
+func (d *database) clone(of *schedule) *database {
+	c := *d
+	c.s = of
+	c.buffer = buffer{lines: map[string][]queued{}, have: maps.Clone(d.buffer.have), found: d.buffer.found}
+	for kind, line := range d.buffer.lines {
+		c.buffer.lines[kind] = slices.Clone(line)
+	}
+	c.alone, c.reserved, c.calls = slices.Clone(d.alone), slices.Clone(d.reserved), slices.Clone(d.calls)
+	c.commits.waiting, c.commits.locked, c.commits.flying = slices.Clone(d.commits.waiting), slices.Clone(d.commits.locked), slices.Clone(d.commits.flying)
+	c.commits.carriers = maps.Clone(d.commits.carriers)
+	c.place.others, c.place.news, c.place.twinIDs = maps.Clone(d.place.others), slices.Clone(d.place.news), slices.Clone(d.place.twinIDs)
+	c.scanner.delays.last = slices.Clone(d.scanner.delays.last)
+	c.scanner.hungry, c.scanner.asked, c.scanner.walked = slices.Clone(d.scanner.hungry), slices.Clone(d.scanner.asked), slices.Clone(d.scanner.walked)
 	return &c
 }
 
 func (w *world) clone() *world {
 	c := *w
 	c.schedule = w.schedule.clone()
-	c.rows = slices.Clone(w.rows)
+	c.rows, c.calls = slices.Clone(w.rows), slices.Clone(w.calls)
 	c.results = maps.Clone(w.results)
 	c.workers = nil
 	for _, m := range w.workers {
@@ -130,17 +139,24 @@ func (w *world) key() string {
 			n.frame(frame)
 		}
 	}
-	n.put("calls", w.calls.scan != nil, w.faults, w.expired, w.calmSoFar, w.restarted)
-	for _, c := range w.saw.Candidates {
-		n.put("saw", c.ID[0])
-	}
-	n.pairs(w.calls.lease)
-	n.pairs(w.calls.renew)
-	for _, r := range w.calls.commit {
-		n.report(r)
+	n.put(w.faults, w.expired, w.calmSoFar, w.restarted)
+	for _, c := range w.calls {
+		n.calls(c)
 	}
 	n.schedule(w.schedule)
 	return n.String()
+}
+
+func (n *namer) calls(c calls) {
+	n.put("calls", c.scan != nil)
+	for _, c := range c.saw.Candidates {
+		n.put("saw", c.ID[0])
+	}
+	n.pairs(c.lease)
+	n.pairs(c.renew)
+	for _, r := range c.commit {
+		n.report(r)
+	}
 }
 
 func sortedIDs[V any](m map[ID]V) []ID {
@@ -216,30 +232,41 @@ func (n *namer) wire(strand, token string) {
 func (n *namer) schedule(s *schedule) {
 	for _, id := range sortedIDs(s.runs) {
 		r := s.runs[id]
-		n.put("run", id[0], n.tok(r.Token), r.worker != 0, s.nameOf(r.worker), r.state, r.alone, r.stopWhy, n.past(r.leaseEnd), n.past(r.renewAt))
+		n.put("run", id[0], n.tok(r.Token), r.of, r.left, r.lent, r.worker != 0, s.nameOf(r.worker), r.state, r.alone, r.stopWhy, n.past(r.leaseEnd), n.past(r.renewAt))
 	}
 	var names []string
 	for _, w := range s.workers {
-		names = append(names, fmt.Sprint("known ", w.name, n.ses(w.session), w.wantN, w.held, w.waiting, w.bytesWaiting > 0, w.draining, w.reserved, w.exclusive,
+		var accounts string
+		for _, a := range w.accounts {
+			accounts += fmt.Sprint(a.reports, a.bytes > 0, " ")
+		}
+		names = append(names, fmt.Sprint("known ", w.name, n.ses(w.session), w.wantN, w.held, w.lent, accounts, w.draining, w.reserved, w.exclusive,
 			w.silent, w.died != nil, n.past(w.buryAt), n.past(w.heard+int64(s.dead)), n.past(w.endBy)))
 	}
 	slices.Sort(names)
 	n.put(names, slices.Sorted(maps.Keys(s.exits)))
-	n.pairs(s.leasing)
-	n.pairs(s.renewing)
-	for _, line := range [][]pending{s.commits.waiting, s.commits.locked, s.commits.flying} {
+	n.put("sweep", n.past(s.nextSweep))
+	for _, d := range s.databases {
+		n.database(d)
+	}
+}
+
+func (n *namer) database(d *database) {
+	n.pairs(d.leasing)
+	n.pairs(d.renewing)
+	for _, line := range [][]pending{d.commits.waiting, d.commits.locked, d.commits.flying} {
 		for _, p := range line {
 			n.report(*p.Report)
-			n.put(s.nameOf(p.from), p.stray)
+			n.put(d.s.nameOf(p.from), p.stray, p.left)
 		}
 		n.put("/")
 	}
-	for _, id := range sortedIDs(s.buffer.have) {
+	for _, id := range sortedIDs(d.buffer.have) {
 		n.put("candidate", id[0])
 	}
-	n.put("timers", n.past(s.commits.after), n.past(s.leaseAfter), n.past(s.renewAfter), s.renewDue, n.past(s.nextSweep))
-	n.put("scanner", s.scanner.flying, s.scanner.now, s.scanner.waiting, s.scanner.told, n.past(s.scanner.hintAt), s.scanner.more, n.past(s.scanner.at), n.past(s.scanner.bottomAt),
-		n.past(s.scanner.roundAt+busyBottom), n.past(s.scanner.ownAt), s.scanner.asked, s.scanner.walked)
+	n.put("timers", n.past(d.commits.after), n.past(d.leaseAfter), n.past(d.renewAfter), d.renewDue)
+	n.put("scanner", d.scanner.flying, d.scanner.now, d.scanner.waiting, d.scanner.told, n.past(d.scanner.hintAt), d.scanner.more, n.past(d.scanner.at), n.past(d.scanner.bottomAt),
+		n.past(d.scanner.roundAt+busyBottom), n.past(d.scanner.ownAt), d.scanner.asked, d.scanner.walked)
 }
 
 func (s *schedule) nameOf(no workerNo) string {

@@ -14,6 +14,7 @@ type commits struct {
 	waiting []pending
 	locked  []pending // their rows were locked by somebody; tried again at due
 	flying  []pending // in flight; nil = none
+	asked   int64     // when
 	after   int64     // not before, after an error
 
 	carriers map[copyOf]carrier // the frame that last carried each report of a worker; of those above
@@ -41,6 +42,7 @@ type pending struct {
 	*Report
 	from  workerNo // whom to answer, on whichever connection it then has; 0 = nobody
 	stray bool     // it belongs to no run of ours: a former broker's, or a fenced-off one
+	left  int      // how many databases to ask after this one, if it does not know the strand
 	due   int64    // locked: when to try again
 	bytes int      // its payload, which counts against what its worker may have waiting
 }
@@ -137,22 +139,23 @@ func (c *commits) next() int64 {
 }
 
 // write asks for the next write, a renewal or a commit: never both at once, since they touch the same rows.
-func (s *schedule) write(now int64, fx *effects) {
-	s.commits.unlock(now)
-	if s.commits.flying != nil || s.renewing != nil {
+func (d *database) write(now int64, req *requests) {
+	d.commits.unlock(now)
+	if d.commits.flying != nil || d.renewing != nil {
 		return
 	}
-	if s.renewDue && now >= s.renewAfter {
-		s.renewing = s.due(now)
-		s.renewDue = len(s.renewing) == s.maxBatch
-		if s.renewing != nil {
-			s.renewAsked = now
-			fx.renew = s.renewing
+	if d.renewDue && now >= d.renewAfter {
+		d.renewing = d.due(now)
+		d.renewDue = len(d.renewing) == d.s.maxBatch
+		if d.renewing != nil {
+			d.renewAsked = now
+			req.renew = d.renewing
 			return
 		}
 	}
-	if len(s.commits.waiting) > 0 && now >= s.commits.after {
-		fx.commit = s.commits.batch(s.maxBatch)
+	if len(d.commits.waiting) > 0 && now >= d.commits.after {
+		d.commits.asked = now
+		req.commit = d.commits.batch(d.s.maxBatch)
 	}
 }
 
@@ -188,24 +191,32 @@ func (s *schedule) report(now int64, ev reported, fx *effects) {
 // enlist queues a report. It answers false where the worker has too many of strands that we did not give it waiting, or
 // too much altogether.
 func (s *schedule) enlist(w *worker, rep *Report, by carrier) bool {
-	if s.commits.again(rep, w.no, by) {
+	underway := func(d *database) bool { return d.commits.again(rep, w.no, by) }
+	if slices.ContainsFunc(s.databases, underway) {
 		return true // sent again after a reconnect
 	}
 	p := pending{Report: rep, from: w.no, bytes: rep.payload()}
 	r := s.running(rep.Pair)
+	d := s.databases[0] // where to begin to ask for the strand of a stray
+	if r != nil {
+		d, p.left = s.of(r), r.left
+	} else {
+		p.left = s.others()
+	}
+	a := w.account(d)
 	switch {
-	case w.bytesWaiting > 0 && w.bytesWaiting+p.bytes > s.maxBytes:
+	case a.bytes > 0 && a.bytes+p.bytes > s.maxBytes:
 		return false
 	case r != nil && r.worker == w.no && rep.Act != Save:
 		r.state = settling
-	case w.waiting >= s.maxHold:
+	case a.reports >= s.maxHold:
 		return false
 	default:
-		w.waiting++
+		a.reports++
 		p.stray = r == nil || r.worker != w.no
 	}
-	w.bytesWaiting += p.bytes
-	s.commits.addFrom(p, by)
+	a.bytes += p.bytes
+	d.commits.addFrom(p, by)
 	return true
 }
 
@@ -226,40 +237,66 @@ func payloadOf(inserts []Insert) (bytes int) {
 }
 
 // settle takes in the database's verdicts. Only now is a worker answered, and its slot free.
-func (s *schedule) settle(now int64, ev committed, fx *effects) {
-	flying := s.commits.flying
-	s.commits.flying = nil
+func (d *database) settle(now int64, ev committed, fx *effects) {
+	flying := d.commits.flying
+	d.commits.flying = nil
 	if ev.err != nil {
-		s.commits.waiting = append(flying, s.commits.waiting...)
-		s.commits.after = now + errorRetry
+		d.commits.waiting = append(flying, d.commits.waiting...)
+		d.commits.after = now + errorRetry
 		return
 	}
 	if len(ev.verdicts) != len(flying) {
 		panic("bug: as many verdicts as reports are needed")
 	}
-	acks := newAcks(s)
+	acks := newAcks(d.s)
 	for i, p := range flying {
-		switch v := ev.verdicts[i]; v.State {
-		case Later:
+		switch v := ev.verdicts[i]; {
+		case v.State == Later:
 			alone := *p.Report // it may wait for long, which its frame shall not
 			p.Report, p.due = &alone, now+lockedRetry
-			s.commits.locked = append(s.commits.locked, p)
-		case Invalid:
-			acks.add(p, s.commits.answered(&p), protocol.AckInvalid, v.Why)
-			s.refuse(p, v.Why)
+			d.commits.locked = append(d.commits.locked, p)
+		case v.State == Invalid:
+			acks.add(p, d.commits.answered(&p), protocol.AckInvalid, v.Why)
+			d.refuse(p, v.Why)
+		case v.State == Gone && p.left > 0:
+			d.sendOn(p)
 		default:
-			acks.add(p, s.commits.answered(&p), v.State.wire(), "")
-			s.conclude(now, p, v.State)
+			acks.add(p, d.commits.answered(&p), v.State.wire(), "")
+			d.conclude(now, p, v.State)
 		}
 	}
 	acks.flush(fx)
 }
 
+// sendOn has the next database be asked about a report of whose strand this one does not know.
+func (d *database) sendOn(p pending) {
+	next := d.s.after(d)
+	by, answered := d.commits.carriers[copyKey(p.Report, p.from)]
+	d.commits.answered(&p)
+	if w := d.s.workers[p.from]; w != nil {
+		here, there := w.account(d), w.account(next)
+		here.bytes -= p.bytes
+		there.bytes += p.bytes
+		if p.besides() {
+			here.reports--
+			there.reports++
+		}
+	}
+	p.left--
+	if next.commits.add(p); answered {
+		next.commits.carriers[copyKey(p.Report, p.from)] = by
+	}
+}
+
+// besides says whether a report frees no slot of its worker.
+func (p *pending) besides() bool { return p.stray || p.Act == Save }
+
 // conclude ends the run that a settled report was about.
-func (s *schedule) conclude(now int64, p pending, state VerdictState) {
-	s.unwait(p)
+func (d *database) conclude(now int64, p pending, state VerdictState) {
+	s := d.s
+	d.unwait(p)
 	if state == Applied {
-		s.scanner.expect(now, *p.Report)
+		d.scanner.expect(now, *p.Report)
 	}
 	r := s.runs[p.ID]
 	if p.stray || r == nil || r.Token != p.Token {
@@ -272,8 +309,9 @@ func (s *schedule) conclude(now int64, p pending, state VerdictState) {
 }
 
 // refuse fails the run whose outcome the database would not take, so that it is not tried without end.
-func (s *schedule) refuse(p pending, why string) {
-	s.unwait(p)
+func (d *database) refuse(p pending, why string) {
+	s := d.s
+	d.unwait(p)
 	r := s.runs[p.ID]
 	if p.stray || p.Act == Save || r == nil || r.Token != p.Token {
 		return
@@ -294,15 +332,16 @@ func (s *schedule) refuse(p pending, why string) {
 }
 
 // unwait takes a report off its worker's account.
-func (s *schedule) unwait(p pending) {
-	w := s.workers[p.from]
+func (d *database) unwait(p pending) {
+	w := d.s.workers[p.from]
 	if w == nil {
 		return
 	}
-	w.bytesWaiting -= p.bytes
-	if p.stray || p.Act == Save {
-		w.waiting--
-		s.dismiss(w)
+	a := w.account(d)
+	a.bytes -= p.bytes
+	if p.besides() {
+		a.reports--
+		d.s.dismiss(w)
 	}
 }
 

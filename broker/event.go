@@ -38,6 +38,7 @@ type (
 		session sessionID
 		id      uint64
 		inserts []Insert
+		home    int // the database to make them in
 	}
 	// heard: a frame without content for the schedule arrived.
 	heard struct{ session sessionID }
@@ -54,6 +55,11 @@ type (
 	overslept struct{ by int64 }
 	// exited: one of our worker processes ended.
 	exited struct{ WorkerExit }
+	// from: what follows is from this database. A bare one is from the first.
+	from struct {
+		database int
+		what     event
+	}
 	// hinted: a notification arrived.
 	hinted struct{ Hint }
 	// scanned, leased, committed, renewed, joined, announced, told, inserted: a statement came back.
@@ -93,6 +99,7 @@ type (
 )
 
 func (greeted) event()   {}
+func (from) event()      {}
 func (wanted) event()    {}
 func (reported) event()  {}
 func (called) event()    {}
@@ -129,24 +136,38 @@ type refusal struct {
 	pair          Pair
 }
 
-// effects is what the outside world shall do. A nil or empty field means nothing. There is at most one statement of
-// each kind in flight: the schedule asks for the next one only after the answer to the last.
+// effects is what the outside world shall do. A nil or empty field means nothing.
 type effects struct {
-	scan      *ScanRequest
-	lease     []Pair
-	commit    []Report
-	renew     []Pair
-	join      *JoinRequest
-	announce  *Announcement
-	present   *Presence
-	insert    *called
+	requests             // to the first database: most brokers have no other
+	more      []requests // to those after it, in order
 	send      []sending
 	hangUp    []hangUp
 	connected []string // spawn keys of workers that have said hello
 	end       []ending
-	change    *change // of the division of the ids, for the log
-	relisten  bool    // what we tell the others does not come back: the channel shall connect anew
-	finished  bool    // drained: everything is settled or given up
+	finished  bool // drained: everything is settled or given up
+}
+
+// requests are those to one database. There is at most one statement of each kind in flight: the schedule asks for the next
+// one only after the answer to the last.
+type requests struct {
+	scan     *ScanRequest
+	lease    []Pair
+	commit   []Report
+	renew    []Pair
+	join     *JoinRequest
+	announce *Announcement
+	present  *Presence
+	insert   *called
+	change   *change // of the division of the ids, for the log
+	relisten bool    // what we tell the others does not come back: the channel shall connect anew
+}
+
+// to are the requests to a database.
+func (fx *effects) to(database int) *requests {
+	if database == 0 {
+		return &fx.requests
+	}
+	return &fx.more[database-1]
 }
 
 // sending is a frame for a session.

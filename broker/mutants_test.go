@@ -16,7 +16,7 @@ type mutant struct{ name, file, old, new string }
 var sharedMutants = []mutant{
 	{
 		"what is overdue elsewhere is not looked for", "scanner.go",
-		"return now >= sc.oldAt && !s.slice().Whole()",
+		"return now >= sc.oldAt && !d.slice().Whole()",
 		"return false",
 	},
 	{
@@ -40,8 +40,8 @@ var sharedMutants = []mutant{
 var mutants = []mutant{
 	{
 		"ack before commit", "commits.go",
-		"fx.commit = s.commits.batch(s.maxBatch)",
-		"fx.commit = s.commits.batch(s.maxBatch)\n as := newAcks(s)\n for _, p := range s.commits.flying { as.add(p, carrier{re: 1}, protocol.AckApplied, \"\") }\n as.flush(fx)",
+		"case v.State == Later:\n",
+		"case v.State == Later:\n acks.add(p, carrier{re: 1}, protocol.AckApplied, \"\")\n",
 	},
 	{
 		"slot freed before the ack", "commits.go",
@@ -50,18 +50,18 @@ var mutants = []mutant{
 	},
 	{
 		"reports forgotten when their answer is lost", "commits.go",
-		"s.commits.waiting = append(flying, s.commits.waiting...)",
+		"d.commits.waiting = append(flying, d.commits.waiting...)",
 		"_ = flying",
 	},
 	{
 		"second commit while one is in flight", "commits.go",
-		"if s.commits.flying != nil || s.renewing != nil {",
-		"if s.renewing != nil {",
+		"if d.commits.flying != nil || d.renewing != nil {",
+		"if d.renewing != nil {",
 	},
 	{
 		"renewal while a commit is in flight", "commits.go",
-		"if s.commits.flying != nil || s.renewing != nil {",
-		"if s.renewing != nil || s.commits.flying != nil && !s.renewDue {",
+		"if d.commits.flying != nil || d.renewing != nil {",
+		"if d.renewing != nil || d.commits.flying != nil && !d.renewDue {",
 	},
 	{
 		"token not tested", "search_test.go",
@@ -105,23 +105,28 @@ var mutants = []mutant{
 	},
 	{
 		"a held strand is not held after the broker's restart", "worker.go",
-		"r.renewAt, s.renewDue = now, true\n\ts.runs[h.ID] = r\n\tw.held++",
-		"r.renewAt, s.renewDue = now, true\n\ts.runs[h.ID] = r",
+		"r.renewAt, s.of(r).renewDue = now, true\n\ts.runs[h.ID] = r\n\tw.held++",
+		"r.renewAt, s.of(r).renewDue = now, true\n\ts.runs[h.ID] = r",
 	},
 	{
 		"a refused report stays on its worker's account", "commits.go",
-		"func (s *schedule) refuse(p pending, why string) {\n\ts.unwait(p)",
-		"func (s *schedule) refuse(p pending, why string) {",
+		"func (d *database) refuse(p pending, why string) {\n\ts := d.s\n\td.unwait(p)",
+		"func (d *database) refuse(p pending, why string) {\n\ts := d.s",
 	},
 	{
 		"a locked report is taken off its worker's account", "commits.go",
 		"p.Report, p.due = &alone, now+lockedRetry",
-		"p.Report, p.due = &alone, now+lockedRetry\n s.unwait(p)",
+		"p.Report, p.due = &alone, now+lockedRetry\n d.unwait(p)",
+	},
+	{
+		"a result is lost where the first database does not know its strand", "commits.go",
+		"case v.State == Gone && p.left > 0:",
+		"case false:",
 	},
 	{
 		"a report that is put off is counted", "commits.go",
-		"case w.bytesWaiting > 0 && w.bytesWaiting+p.bytes > s.maxBytes:",
-		"case w.bytesWaiting > 0 && w.bytesWaiting+p.bytes > s.maxBytes:\n w.bytesWaiting += p.bytes",
+		"case a.bytes > 0 && a.bytes+p.bytes > s.maxBytes:",
+		"case a.bytes > 0 && a.bytes+p.bytes > s.maxBytes:\n a.bytes += p.bytes",
 	},
 }
 

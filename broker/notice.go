@@ -25,18 +25,18 @@ const (
 	announceApart = int64(200 * time.Millisecond)
 )
 
-func (n *notice) decide(s *schedule, now int64, fx *effects) {
-	if n.flying || now < n.notBefore || !n.changed && now < n.at || s.place.on() && s.place.number == 0 {
+func (n *notice) decide(d *database, now int64, req *requests) {
+	if n.flying || now < n.notBefore || !n.changed && now < n.at || d.place.on() && d.place.number == 0 {
 		return
 	}
-	a := s.announcement()
+	a := d.announcement()
 	n.flying, n.changed, n.busySaid, n.sliceSaid = true, false, a.Busy, a.Slice
-	fx.announce = &a
+	req.announce = &a
 }
 
 // told notes that the others know. Whoever inserted before we were known, or known to look after these ids, did not
 // notify, so we look once more; some transaction may still believe in what we have said before, or that we are busy.
-func (n *notice) told(s *schedule, now int64, err error) {
+func (n *notice) told(d *database, now int64, err error) {
 	n.flying, n.notBefore, n.at = false, now+announceApart, now+announceEvery
 	if err != nil {
 		n.changed, n.busyTold = true, n.busyTold || n.busySaid
@@ -44,11 +44,11 @@ func (n *notice) told(s *schedule, now int64, err error) {
 	}
 	moved := n.known && n.slice != n.sliceSaid
 	if !n.known || moved {
-		s.scanner.startAnew()
+		d.scanner.startAnew()
 	}
 	if moved || n.busyTold && !n.busySaid {
-		s.scanner.settleEnd = now + settleMost
-		s.scanner.at = min(s.scanner.at, now+settlePoll)
+		d.scanner.settleEnd = now + settleMost
+		d.scanner.at = min(d.scanner.at, now+settlePoll)
 	}
 	n.known, n.busyTold, n.slice = true, n.busySaid, n.sliceSaid
 }
@@ -63,9 +63,9 @@ func (n *notice) next() int64 {
 	return n.at
 }
 
-func (s *schedule) announcement() Announcement {
-	a := Announcement{Broker: s.broker, Slice: s.slice(), Busy: s.scanner.busy}
-	for _, c := range s.classes {
+func (d *database) announcement() Announcement {
+	a := Announcement{Broker: d.s.broker, Slice: d.slice(), Busy: d.scanner.busy}
+	for _, c := range d.s.classes {
 		a.Kinds = append(a.Kinds, c.kinds...)
 		a.Workers += len(c.members)
 		for _, w := range c.members {
@@ -74,10 +74,10 @@ func (s *schedule) announcement() Announcement {
 	}
 	slices.Sort(a.Kinds)
 	a.Kinds = slices.Compact(a.Kinds)
-	if s.place.leaving {
+	if d.place.leaving {
 		a.Slots = 0
 		return a
 	}
-	a.Number, a.Rank, a.Members = s.place.division.number, s.place.division.rank, s.place.division.of
+	a.Number, a.Rank, a.Members = d.place.division.number, d.place.division.rank, d.place.division.of
 	return a
 }

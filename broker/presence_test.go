@@ -28,7 +28,7 @@ func TestPartitionChannelThatIsDeafIsRunAnew(t *testing.T) {
 	channel, ended := make(reruns), make(chan error)
 	go func() { ended <- b.Listen(ctx, channel) }()
 	<-channel
-	b.performPlace(ctx, &sync.WaitGroup{}, effects{relisten: true})
+	b.performPlace(ctx, &sync.WaitGroup{}, b.databases[0], &requests{relisten: true})
 	<-channel
 	cancel()
 	if err := <-ended; !errors.Is(err, context.Canceled) {
@@ -60,7 +60,7 @@ func TestPartitionNotificationsThatSayNothingAreLoggedOnceAndShort(t *testing.T)
 	if n := strings.Count(log.String(), "\n"); n != 1 || log.Len() > 500 {
 		t.Errorf("%d lines, want a short one:\n%s", n, log)
 	}
-	delete(b.faults, "presence")
+	delete(b.databases[0].faults, "presence")
 	b.note(hinted{Hint{Presence: &Presence{Number: 257}}})
 	if !strings.Contains(log.String(), `payload="257 00000000-`) {
 		t.Errorf("the number is not named:\n%s", log)
@@ -69,13 +69,13 @@ func TestPartitionNotificationsThatSayNothingAreLoggedOnceAndShort(t *testing.T)
 
 func TestPartitionChangeIsLoggedInOneLineWithItsReason(t *testing.T) {
 	b, log := sharer(t)
-	b.noteChange(change{division: division{3, 2, 3}, why: []string{"1 has left", "7 is silent"}})
+	b.databases[0].noteChange(change{division: division{3, 2, 3}, why: []string{"1 has left", "7 is silent"}})
 	want := `msg="partition changed" number=3 rank=2 of=3 range=55555555-aaaaaaaa why="1 has left, 7 is silent"`
 	if got := log.String(); strings.Count(got, "\n") != 1 || !strings.Contains(got, want) {
 		t.Errorf("got %s, want one line with %s", got, want)
 	}
 	log.Reset()
-	b.noteChange(change{division: division{3, 2, 3}, twins: []ID{brokerID(7)}})
+	b.databases[0].noteChange(change{division: division{3, 2, 3}, twins: []ID{brokerID(7)}})
 	if got := log.String(); !strings.Contains(got, "level=WARN") || !strings.Contains(got, "broker="+brokerID(7).String()) {
 		t.Errorf("got %s, want a warning that names the other", got)
 	}

@@ -22,8 +22,11 @@ const (
 // run is one lease of one strand, from the promise to a worker until its last report is settled.
 type run struct {
 	Pair
+	of     int // the database it is in, or may be
+	left   int // how many databases to ask after that, if it does not know the strand; 0 = it is there
 	kind   string
 	worker workerNo // whose slot it takes; 0 = nobody's any more
+	lent   bool     // that has been given to another database's strands
 	state  runState
 	alone  bool
 	bytes  int
@@ -52,7 +55,7 @@ func yieldOf(p Pair) Report { return Report{Pair: p, Act: Yield} }
 func (s *schedule) giveBack(r *run, rep Report) {
 	s.vacate(r)
 	r.state = settling
-	s.commits.add(pending{Report: &rep})
+	s.of(r).commits.add(pending{Report: &rep, left: r.left})
 }
 
 // forget drops a run that holds nothing in the database.
@@ -65,14 +68,22 @@ func (s *schedule) forget(r *run) {
 func (s *schedule) vacate(r *run) {
 	w := s.workers[r.worker]
 	r.worker = 0
+	lent := s.unlend(w, r)
 	if w == nil {
 		return
 	}
+	if !lent {
+		s.free(w, r)
+	}
+	s.dismiss(w)
+}
+
+// free takes a run off its worker's account.
+func (s *schedule) free(w *worker, r *run) {
 	w.held--
 	w.bytesHeld -= r.bytes
 	w.full = false
 	s.recount(w)
-	s.dismiss(w)
 }
 
 // limit has the limit of a run begin now.
@@ -125,6 +136,7 @@ func (s *schedule) sweep(now int64, fx *effects) {
 		s.sweepRun(now, r, &stops, fx)
 	}
 	tellAll(&stops, fx)
+	s.lendSlots(now)
 }
 
 func (s *schedule) sweepWorker(now int64, w *worker, fx *effects) {
@@ -144,7 +156,7 @@ func (s *schedule) sweepWorker(now int64, w *worker, fx *effects) {
 		s.disconnect(w)
 		s.endWorker(w, "it has been silent for "+s.dead.String(), fx)
 	}
-	if w.session == 0 && w.held == 0 && silence > forgetAfter {
+	if w.session == 0 && w.held+w.lent == 0 && silence > forgetAfter {
 		s.remove(w)
 		return
 	}
@@ -170,7 +182,8 @@ func (s *schedule) sweepRun(now int64, r *run, stops *perSession[protocol.Cancel
 	if w == nil {
 		return
 	}
-	s.renewDue = s.renewDue || now >= r.renewAt
+	d := s.of(r)
+	d.renewDue = d.renewDue || now >= r.renewAt
 	if r.runEnd != 0 && now >= r.runEnd && r.stopWhy == "" {
 		s.askToStop(now, r, protocol.StopTimeout, 0, stops) // its worker has asked already, when the limit passed
 	}
@@ -195,12 +208,12 @@ func (s *schedule) tellStop(r *run, stop protocol.Stop, stops *perSession[protoc
 }
 
 // extend takes in renewed leases: new deadlines for the workers, stops for what was cancelled or lost.
-func (s *schedule) extend(now int64, ev renewed, fx *effects) {
-	asked := s.renewing
-	s.renewing = nil
-	s.renewAfter = now + renewApart
+func (d *database) extend(now int64, ev renewed, fx *effects) {
+	s, asked := d.s, d.renewing
+	d.renewing = nil
+	d.renewAfter = now + renewApart
 	if ev.err != nil {
-		s.renewAfter, s.renewDue = now+errorRetry, true
+		d.renewAfter, d.renewDue = now+errorRetry, true
 		return
 	}
 	leases, stops := perSession[protocol.Lease]{}, perSession[protocol.Cancel]{}
@@ -208,11 +221,15 @@ func (s *schedule) extend(now int64, ev renewed, fx *effects) {
 	for _, k := range ev.kept {
 		still[k.Pair] = true
 		if r := s.running(k.Pair); r != nil {
-			s.keep(now, r, k, &leases, &stops)
+			d.keep(now, r, k, &leases, &stops)
 		}
 	}
 	for _, p := range asked {
-		if r := s.running(p); r != nil && !still[p] {
+		switch r := s.running(p); {
+		case r == nil || still[p]:
+		case r.left > 0:
+			s.seek(now, r)
+		default:
 			s.tellStop(r, lostStop(p), &stops)
 			s.forget(r)
 		}
@@ -221,12 +238,21 @@ func (s *schedule) extend(now int64, ev renewed, fx *effects) {
 	tellAll(&stops, fx)
 }
 
+// seek has the next database be asked for a run that the last one did not know, or not as this worker's.
+func (s *schedule) seek(now int64, r *run) {
+	next := s.after(s.of(r))
+	r.of, r.left, r.renewAt = next.no, r.left-1, now
+	next.renewDue = true
+}
+
 // keep goes on with a run that is still ours. One whose row is locked has its old deadline until the lock is gone.
-func (s *schedule) keep(now int64, r *run, k Kept, leases *perSession[protocol.Lease], stops *perSession[protocol.Cancel]) {
+func (d *database) keep(now int64, r *run, k Kept, leases *perSession[protocol.Lease], stops *perSession[protocol.Cancel]) {
+	s := d.s
+	r.left = 0
 	if k.Locked {
 		r.renewAt = now + lockedRetry
 	} else {
-		s.prolong(now, r, leases)
+		d.prolong(now, r, leases)
 	}
 	if k.Cancel && r.stopWhy == "" {
 		s.askToStop(now, r, protocol.StopCancelled, s.grace, stops)
@@ -234,9 +260,9 @@ func (s *schedule) keep(now int64, r *run, k Kept, leases *perSession[protocol.L
 }
 
 // prolong moves the deadline of a renewed run, and tells its worker.
-func (s *schedule) prolong(now int64, r *run, leases *perSession[protocol.Lease]) {
-	r.leaseRuns(s.renewAsked, s.lease)
-	if w := s.workers[r.worker]; w != nil && w.session != 0 {
+func (d *database) prolong(now int64, r *run, leases *perSession[protocol.Lease]) {
+	r.leaseRuns(d.renewAsked, d.s.lease)
+	if w := d.s.workers[r.worker]; w != nil && w.session != 0 {
 		frame := leases.of(w.session)
 		frame.Leases = append(frame.Leases, protocol.Deadline{
 			Strand: r.ID.String(), Token: r.Token.String(), DeadlineNS: r.leaseEnd, TTLMS: millis(r.leaseEnd - now),
@@ -245,11 +271,13 @@ func (s *schedule) prolong(now int64, r *run, leases *perSession[protocol.Lease]
 }
 
 // renewAll has every lease renewed at once: the answers tell which strands somebody has cancelled.
-func (s *schedule) renewAll(now int64) {
-	for _, r := range s.runs {
-		r.renewAt = min(r.renewAt, now)
+func (d *database) renewAll(now int64) {
+	for _, r := range d.s.runs {
+		if r.of == d.no {
+			r.renewAt = min(r.renewAt, now)
+		}
 	}
-	s.renewDue = true
+	d.renewDue = true
 }
 
 // running is the run with this very token, if it is with a worker.
@@ -262,9 +290,10 @@ func (s *schedule) running(p Pair) *run {
 
 // due lists the leases to renew: those of connected workers whose time has come. A worker that is gone is not kept
 // alive by us.
-func (s *schedule) due(now int64) []Pair {
+func (d *database) due(now int64) []Pair {
+	s := d.s
 	var pairs []Pair
-	for _, r := range s.sorted(func(r *run) bool { return r.state == running && now >= r.renewAt }) {
+	for _, r := range s.sorted(func(r *run) bool { return r.of == d.no && r.state == running && now >= r.renewAt }) {
 		if w := s.workers[r.worker]; w != nil && w.session != 0 && len(pairs) < s.maxBatch {
 			pairs = append(pairs, r.Pair)
 		}

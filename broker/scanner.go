@@ -50,18 +50,18 @@ const (
 )
 
 // decide asks for the next scan if it is time and somebody wants what it may find.
-func (sc *scanner) decide(s *schedule, now int64, fx *effects) {
-	sc.measure(s, now)
-	if sc.flying || s.draining || !s.place.ready(now) {
+func (sc *scanner) decide(d *database, now int64, req *requests) {
+	sc.measure(d, now)
+	if sc.flying || d.s.draining || !d.place.ready(now) {
 		return
 	}
-	ahead := s.ahead()
-	sc.hungry = s.hungryKinds(sc.hungry[:0], ahead/2)
+	ahead := d.s.ahead()
+	sc.hungry = d.hungryKinds(sc.hungry[:0], ahead/2)
 	hinted := sc.now && now >= sc.hintAt
-	if len(sc.hungry) == 0 || !(hinted || sc.more || sc.timely(s, now) || sc.beyond(sc.asked)) {
+	if len(sc.hungry) == 0 || !(hinted || sc.more || sc.timely(d, now) || sc.beyond(sc.asked)) {
 		return
 	}
-	sc.slice, sc.old = s.slice(), sc.oldDue(s, now)
+	sc.slice, sc.old = d.slice(), sc.oldDue(d, now)
 	bottom, known := sc.fromBottom(now)
 	sc.flying, sc.now, sc.asked = true, false, slices.Clone(sc.hungry)
 	sc.told, sc.waiting = sc.waiting, 0
@@ -69,10 +69,10 @@ func (sc *scanner) decide(s *schedule, now int64, fx *effects) {
 	if now >= sc.ownAt {
 		sc.ownAt = 0
 	}
-	again := s.atHand(sc.asked) + len(s.leasing) // they may be found again
-	fx.scan = &ScanRequest{Kinds: sc.asked, Slice: sc.slice, Limit: ahead + again, Bottom: bottom, Known: known}
+	again := d.atHand(sc.asked) + len(d.leasing) // they may be found again
+	req.scan = &ScanRequest{Kinds: sc.asked, Slice: sc.slice, Limit: ahead + again, Bottom: bottom, Known: known}
 	if sc.old {
-		fx.scan.Overdue = sc.delays.overdue(now)
+		req.scan.Overdue = sc.delays.overdue(now)
 	}
 }
 
@@ -109,19 +109,19 @@ func (sc *scanner) hint(h Hint) {
 // startAnew takes in that anything may be due of which no hint has told.
 func (sc *scanner) startAnew() { sc.now, sc.walked = true, nil }
 
-func (sc *scanner) timely(s *schedule, now int64) bool {
-	return now >= sc.at || now >= sc.bottomAt || sc.ownAt != 0 && now >= sc.ownAt || sc.oldDue(s, now)
+func (sc *scanner) timely(d *database, now int64) bool {
+	return now >= sc.at || now >= sc.bottomAt || sc.ownAt != 0 && now >= sc.ownAt || sc.oldDue(d, now)
 }
 
 // oldDue says whether it is time to look for what is overdue in the parts of others.
-func (sc *scanner) oldDue(s *schedule, now int64) bool { return now >= sc.oldAt && !s.slice().Whole() }
+func (sc *scanner) oldDue(d *database, now int64) bool { return now >= sc.oldAt && !d.slice().Whole() }
 
 // divided takes in that other ids are ours now: they are scanned for from the bottom, at once. What is overdue elsewhere is
 // looked for at a time of each broker's own, or all would find the same.
-func (sc *scanner) divided(s *schedule, now int64) {
+func (sc *scanner) divided(d *database, now int64) {
 	sc.bottomAt = min(sc.bottomAt, now)
 	if sc.oldAt == 0 {
-		sc.oldAt = now + s.place.random(int64(s.scanEvery))
+		sc.oldAt = now + d.place.random(int64(d.s.scanEvery))
 	}
 }
 
@@ -144,7 +144,7 @@ func (sc *scanner) beyond(kinds []string) bool {
 }
 
 // found takes in what a scan has found.
-func (sc *scanner) found(s *schedule, now int64, ev scanned) {
+func (sc *scanner) found(d *database, now int64, ev scanned) {
 	sc.flying = false
 	if ev.err != nil {
 		sc.at, sc.bottomAt, sc.more = now+errorRetry, now+errorRetry, false
@@ -155,12 +155,12 @@ func (sc *scanner) found(s *schedule, now int64, ev scanned) {
 	for _, c := range ev.Candidates {
 		seen := sighting{c, now - int64(c.Age), !sc.slice.Has(c.ID)}
 		switch {
-		case !s.isNew(c.ID):
+		case !d.isNew(c.ID):
 			continue
 		case !c.Alone:
-			s.buffer.add(seen)
-		case len(s.alone) < leastAhead:
-			s.alone = append(s.alone, seen)
+			d.buffer.add(seen)
+		case len(d.alone) < leastAhead:
+			d.alone = append(d.alone, seen)
 		default:
 			continue
 		}
@@ -168,43 +168,43 @@ func (sc *scanner) found(s *schedule, now int64, ev scanned) {
 	}
 	sc.seen += added
 	if sc.round {
-		sc.roundAt, sc.bottomAt = now, now+sc.bottomPeriod(s, now)
+		sc.roundAt, sc.bottomAt = now, now+sc.bottomPeriod(d, now)
 	} else if sc.told > 0 && (sc.more || sc.told > added) {
 		sc.bottomAt = min(sc.bottomAt, sc.roundAt+busyBottom) // what the hint was about may be below: committed late
 	}
 	sc.more = ev.More
-	if sc.slice != s.slice() {
+	if sc.slice != d.slice() {
 		sc.bottomAt = now // it has looked elsewhere
 	}
 	if sc.old {
-		sc.oldAt = now + int64(s.scanEvery)
+		sc.oldAt = now + int64(d.s.scanEvery)
 	}
 	if ev.Settled && sc.settleEnd != 0 {
 		sc.settleEnd, sc.bottomAt = 0, now
 	}
-	sc.at = now + sc.period(s, now)
+	sc.at = now + sc.period(d, now)
 	if ev.NextDue > 0 {
 		sc.at = min(sc.at, now+int64(ev.NextDue+time.Millisecond))
 	}
 }
 
 // period is how long to wait for the next scan if nothing calls for it.
-func (sc *scanner) period(s *schedule, now int64) int64 {
+func (sc *scanner) period(d *database, now int64) int64 {
 	switch {
 	case sc.busy:
 		return busyPoll
 	case now < sc.settleEnd:
 		return settlePoll
 	}
-	return int64(s.scanEvery)
+	return int64(d.s.scanEvery)
 }
 
 // bottomPeriod is how long to wait for the next round.
-func (sc *scanner) bottomPeriod(s *schedule, now int64) int64 {
+func (sc *scanner) bottomPeriod(d *database, now int64) int64 {
 	if sc.busy || now < sc.settleEnd {
-		return min(busyBottom, int64(s.scanEvery))
+		return min(busyBottom, int64(d.s.scanEvery))
 	}
-	return int64(s.scanEvery)
+	return int64(d.s.scanEvery)
 }
 
 // expect has a scan see a strand that we have just made due. One in flight may have looked before.
@@ -223,7 +223,7 @@ func (sc *scanner) expect(now int64, r Report) {
 
 // measure decides whether inserters should notify: not if that is so often that they wait for each other. Once they do
 // not, what scans find tells how much comes.
-func (sc *scanner) measure(s *schedule, now int64) {
+func (sc *scanner) measure(d *database, now int64) {
 	elapsed := now - sc.since
 	if elapsed < rateWindow {
 		return
@@ -233,13 +233,13 @@ func (sc *scanner) measure(s *schedule, now int64) {
 	busy := hints >= busyAbove || sc.busy && seen >= busyBelow
 	if busy != sc.busy {
 		sc.busy = busy
-		s.notice.changed = true
+		d.notice.changed = true
 	}
 }
 
 // next is when decide should be called again; 0 = only after some event.
-func (sc *scanner) next(s *schedule) int64 {
-	if s.draining {
+func (sc *scanner) next(d *database) int64 {
+	if d.s.draining {
 		return 0
 	}
 	next := int64(0)
@@ -251,7 +251,7 @@ func (sc *scanner) next(s *schedule) int64 {
 		if sc.now {
 			next = min(next, sc.hintAt)
 		}
-		if !s.slice().Whole() {
+		if !d.slice().Whole() {
 			next = min(next, sc.oldAt)
 		}
 	}
@@ -261,9 +261,9 @@ func (sc *scanner) next(s *schedule) int64 {
 	return next
 }
 
-func (s *schedule) isNew(id ID) bool {
-	return s.runs[id] == nil && !s.buffer.has(id) &&
-		!slices.ContainsFunc(s.alone, func(c sighting) bool { return c.ID == id })
+func (d *database) isNew(id ID) bool {
+	return d.s.runs[id] == nil && !d.buffer.has(id) &&
+		!slices.ContainsFunc(d.alone, func(c sighting) bool { return c.ID == id })
 }
 
 // ahead is how many candidates to keep at hand: twice what the workers want, within bounds.
@@ -278,22 +278,22 @@ func (s *schedule) ahead() int {
 }
 
 // atHand is how many candidates there are of these kinds; all that must run alone count.
-func (s *schedule) atHand(kinds []string) int {
-	n := len(s.alone)
+func (d *database) atHand(kinds []string) int {
+	n := len(d.alone)
 	for _, kind := range kinds {
-		n += len(s.buffer.lines[kind])
+		n += len(d.buffer.lines[kind])
 	}
 	return n
 }
 
 // hungryKinds appends the kinds that some worker wants and of which fewer than low candidates are at hand.
-func (s *schedule) hungryKinds(kinds []string, low int) []string {
-	for _, c := range s.classes {
+func (d *database) hungryKinds(kinds []string, low int) []string {
+	for _, c := range d.s.classes {
 		if !slices.ContainsFunc(c.members, func(w *worker) bool { return w.wantN > 0 && !w.draining }) {
 			continue
 		}
 		for _, kind := range c.kinds {
-			if len(s.buffer.lines[kind]) < low {
+			if len(d.buffer.lines[kind]) < low {
 				kinds = append(kinds, kind)
 			}
 		}

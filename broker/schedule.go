@@ -26,28 +26,10 @@ type schedule struct {
 	classes  []*class
 	turn     int // class that chooses first
 
-	buffer   buffer
-	alone    []sighting  // waiting for a worker of their own; at most leastAhead
-	reserved []workerNo  // kept free for them
-	runs     map[ID]*run // everything leased, being leased, or being settled; at most the sum of all want and what dies
-
-	commits commits
-
-	leasing    []Pair // in flight; nil = none
-	leaseAsked int64
-	leaseAfter int64 // not before, after an error
-	renewing   []Pair
-	renewAsked int64
-	renewAfter int64
-	renewDue   bool // some lease may be due for renewal
-
-	calls     []called // inserts outside runs, in the order in which they came; at most mostCalls, and maxBytes of them
-	callBytes int      // what those hold
-	inserting bool     // one is in flight
-
-	place   place
-	scanner scanner
-	notice  notice
+	databases []*database // at least one
+	first     int         // of them, the one that chooses first
+	open      []*database // those that may lease just now; made anew by match
+	runs      map[ID]*run // everything leased, being leased, or being settled; at most the sum of all want and what dies
 
 	stepped   int64 // when step was called last
 	nextSweep int64
@@ -58,6 +40,7 @@ type schedule struct {
 
 // limits are the numbers of a schedule. Config sets them.
 type limits struct {
+	databases int // how many; 0 = one
 	partition Partition
 	lease     time.Duration // how long a lease lasts in the database
 	heartbeat time.Duration
@@ -78,12 +61,13 @@ const (
 	awaitEOF     = int64(time.Second)            // a dead process whose socket a grandchild may hold open
 	forgetAfter  = int64(10 * time.Minute)       // a worker that holds nothing and does not come back
 	mostCalls    = 1024                          // inserts outside runs that may wait
+	lateAnswer   = int64(time.Second)            // of a database, which shall not hold up others
 	drainFlush   = int64(5 * time.Second)        // for the last reports, after workers were given up
 	finalResults = protocol.DefaultMaxBatch      // entries a worker may put in one frame
 )
 
 func newSchedule(broker ID, seed [32]byte, l limits) *schedule {
-	return &schedule{
+	s := &schedule{
 		limits:   l,
 		broker:   broker,
 		rng:      rand.NewChaCha8(seed),
@@ -91,18 +75,21 @@ func newSchedule(broker ID, seed [32]byte, l limits) *schedule {
 		byUUID:   map[string]workerNo{},
 		sessions: map[sessionID]workerNo{},
 		exits:    map[string]pastExit{},
-		buffer:   newBuffer(),
 		runs:     map[ID]*run{},
-		commits:  commits{carriers: map[copyOf]carrier{}},
-		place:    newPlace(broker, l.partition, binary.BigEndian.Uint64(seed[:8])),
-		notice:   notice{changed: true},
 	}
+	for no := range max(1, l.databases) {
+		s.databases = append(s.databases, newDatabase(s, no, binary.BigEndian.Uint64(seed[:8])))
+	}
+	return s
 }
 
 // step takes in what happened, in order, and decides what to do about all of it together. So whatever comes while a
 // statement is in flight is gathered into the next one.
 func (s *schedule) step(now int64, events ...event) effects {
 	var fx effects
+	if n := s.others(); n > 0 {
+		fx.more = make([]requests, n)
+	}
 	s.stepped = now
 	for _, ev := range events {
 		s.take(now, ev, &fx)
@@ -110,12 +97,10 @@ func (s *schedule) step(now int64, events ...event) effects {
 	if now >= s.nextSweep {
 		s.sweep(now, &fx)
 	}
-	s.divide(now, &fx)
 	s.match(now, &fx)
-	s.scanner.decide(s, now, &fx)
-	s.write(now, &fx)
-	s.insert(&fx)
-	s.notice.decide(s, now, &fx)
+	for _, d := range s.databases {
+		d.ask(now, fx.to(d.no))
+	}
 	fx.finished = s.settled(now)
 	return fx
 }
@@ -142,28 +127,12 @@ func (s *schedule) take(now int64, ev event, fx *effects) {
 		s.exit(now, ev.WorkerExit)
 	case overslept:
 		s.oversleep(now, ev.by)
-	case hinted:
-		s.hint(now, ev.Hint)
-	case scanned:
-		s.scanner.found(s, now, ev)
-	case leased:
-		s.grant(now, ev, fx)
-	case committed:
-		s.settle(now, ev, fx)
-	case renewed:
-		s.extend(now, ev, fx)
-	case joined:
-		s.place.joined(now, ev.Joined, ev.err)
-	case announced:
-		s.notice.told(s, now, ev.err)
-	case told:
-		s.place.spoken(now, ev.Presence, ev.err)
-	case inserted:
-		s.reply(ev, fx)
 	case draining:
 		s.drain(now, ev.by, fx)
+	case from:
+		s.databases[ev.database].take(now, ev.what, fx)
 	default:
-		panic("bug: unknown event")
+		s.databases[0].take(now, ev, fx)
 	}
 }
 
@@ -171,8 +140,8 @@ func (s *schedule) take(now int64, ev event, fx *effects) {
 // that step has done; what it has left waits for an answer, whatever the clock says. So only later times count.
 func (s *schedule) nextTick() int64 {
 	next := s.nextSweep
-	for _, at := range []int64{s.scanner.next(s), s.commits.next(), s.notice.next(), s.leaseAfter, s.renewNext(), s.place.next(s.stepped)} {
-		if at > s.stepped {
+	for _, d := range s.databases {
+		if at := d.next(s.stepped); at != 0 {
 			next = min(next, at)
 		}
 	}
@@ -180,84 +149,124 @@ func (s *schedule) nextTick() int64 {
 }
 
 // renewNext is when leases that are due may be renewed; 0 = none is known to be due.
-func (s *schedule) renewNext() int64 {
-	if !s.renewDue {
+func (d *database) renewNext() int64 {
+	if !d.renewDue {
 		return 0
 	}
-	return s.renewAfter
+	return d.renewAfter
 }
 
-// match brings free credit and candidates together, and leases all pairs that met since the last lease.
+// match brings free credit and candidates together, and leases all pairs that met since the last lease. Databases take
+// their picks in turn, so that none takes all credit.
 func (s *schedule) match(now int64, fx *effects) {
-	if s.leasing != nil || s.draining || now < s.leaseAfter {
+	if s.draining {
 		return
 	}
-	var pairs []Pair
-	s.matchAlone(now, &pairs)
-	backlog := s.buffer.len() >= s.maxBatch
+	backlog := s.opened(now)
+	for _, d := range s.open {
+		d.matchAlone(now)
+	}
 	for i := range s.classes {
 		c := s.classes[(s.turn+i)%len(s.classes)]
-		for c.free > 0 && len(pairs) < s.maxBatch {
-			candidate, ok := s.buffer.first(c.kinds)
-			if !ok {
-				break
+		for met := true; met; {
+			met = false
+			for _, d := range s.open {
+				met = d.meet(now, c, backlog) || met
 			}
-			s.buffer.remove(candidate)
-			pairs = append(pairs, s.assign(now, candidate, c.pick(backlog)))
 		}
 	}
-	if len(pairs) > 0 {
-		s.turn++ // or one class could fill every statement
-		s.leasing, s.leaseAsked, s.leaseAfter = pairs, now, 0
-		fx.lease = pairs
+	some := false
+	for _, d := range s.open {
+		if d.leasing != nil {
+			d.leaseAsked, d.leaseAfter = now, 0
+			fx.to(d.no).lease, some = d.leasing, true
+		}
 	}
+	if some {
+		s.turn++ // or one class could fill every statement
+		s.first = (s.first + 1) % len(s.databases)
+	}
+}
+
+// opened lists the databases that may lease, and says whether one of them has a backlog.
+func (s *schedule) opened(now int64) (backlog bool) {
+	s.open = s.open[:0]
+	for i := range s.databases {
+		d := s.databases[(s.first+i)%len(s.databases)]
+		if d.leasing == nil && d.lent == 0 && now >= d.leaseAfter {
+			s.open = append(s.open, d)
+			backlog = backlog || d.buffer.len() >= s.maxBatch
+		}
+	}
+	return backlog
+}
+
+// meet has the first candidate for a class meet a free slot of it, if there are both.
+func (d *database) meet(now int64, c *class, backlog bool) bool {
+	if c.free == 0 || len(d.leasing) >= d.s.maxBatch {
+		return false
+	}
+	candidate, ok := d.buffer.first(c.kinds)
+	if !ok {
+		return false
+	}
+	d.buffer.remove(candidate)
+	if d.s.runs[candidate.ID] == nil { // else another database has a strand of that name: a copy
+		d.assign(now, candidate, c.pick(backlog))
+	}
+	return true
 }
 
 // matchAlone gives each strand that must run alone an idle worker, or reserves the one that is idle soonest.
-func (s *schedule) matchAlone(now int64, pairs *[]Pair) {
-	before := s.reserved
-	s.reserved = nil
-	s.alone = slices.DeleteFunc(s.alone, func(c sighting) bool {
-		w := s.leastBusy(c.Kind)
+func (d *database) matchAlone(now int64) {
+	before := d.reserved
+	d.reserved = nil
+	d.alone = slices.DeleteFunc(d.alone, func(c sighting) bool {
+		w := d.s.leastBusy(c.Kind)
 		switch {
-		case w == nil:
+		case w == nil || d.s.runs[c.ID] != nil:
 			return true // nobody serves it just now: a later scan brings it again
 		case w.held > 0:
-			s.reserve(w)
+			d.reserve(w)
 			return false
 		}
 		w.exclusive, w.reserved = true, false
-		pair := s.assign(now, c, w)
-		s.runs[c.ID].alone = true
-		*pairs = append(*pairs, pair)
+		d.assign(now, c, w)
+		d.s.runs[c.ID].alone = true
 		return true
 	})
 	for _, no := range before {
-		if w := s.workers[no]; w != nil && w.reserved && !slices.Contains(s.reserved, no) {
+		if w := d.s.workers[no]; w != nil && w.reserved && !d.s.isReserved(no) {
 			w.reserved = false
-			s.recount(w)
+			d.s.recount(w)
 		}
 	}
 }
 
 // reserve gives a worker nothing more until it is idle.
-func (s *schedule) reserve(w *worker) {
-	if slices.Contains(s.reserved, w.no) {
+func (d *database) reserve(w *worker) {
+	if slices.Contains(d.reserved, w.no) {
 		return
 	}
-	s.reserved = append(s.reserved, w.no)
+	d.reserved = append(d.reserved, w.no)
 	w.reserved = true
-	s.recount(w)
+	d.s.recount(w)
 }
 
-// assign promises the candidate to the worker, whose slot is taken from now on.
-func (s *schedule) assign(now int64, c sighting, w *worker) Pair {
-	pair := Pair{c.ID, s.token()}
-	s.runs[c.ID] = &run{Pair: pair, kind: c.Kind, worker: w.no, state: leasing, bytes: c.Bytes, since: c.since, foreign: c.foreign}
+func (s *schedule) isReserved(no workerNo) bool {
+	return slices.ContainsFunc(s.databases, func(d *database) bool { return slices.Contains(d.reserved, no) })
+}
+
+// assign promises the candidate to the worker, whose slot is taken from now on, and adds it to what is to be leased.
+func (d *database) assign(now int64, c sighting, w *worker) {
+	pair := Pair{c.ID, d.s.token()}
+	d.s.runs[c.ID] = &run{
+		Pair: pair, of: d.no, kind: c.Kind, worker: w.no, state: leasing, bytes: c.Bytes, since: c.since, foreign: c.foreign,
+	}
 	w.held++
 	w.bytesHeld += c.Bytes
-	s.recount(w)
-	return pair
+	d.s.recount(w)
+	d.leasing = append(d.leasing, pair)
 }
 
 // token draws a random UUID.
@@ -270,11 +279,11 @@ func (s *schedule) token() (t Token) {
 
 // grant hands leased strands to their workers. What was not granted is forgotten; where the outcome is unknown, or
 // the worker is gone, the lease is given back.
-func (s *schedule) grant(now int64, ev leased, fx *effects) {
-	asked := s.leasing
-	s.leasing = nil
+func (d *database) grant(now int64, ev leased, fx *effects) {
+	s, asked := d.s, d.leasing
+	d.leasing = nil
 	if ev.err != nil {
-		s.leaseAfter = now + errorRetry
+		d.leaseAfter = now + errorRetry
 		for _, p := range asked {
 			s.giveBack(s.runs[p.ID], yieldOf(p))
 		}
@@ -282,7 +291,7 @@ func (s *schedule) grant(now int64, ev leased, fx *effects) {
 	}
 	handouts := perSession[handout]{fresh: handout{share: 1 + len(ev.granted)/max(1, len(s.sessions))}}
 	for i := range ev.granted {
-		s.start(now, &ev.granted[i], &handouts, fx)
+		d.start(now, &ev.granted[i], &handouts, fx)
 	}
 	handouts.each(func(session sessionID, h *handout) { h.flush(session, fx) })
 	for _, p := range asked {
@@ -293,13 +302,14 @@ func (s *schedule) grant(now int64, ev leased, fx *effects) {
 }
 
 // start begins a granted run.
-func (s *schedule) start(now int64, granted *Strand, handouts *perSession[handout], fx *effects) {
+func (d *database) start(now int64, granted *Strand, handouts *perSession[handout], fx *effects) {
+	s := d.s
 	r := s.runs[granted.ID]
 	if r == nil || r.Token != granted.Token || r.state != leasing {
 		panic("bug: granted a lease that was not asked for")
 	}
 	w := s.workers[r.worker]
-	if w == nil || w.session == 0 || w.draining {
+	if w == nil || w.session == 0 || w.draining || r.lent && !s.retake(w, r) {
 		s.giveBack(r, yieldOf(r.Pair))
 		return
 	}
@@ -315,8 +325,8 @@ func (s *schedule) start(now int64, granted *Strand, handouts *perSession[handou
 		return
 	}
 	r.state = running
-	r.leaseRuns(s.leaseAsked, s.lease)
-	s.scanner.started(now, r)
+	r.leaseRuns(d.leaseAsked, s.lease)
+	d.scanner.started(now, r)
 	limit := w.kinds[granted.Kind]
 	s.limit(now, r, limit)
 	h := handouts.of(w.session)
@@ -339,8 +349,9 @@ func (s *schedule) settled(now int64) bool {
 	if !s.draining {
 		return false
 	}
-	idle := len(s.runs) == 0 && s.commits.empty() && s.leasing == nil && s.renewing == nil && !s.inserting && len(s.calls) == 0
-	return idle && s.place.left(now) || now >= s.drainBy+drainFlush
+	busy := func(d *database) bool { return !d.settled(now) }
+	idle := len(s.runs) == 0 && !slices.ContainsFunc(s.databases, busy)
+	return idle || now >= s.drainBy+drainFlush
 }
 
 // drain stops handing out and asks every worker to come to an end.
@@ -350,8 +361,10 @@ func (s *schedule) drain(now, by int64, fx *effects) {
 		return
 	}
 	s.draining, s.drainBy = true, by
-	s.buffer, s.alone = newBuffer(), nil
-	s.sayGoodbye(now)
+	for _, d := range s.databases {
+		d.buffer, d.alone = newBuffer(), nil
+		d.sayGoodbye(now)
+	}
 	for _, w := range s.workers {
 		s.quiet(now, w, "stop", by-now, fx)
 	}
@@ -370,30 +383,31 @@ func (s *schedule) quiet(now int64, w *worker, why string, within int64, fx *eff
 // result, and each call is all or nothing.
 func (s *schedule) call(now int64, ev called, fx *effects) {
 	s.hear(now, ev.session)
+	d := s.databases[ev.home]
 	bytes := payloadOf(ev.inserts)
-	if len(s.calls) == mostCalls || s.callBytes > 0 && s.callBytes+bytes > s.maxBytes {
+	if len(d.calls) == mostCalls || d.callBytes > 0 && d.callBytes+bytes > s.maxBytes {
 		fx.tell(ev.session, &protocol.Reply{Re: ev.id, Err: tooManyCalls()})
 		return
 	}
-	s.calls = append(s.calls, ev)
-	s.callBytes += bytes
+	d.calls = append(d.calls, ev)
+	d.callBytes += bytes
 }
 
 // insert asks for the next insert. Many at once would take the database's connections from leases and commits.
-func (s *schedule) insert(fx *effects) {
-	if s.inserting || len(s.calls) == 0 {
+func (d *database) insert(req *requests) {
+	if d.inserting || len(d.calls) == 0 {
 		return
 	}
-	next := s.calls[0]
-	s.inserting, fx.insert = true, &next
-	s.calls[0] = called{} // the slice behind it must not keep what it held
-	s.calls = s.calls[1:]
-	s.callBytes -= payloadOf(next.inserts)
+	next := d.calls[0]
+	d.inserting, req.insert = true, &next
+	d.calls[0] = called{} // the slice behind it must not keep what it held
+	d.calls = d.calls[1:]
+	d.callBytes -= payloadOf(next.inserts)
 }
 
-func (s *schedule) reply(ev inserted, fx *effects) {
-	s.inserting = false
-	if s.sessions[ev.session] == 0 {
+func (d *database) reply(ev inserted, fx *effects) {
+	d.inserting = false
+	if d.s.sessions[ev.session] == 0 {
 		return
 	}
 	reply := &protocol.Reply{Re: ev.id}

@@ -28,15 +28,18 @@ func strandID(n byte) ID { return ID{0: n, 15: n} }
 
 func due(n byte) Candidate { return Candidate{ID: strandID(n), Kind: "k", Priority: 5} }
 
-// bench is a schedule at work in a test.
+// bench is a schedule at work in a test, and the first of its databases, which most tests are content with.
 type bench struct {
 	t *testing.T
 	*schedule
+	*database
 }
 
 func newBench(t *testing.T) *bench {
-	return &bench{t, newSchedule(ID{1}, [32]byte{1}, testLimits())}
+	return benchOf(t, newSchedule(ID{1}, [32]byte{1}, testLimits()))
 }
+
+func benchOf(t *testing.T, s *schedule) *bench { return &bench{t, s, s.databases[0]} }
 
 // connect has worker uuid say hello on a session, and want n strands.
 func (b *bench) connect(now int64, session sessionID, uuid string, n int, holds ...hold) effects {

@@ -25,8 +25,7 @@ type world struct {
 	schedule  *schedule
 	rows      []row
 	workers   []*modelWorker
-	calls     effects // statements in flight: scan, lease, commit, renew, announce
-	saw       scanned // what the scan in flight has seen
+	calls     []calls // for each database
 	sessions  sessionID
 	faults    int           // left
 	calmSoFar bool          // none has happened yet
@@ -36,7 +35,13 @@ type world struct {
 	broken    string        // an invariant that does not hold
 }
 
-// row is a strand in the database.
+// calls are the statements in flight to one database: scan, lease, commit, renew.
+type calls struct {
+	requests
+	saw scanned // what the scan has seen
+}
+
+// row is a strand in a database.
 type row struct {
 	token  Token
 	leased bool
@@ -66,14 +71,25 @@ type modelHold struct {
 	act   Act
 }
 
-func newWorld(strands, workers, faults int) *world {
-	w := &world{now: t0, faults: faults, calmSoFar: true, results: map[Pair]bool{}, schedule: newSchedule(ID{1}, [32]byte{1}, testLimits())}
+// newWorld has strands in several databases, the first one in the second: that is where nobody looks first.
+func newWorld(strands, workers, faults, databases int) *world {
+	w := &world{now: t0, faults: faults, calmSoFar: true, results: map[Pair]bool{}, calls: make([]calls, databases)}
+	w.schedule = newSchedule(ID{1}, [32]byte{1}, w.limits())
 	w.rows = make([]row, strands)
 	for i := range workers {
 		w.workers = append(w.workers, &modelWorker{name: fmt.Sprintf("w%d", i), want: 1, holds: map[Pair]*modelHold{}})
 	}
 	return w
 }
+
+func (w *world) limits() limits {
+	l := testLimits()
+	l.databases = len(w.calls)
+	return l
+}
+
+// home is the database that a strand is in.
+func (w *world) home(id ID) int { return int(id[0]) % len(w.calls) }
 
 func (w *world) id(i int) ID       { return strandID(byte(i + 1)) }
 func (w *world) row(id ID) *row    { return &w.rows[int(id[0])-1] }
@@ -99,20 +115,30 @@ func (w *world) step(events ...event) {
 			w.kill(w.workers[i])
 		}
 	}
-	if fx.scan != nil {
-		w.calls.scan, w.saw = fx.scan, w.dbScan() // it answers later, and others move meanwhile
+	for no := range w.calls {
+		w.send(no, fx.to(no))
 	}
-	w.calls.lease = either(w, w.calls.lease, fx.lease)
-	w.calls.commit = either(w, w.calls.commit, fx.commit)
-	w.calls.renew = either(w, w.calls.renew, fx.renew)
-	if w.calls.commit != nil && w.calls.renew != nil {
+	for no := range w.calls {
+		w.checkCredit(fx.to(no).lease)
+		w.checkWaiting(no)
+	}
+}
+
+// send keeps what a database is asked. It answers later, and others move meanwhile.
+func (w *world) send(no int, req *requests) {
+	c := &w.calls[no]
+	if req.scan != nil {
+		c.scan, c.saw = req.scan, w.dbScan(no)
+	}
+	c.lease = either(w, c.lease, req.lease)
+	c.commit = either(w, c.commit, req.commit)
+	c.renew = either(w, c.renew, req.renew)
+	if c.commit != nil && c.renew != nil {
 		w.fail("a commit and a renewal are in flight together")
 	}
-	if fx.announce != nil {
-		w.schedule.step(w.now, announced{})
+	if req.announce != nil {
+		w.schedule.step(w.now, from{no, announced{}})
 	}
-	w.checkCredit(fx.lease)
-	w.checkWaiting()
 }
 
 func either[T any](w *world, old, new []T) []T {
@@ -138,7 +164,9 @@ func (w *world) connected(s sessionID) *modelWorker {
 func (w *world) checkCredit(leases []Pair) {
 	held := map[workerNo]int{}
 	for _, r := range w.schedule.runs {
-		held[r.worker]++
+		if !r.lent {
+			held[r.worker]++
+		}
 	}
 	for _, p := range leases {
 		no := w.schedule.runs[p.ID].worker
@@ -155,42 +183,44 @@ func (w *world) checkCredit(leases []Pair) {
 
 // checkWaiting holds the other half of I7: what a worker may have waiting is counted exactly, or it would be refused for
 // ever one day, or never.
-func (w *world) checkWaiting() {
-	type account struct{ reports, bytes int }
+func (w *world) checkWaiting(no int) {
 	want := map[workerNo]account{}
-	c := &w.schedule.commits
+	c := &w.schedule.databases[no].commits
 	for _, line := range [][]pending{c.waiting, c.locked, c.flying} {
 		for _, p := range line {
 			a := want[p.from]
 			a.bytes += p.payload()
-			if p.stray || p.Act == Save {
+			if p.besides() {
 				a.reports++
 			}
 			want[p.from] = a
 		}
 	}
-	for no, wk := range w.schedule.workers {
-		if got := (account{wk.waiting, wk.bytesWaiting}); got != want[no] {
-			w.fail(fmt.Sprintf("I7: %+v is on a worker's account, %+v of its waits", got, want[no]))
+	for _, wk := range w.schedule.workers {
+		if got := wk.accounts[no]; got != want[wk.no] {
+			w.fail(fmt.Sprintf("I7: %+v is on a worker's account, %+v of its waits", got, want[wk.no]))
 		}
 	}
 }
 
 // The database. Its rules are those of Store; the conformance suite shows that the real one keeps them too.
 
-func (w *world) dbScan() scanned {
+func (w *world) dbScan(no int) scanned {
 	var found scanned
 	for i := range w.rows {
-		if r := &w.rows[i]; !r.gone && !r.leased {
+		if r := &w.rows[i]; !r.gone && !r.leased && w.home(w.id(i)) == no {
 			found.Candidates = append(found.Candidates, Candidate{ID: w.id(i), Kind: "k", Priority: 5})
 		}
 	}
 	return found
 }
 
-func (w *world) dbLease(pairs []Pair) (granted []Strand) {
+func (w *world) dbLease(no int, pairs []Pair) (granted []Strand) {
 	for _, p := range pairs {
 		r := w.row(p.ID)
+		if w.home(p.ID) != no {
+			w.fail("a strand is to be leased in a database that does not have it")
+		}
 		if r.gone || r.leased {
 			continue
 		}
@@ -203,18 +233,18 @@ func (w *world) dbLease(pairs []Pair) (granted []Strand) {
 	return granted
 }
 
-func (w *world) dbCommit(reports []Report) (vs []Verdict) {
+func (w *world) dbCommit(no int, reports []Report) (vs []Verdict) {
 	for _, rep := range reports {
-		vs = append(vs, Verdict{State: w.dbApply(rep)})
+		vs = append(vs, Verdict{State: w.dbApply(no, rep)})
 	}
 	return vs
 }
 
-func (w *world) dbApply(rep Report) VerdictState {
+func (w *world) dbApply(no int, rep Report) VerdictState {
 	r := w.row(rep.ID)
 	own := rep.Act == Yield || rep.Act == Crash
 	switch {
-	case r.gone:
+	case r.gone || w.home(rep.ID) != no:
 		return Gone
 	case r.token == rep.Token && r.leased && (own || r.seq < rep.Seq):
 	case r.token == rep.Token && !own && r.seq >= rep.Seq:
@@ -241,9 +271,9 @@ func (w *world) dbApply(rep Report) VerdictState {
 	return Applied
 }
 
-func (w *world) dbRenew(pairs []Pair) (kept []Kept) {
+func (w *world) dbRenew(no int, pairs []Pair) (kept []Kept) {
 	for _, p := range pairs {
-		if r := w.row(p.ID); !r.gone && r.token == p.Token && r.leased {
+		if r := w.row(p.ID); !r.gone && w.home(p.ID) == no && r.token == p.Token && r.leased {
 			kept = append(kept, Kept{Pair: p})
 		}
 	}
@@ -258,7 +288,13 @@ type move struct {
 
 func (w *world) moves() (moves []move) {
 	add := func(name string, do func(*world)) { moves = append(moves, move{name, do}) }
-	w.statementMoves(add)
+	for no := range w.calls {
+		of := ""
+		if len(w.calls) > 1 {
+			of = fmt.Sprintf(" of database %d", no)
+		}
+		w.statementMoves(no, func(name string, do func(*world)) { add(name+of, do) })
+	}
 	for i, m := range w.workers {
 		w.workerMoves(i, m, add)
 	}
@@ -272,77 +308,81 @@ func (w *world) moves() (moves []move) {
 	return moves
 }
 
-func (w *world) statementMoves(add func(string, func(*world))) {
-	if w.calls.scan != nil {
-		add("scan answers", func(w *world) { w.calls.scan = nil; saw := w.saw; w.saw = scanned{}; w.step(saw) })
+func (w *world) statementMoves(no int, add func(string, func(*world))) {
+	if w.calls[no].scan != nil {
+		add("scan answers", func(w *world) {
+			saw := w.calls[no].saw
+			w.calls[no].scan, w.calls[no].saw = nil, scanned{}
+			w.step(from{no, saw})
+		})
 	}
-	if w.calls.lease != nil {
+	if w.calls[no].lease != nil {
 		add("lease answers", func(w *world) {
-			pairs := w.calls.lease
-			w.calls.lease = nil
-			w.step(leased{granted: w.dbLease(pairs)})
+			pairs := w.calls[no].lease
+			w.calls[no].lease = nil
+			w.step(from{no, leased{granted: w.dbLease(no, pairs)}})
 		})
 	}
-	if w.calls.commit != nil {
+	if w.calls[no].commit != nil {
 		add("commit answers", func(w *world) {
-			reports := w.calls.commit
-			w.calls.commit = nil
-			w.step(committed{verdicts: w.dbCommit(reports)})
+			reports := w.calls[no].commit
+			w.calls[no].commit = nil
+			w.step(from{no, committed{verdicts: w.dbCommit(no, reports)}})
 		})
 	}
-	if w.calls.renew != nil {
+	if w.calls[no].renew != nil {
 		add("renewal answers", func(w *world) {
-			pairs := w.calls.renew
-			w.calls.renew = nil
-			w.step(renewed{kept: w.dbRenew(pairs)})
+			pairs := w.calls[no].renew
+			w.calls[no].renew = nil
+			w.step(from{no, renewed{kept: w.dbRenew(no, pairs)}})
 		})
 	}
 	if w.faults > 0 {
-		w.faultyStatements(add)
+		w.faultyStatements(no, add)
 	}
 }
 
-func (w *world) faultyStatements(add func(string, func(*world))) {
-	if w.calls.lease != nil {
+func (w *world) faultyStatements(no int, add func(string, func(*world))) {
+	if w.calls[no].lease != nil {
 		add("lease happens, its answer is lost", func(w *world) {
 			w.fault()
-			w.dbLease(w.calls.lease)
-			w.calls.lease = nil
-			w.step(leased{err: ErrAway})
+			w.dbLease(no, w.calls[no].lease)
+			w.calls[no].lease = nil
+			w.step(from{no, leased{err: ErrAway}})
 		})
 	}
-	if w.calls.commit != nil {
+	if w.calls[no].commit != nil {
 		add("commit happens, its answer is lost", func(w *world) {
 			w.fault()
-			w.dbCommit(w.calls.commit)
-			w.calls.commit = nil
-			w.step(committed{err: ErrAway})
+			w.dbCommit(no, w.calls[no].commit)
+			w.calls[no].commit = nil
+			w.step(from{no, committed{err: ErrAway}})
 		})
 		add("commit fails", func(w *world) {
 			w.fault()
-			w.calls.commit = nil
-			w.step(committed{err: ErrAway})
+			w.calls[no].commit = nil
+			w.step(from{no, committed{err: ErrAway}})
 		})
 	}
-	if w.calls.commit != nil {
-		add("commit meets locks", func(w *world) { w.fault(); w.answerCommit(Later) })
-		if !slices.ContainsFunc(w.calls.commit, func(r Report) bool { return r.Act == Yield }) { // that carries nothing
-			add("commit is of what no row can hold", func(w *world) { w.fault(); w.answerCommit(Invalid) })
+	if w.calls[no].commit != nil {
+		add("commit meets locks", func(w *world) { w.fault(); w.answerCommit(no, Later) })
+		if !slices.ContainsFunc(w.calls[no].commit, func(r Report) bool { return r.Act == Yield }) { // that carries nothing
+			add("commit is of what no row can hold", func(w *world) { w.fault(); w.answerCommit(no, Invalid) })
 		}
 	}
-	if w.calls.renew != nil {
-		add("renewal fails", func(w *world) { w.fault(); w.calls.renew = nil; w.step(renewed{err: ErrAway}) })
+	if w.calls[no].renew != nil {
+		add("renewal fails", func(w *world) { w.fault(); w.calls[no].renew = nil; w.step(from{no, renewed{err: ErrAway}}) })
 	}
 }
 
 // answerCommit has nothing of a commit happen, for a reason.
-func (w *world) answerCommit(state VerdictState) {
-	verdicts := make([]Verdict, len(w.calls.commit))
+func (w *world) answerCommit(no int, state VerdictState) {
+	verdicts := make([]Verdict, len(w.calls[no].commit))
 	for i := range verdicts {
 		verdicts[i] = Verdict{State: state, Why: "so it is"}
 	}
-	w.calls.commit = nil
-	w.step(committed{verdicts: verdicts})
+	w.calls[no].commit = nil
+	w.step(from{no, committed{verdicts: verdicts}})
 }
 
 func (w *world) workerMoves(i int, m *modelWorker, add func(string, func(*world))) {
@@ -485,7 +525,7 @@ func (w *world) begin(m *modelWorker, st protocol.Strand) {
 			running++
 		}
 	}
-	if w.calmSoFar && len(m.holds) > m.want {
+	if w.calmSoFar && len(m.holds) > m.want*len(w.calls) {
 		w.fail(fmt.Sprintf("%s gets a strand while it holds %d that it was not answered for", m.name, len(m.holds)-1))
 	}
 	if running > m.want && !w.expired {
@@ -509,6 +549,9 @@ func (w *world) acked(m *modelWorker, e protocol.AckEntry) {
 	p := pairOf(e.Strand, e.Token)
 	if (e.State == protocol.AckApplied || e.State == protocol.AckDup) && !w.durable(p) {
 		w.fail("I3: a result was acked that is not in the database")
+	}
+	if e.State == protocol.AckGone && !w.row(p.ID).gone {
+		w.fail("I3: a result was taken for that of a strand that is gone")
 	}
 	if e.State == protocol.AckLater && m.holds[p] != nil {
 		m.holds[p].later = true
@@ -546,8 +589,8 @@ func (w *world) expire() {
 func (w *world) restart() {
 	w.fault()
 	w.restarted = true
-	w.calls = effects{}
-	w.schedule = newSchedule(ID{byte(2 + w.faults)}, [32]byte{byte(2 + w.faults)}, testLimits())
+	w.calls = make([]calls, len(w.calls))
+	w.schedule = newSchedule(ID{byte(2 + w.faults)}, [32]byte{byte(2 + w.faults)}, w.limits())
 	for _, m := range w.workers {
 		m.session, m.up, m.down = 0, nil, nil
 		w.rebirth(m)
@@ -617,7 +660,8 @@ func (w *world) known(id ID) bool {
 }
 
 func (w *world) finished() bool {
-	if len(w.schedule.runs) > 0 || !w.schedule.commits.empty() {
+	busy := func(d *database) bool { return !d.commits.empty() }
+	if len(w.schedule.runs) > 0 || slices.ContainsFunc(w.schedule.databases, busy) {
 		return false
 	}
 	for _, m := range w.workers {
@@ -676,13 +720,14 @@ func explore(t *testing.T, start *world, most int) (states int) {
 
 // TestExhaustive visits small worlds whole. RESPIRATE_LONG=1 adds larger ones, which take minutes.
 func TestExhaustive(t *testing.T) {
-	worlds := []struct{ strands, workers, faults int }{{1, 1, 2}, {1, 2, 1}, {2, 1, 1}}
+	type size struct{ strands, workers, faults, databases int }
+	worlds := []size{{1, 1, 2, 1}, {1, 2, 1, 1}, {2, 1, 1, 1}, {1, 1, 1, 2}}
 	if os.Getenv("RESPIRATE_LONG") != "" {
-		worlds = append(worlds, []struct{ strands, workers, faults int }{{1, 1, 3}, {1, 2, 2}, {2, 2, 1}}...)
+		worlds = append(worlds, size{1, 1, 3, 1}, size{1, 2, 2, 1}, size{2, 2, 1, 1}, size{1, 1, 2, 2}, size{2, 1, 1, 2})
 	}
 	for _, c := range worlds {
 		start := time.Now()
-		states := explore(t, newWorld(c.strands, c.workers, c.faults), 5_000_000)
-		t.Logf("%d strands, %d workers, %d faults: %d states visited in %v", c.strands, c.workers, c.faults, states, time.Since(start).Round(time.Millisecond))
+		states := explore(t, newWorld(c.strands, c.workers, c.faults, c.databases), 5_000_000)
+		t.Logf("%d strands, %d workers, %d faults, %d databases: %d states visited in %v", c.strands, c.workers, c.faults, c.databases, states, time.Since(start).Round(time.Millisecond))
 	}
 }

@@ -333,7 +333,11 @@ func (b *Broker) called(s *session, m *protocol.Call) error {
 	if err != nil {
 		return s.out.Send(&protocol.Reply{Re: m.ID, Err: &protocol.Err{Code: protocol.CodeBadField, Message: err.Error()}})
 	}
-	b.post(called{s.id, m.ID, inserts})
+	home, one := homeOf(inserts, len(b.databases))
+	if !one {
+		return s.out.Send(&protocol.Reply{Re: m.ID, Err: &protocol.Err{Code: protocol.CodeBadField, Message: "call.inserts: their tenants are in several databases, and no transaction spans those"}})
+	}
+	b.post(called{s.id, m.ID, inserts, home})
 	return nil
 }
 

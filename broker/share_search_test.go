@@ -143,11 +143,15 @@ func (w *shared) perform(h *sharedHost, fx effects) (events []event) {
 // checkLooked holds the half of I9 that each broker can see to: one that is idle has looked for all that is its own.
 func (w *shared) checkLooked(h *sharedHost) {
 	s := h.schedule
-	if s == nil || s.draining || !s.place.ready(s.stepped) || s.scanner.flying {
+	if s == nil || s.draining {
 		return
 	}
-	if h.looked == nil || *h.looked != s.slice() {
-		w.fail("I9: a broker with the part %v is idle, and has looked through %v", s.slice(), h.looked)
+	d := s.databases[0]
+	if d.scanner.flying || !d.place.ready(s.stepped) {
+		return
+	}
+	if h.looked == nil || *h.looked != d.slice() {
+		w.fail("I9: a broker with the part %v is idle, and has looked through %v", d.slice(), h.looked)
 	}
 }
 
@@ -320,7 +324,7 @@ func (w *shared) checkParts() {
 	var parts []Slice
 	for _, h := range w.hosts {
 		if h.schedule != nil && !h.schedule.draining {
-			parts = append(parts, h.schedule.slice())
+			parts = append(parts, h.schedule.databases[0].slice())
 		}
 	}
 	slices.SortFunc(parts, func(a, b Slice) int { return int(a.Lo>>1) - int(b.Lo>>1) })
@@ -379,8 +383,9 @@ func (w *shared) key() string {
 		for _, r := range h.calls.commit {
 			n.report(r)
 		}
-		n.put(h.calls.announce != nil, s.draining, n.past(s.scanner.oldAt), s.scanner.old, h.looked, s.slice())
-		n.place(w, &s.place)
+		d := s.databases[0]
+		n.put(h.calls.announce != nil, s.draining, n.past(d.scanner.oldAt), d.scanner.old, h.looked, d.slice())
+		n.place(w, &d.place)
 	}
 	return n.String()
 }

@@ -14,7 +14,7 @@ func newShare(t *testing.T, p Partition) *bench {
 	if l.partition, err = p.withDefaults(); err != nil {
 		t.Fatal(err)
 	}
-	return &bench{t, newSchedule(brokerID(9), [32]byte{1}, l)}
+	return benchOf(t, newSchedule(brokerID(9), [32]byte{1}, l))
 }
 
 // joinAs connects a worker and has the broker get a number beside others, and hear itself. It returns what follows.

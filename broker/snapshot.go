@@ -25,6 +25,19 @@ type Snapshot struct {
 	Unsettled  int              `json:"unsettled"`  // results that the database has not answered for
 	Workers    []WorkerSnapshot `json:"workers"`
 
+	Partition *PartitionSnapshot `json:"partition,omitempty"` // in the first database; nil = the ids are not divided
+	Databases []DatabaseSnapshot `json:"databases"`
+}
+
+// DatabaseSnapshot is what a broker knows of one of its databases.
+type DatabaseSnapshot struct {
+	Name       string `json:"name"`
+	Away       bool   `json:"away"`       // its last statement failed
+	Busy       bool   `json:"busy"`       // inserters need not notify
+	Candidates int    `json:"candidates"` // due strands at hand, leased by nobody
+	Held       int    `json:"held"`       // strands leased for workers, or on their way
+	Unsettled  int    `json:"unsettled"`  // results that it has not answered for
+
 	Partition *PartitionSnapshot `json:"partition,omitempty"` // nil = the ids are not divided
 }
 
@@ -63,7 +76,13 @@ type WorkerSnapshot struct {
 // end of ctx.
 func (b *Broker) Snapshot(ctx context.Context) (Snapshot, error) {
 	answer := make(chan Snapshot, 1)
-	query := func(s *schedule) { answer <- s.snapshot(protocol.BootNS()) }
+	query := func(s *schedule) {
+		snap := s.snapshot(protocol.BootNS())
+		for i, l := range b.databases {
+			snap.Databases[i].Name, snap.Databases[i].Away = l.Name, l.away
+		}
+		answer <- snap
+	}
 	select {
 	case b.queries <- query:
 		snap := <-answer
@@ -78,14 +97,21 @@ func (b *Broker) Snapshot(ctx context.Context) (Snapshot, error) {
 
 func (s *schedule) snapshot(now int64) Snapshot {
 	snap := Snapshot{
-		Broker:     s.broker.String(),
-		Draining:   s.draining,
-		Busy:       s.scanner.busy,
-		Candidates: s.buffer.len() + len(s.alone),
-		Held:       len(s.runs),
-		Unsettled:  len(s.commits.waiting) + len(s.commits.locked) + len(s.commits.flying),
-		Workers:    []WorkerSnapshot{},
-		Partition:  s.place.snapshot(now),
+		Broker:    s.broker.String(),
+		Draining:  s.draining,
+		Held:      len(s.runs),
+		Workers:   []WorkerSnapshot{},
+		Partition: s.databases[0].place.snapshot(now),
+	}
+	for _, d := range s.databases {
+		ds := d.shot(now)
+		snap.Busy = snap.Busy || ds.Busy
+		snap.Candidates += ds.Candidates
+		snap.Unsettled += ds.Unsettled
+		snap.Databases = append(snap.Databases, ds)
+	}
+	for _, r := range s.runs {
+		snap.Databases[r.of].Held++
 	}
 	for _, w := range s.workers {
 		ws := WorkerSnapshot{
@@ -100,6 +126,15 @@ func (s *schedule) snapshot(now int64) Snapshot {
 	}
 	slices.SortFunc(snap.Workers, func(a, b WorkerSnapshot) int { return strings.Compare(a.Name, b.Name) })
 	return snap
+}
+
+func (d *database) shot(now int64) DatabaseSnapshot {
+	return DatabaseSnapshot{
+		Busy:       d.scanner.busy,
+		Candidates: d.buffer.len() + len(d.alone),
+		Unsettled:  len(d.commits.waiting) + len(d.commits.locked) + len(d.commits.flying),
+		Partition:  d.place.snapshot(now),
+	}
 }
 
 // snapshot is nil where ids are not divided.

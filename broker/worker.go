@@ -22,15 +22,15 @@ type worker struct {
 	session sessionID // 0 = not connected
 	class   *class
 
-	wantN        int // absolute credit
-	slots        int // what it wanted first in this session: so many it runs at once, and what it wants beyond waits there
-	wantBytes    int // payload that it may hold before it gets no more
-	held         int // runs that count against wantN
-	bytesHeld    int
-	full         bool // there was more than it may hold: it gets nothing until something of it has ended
-	waiting      int  // reports of its that wait for the database and free no slot
-	bytesWaiting int  // payload of its reports that wait for the database
-	counted      int  // what it contributes to class.free
+	wantN     int // absolute credit
+	slots     int // what it wanted first in this session: so many it runs at once, and what it wants beyond waits there
+	wantBytes int // payload that it may hold before it gets no more
+	held      int // runs that count against wantN
+	bytesHeld int
+	full      bool      // there was more than it may hold: it gets nothing until something of it has ended
+	lent      int       // runs of its whose slots have been given to other databases' strands
+	accounts  []account // of its reports that wait, for each database
+	counted   int       // what it contributes to class.free
 
 	former    sessionID // the connection it had last
 	heard     int64     // when it last sent anything
@@ -42,6 +42,19 @@ type worker struct {
 	stuck     ID          // the strand that endBy is about
 	died      *WorkerExit // its process has ended
 	buryAt    int64       // when to stop waiting for the end of its socket
+}
+
+// account is what a worker has waiting for a database.
+type account struct {
+	reports int // that free no slot
+	bytes   int // of payload, those that free one included
+}
+
+func (w *worker) account(d *database) *account { return &w.accounts[d.no] }
+
+// owed says whether any report of a worker waits that frees no slot.
+func (w *worker) owed() bool {
+	return slices.ContainsFunc(w.accounts, func(a account) bool { return a.reports > 0 })
 }
 
 // class is a set of connected workers that serve the same kinds. There are as many as there are pools and builds.
@@ -130,7 +143,7 @@ func (s *schedule) join(w *worker) {
 	w.class.members = append(w.class.members, w)
 	w.counted = 0
 	s.recount(w)
-	s.notice.changed = true
+	s.announce()
 }
 
 // leave takes a worker out of its class, and drops candidates that nobody serves any more.
@@ -143,8 +156,10 @@ func (s *schedule) leave(w *worker) {
 	w.class, w.counted, w.reserved = nil, 0, false
 	c.members = slices.DeleteFunc(c.members, func(m *worker) bool { return m == w })
 	s.classes = slices.DeleteFunc(s.classes, func(c *class) bool { return len(c.members) == 0 })
-	s.buffer.retain(s.serves)
-	s.notice.changed = true
+	for _, d := range s.databases {
+		d.buffer.retain(s.serves)
+	}
+	s.announce()
 }
 
 func (s *schedule) serves(kind string) bool {
@@ -167,7 +182,7 @@ func (s *schedule) greet(now int64, ev greeted, fx *effects) {
 	}
 	if w == nil {
 		s.lastNo++
-		w = &worker{no: s.lastNo, uuid: ev.worker}
+		w = &worker{no: s.lastNo, uuid: ev.worker, accounts: make([]account, len(s.databases))}
 		s.workers[w.no], s.byUUID[w.uuid] = w, w.no
 	}
 	if w.session != 0 {
@@ -249,15 +264,16 @@ func (s *schedule) reconcile(now int64, w *worker, holds []hold, fx *effects) {
 	}
 }
 
-// adopt takes over a run that a former broker handed out.
+// adopt takes over a run that a former broker handed out. Nobody says which database it is in, so they are asked in turn.
 func (s *schedule) adopt(now int64, w *worker, h hold) {
-	r := &run{Pair: h.Pair, kind: h.kind, worker: w.no, state: running}
+	r := &run{Pair: h.Pair, left: s.others(), kind: h.kind, worker: w.no, state: running}
 	r.leaseRuns(now, s.lease)
-	r.renewAt, s.renewDue = now, true
+	r.renewAt, s.of(r).renewDue = now, true
 	s.runs[h.ID] = r
 	w.held++
-	s.buffer.discard(h.ID)
-	s.alone = slices.DeleteFunc(s.alone, func(c sighting) bool { return c.ID == h.ID })
+	for _, d := range s.databases {
+		d.discard(h.ID)
+	}
 	s.recount(w)
 }
 
@@ -272,7 +288,7 @@ func (s *schedule) want(now int64, ev wanted, fx *effects) {
 		return
 	}
 	if (w.wantN == 0) != (ev.n == 0) {
-		s.scanner.now = true
+		s.look()
 	}
 	w.wantN, w.wantBytes = ev.n, s.maxBytes
 	if w.slots == 0 {
@@ -315,7 +331,7 @@ func (s *schedule) part(now int64, session sessionID) {
 
 // dismiss forgets a worker that is not connected, of which nothing is left here, and of whose end nobody will tell.
 func (s *schedule) dismiss(w *worker) {
-	if w.session == 0 && w.held == 0 && w.waiting == 0 && w.key == "" {
+	if w.session == 0 && w.held+w.lent == 0 && !w.owed() && w.key == "" {
 		s.remove(w)
 	}
 }
