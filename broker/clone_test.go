@@ -265,8 +265,8 @@ func (n *namer) database(d *database) {
 		n.put("candidate", id[0])
 	}
 	n.put("timers", n.past(d.commits.after), n.past(d.leaseAfter), n.past(d.renewAfter), d.renewDue)
-	n.put("scanner", d.scanner.flying, d.scanner.now, d.scanner.lanes, n.past(d.scanner.hintAt), d.scanner.more, n.past(d.scanner.at), n.past(d.scanner.bottomAt),
-		n.past(d.scanner.ownAt), d.scanner.asked, d.scanner.walked)
+	n.put("scanner", d.scanner.flying, d.scanner.now, d.scanner.waiting, d.scanner.told, n.past(d.scanner.hintAt), d.scanner.more, n.past(d.scanner.at), n.past(d.scanner.bottomAt),
+		n.past(d.scanner.roundAt+busyBottom), n.past(d.scanner.ownAt), d.scanner.asked, d.scanner.walked)
 }
 
 func (s *schedule) nameOf(no workerNo) string {

@@ -44,7 +44,7 @@ func (n *notice) told(d *database, now int64, err error) {
 	}
 	moved := n.known && n.slice != n.sliceSaid
 	if !n.known || moved {
-		d.scanner.now, d.scanner.lanes = true, true
+		d.scanner.startAnew()
 	}
 	if moved || n.busyTold && !n.busySaid {
 		d.scanner.settleEnd = now + settleMost

@@ -13,15 +13,17 @@ type scanner struct {
 	flying   bool
 	round    bool     // the one in flight begins a round: in each, every kind is scanned for from the bottom
 	now      bool     // a hint came
-	lanes    bool     // there may be a new lane
+	waiting  int      // so many did since the last scan began
+	told     int      // and before that, since the one before: what it is for
 	hintAt   int64    // no scan for a hint before
 	more     bool     // the last one ended at its limit
 	at       int64    // the next one by time
 	bottomAt int64    // the next round
+	roundAt  int64    // the last one
 	ownAt    int64    // when a strand that we have made due ourselves is due; 0 = none
 	hungry   []string // kinds with workers and too few candidates; sorted; made anew by decide
 	asked    []string // the kinds of the last one
-	walked   []string // those scanned for from the bottom in this round; sorted
+	walked   []string // those scanned for from the bottom in this round, or since there is a new lane; sorted
 	slice    Slice    // of the last one
 	old      bool     // it asked for what is overdue elsewhere, too
 	oldAt    int64    // the next one that does
@@ -37,7 +39,7 @@ type scanner struct {
 const (
 	hintApart  = int64(2 * time.Millisecond)   // scans for hints: those that come meanwhile share the next
 	busyPoll   = int64(3 * time.Millisecond)   // without hints
-	busyBottom = int64(500 * time.Millisecond) // finds what was committed long after its schedule, of which no hint tells
+	busyBottom = int64(500 * time.Millisecond) // rounds while hints are missing, or tell of what scans do not find
 	settlePoll = int64(10 * time.Millisecond)
 	settleMost = int64(5 * time.Second) // longest watch for transactions that saw the busy flag
 	rateWindow = int64(250 * time.Millisecond)
@@ -62,6 +64,7 @@ func (sc *scanner) decide(d *database, now int64, req *requests) {
 	sc.slice, sc.old = d.slice(), sc.oldDue(d, now)
 	bottom, known := sc.fromBottom(now)
 	sc.flying, sc.now, sc.asked = true, false, slices.Clone(sc.hungry)
+	sc.told, sc.waiting = sc.waiting, 0
 	sc.hintAt = now + hintApart
 	if now >= sc.ownAt {
 		sc.ownAt = 0
@@ -76,16 +79,16 @@ func (sc *scanner) decide(d *database, now int64, req *requests) {
 // fromBottom says whether the next scan is to start below everything: when a round is due, when a hint came, and for a kind
 // that was not hungry earlier in this round. What is idle is always hungry, so rounds often begin without a kind that has a
 // backlog, and whatever else came for that would never be found. Before a backlog a hint is no reason: what has just come is
-// due after all that. The lanes that are known will do for a hint: of a new one there is a hint of its own.
+// due after all that. The lanes that are known will do for a hint: of a new one there is a hint of its own, after which
+// every kind is scanned for from the bottom once more, whenever it is hungry.
 func (sc *scanner) fromBottom(now int64) (bottom, known bool) {
 	if sc.round = now >= sc.bottomAt || sc.old; sc.round {
 		sc.walked = nil
 	}
-	hinted := sc.now && !sc.busy && (!sc.more || sc.lanes)
-	known = hinted && !sc.round && !sc.lanes && !sc.beyond(sc.walked)
+	hinted := sc.now && !sc.busy && !sc.more
+	known = hinted && !sc.round && !sc.beyond(sc.walked)
 	bottom = hinted || sc.round || sc.beyond(sc.walked)
 	if bottom {
-		sc.lanes = false
 		sc.walked = slices.Concat(sc.walked, sc.hungry)
 		slices.Sort(sc.walked)
 		sc.walked = slices.Compact(sc.walked)
@@ -96,9 +99,15 @@ func (sc *scanner) fromBottom(now int64) (bottom, known bool) {
 // hint takes in that something may be due.
 func (sc *scanner) hint(h Hint) {
 	sc.now = true
-	sc.lanes = sc.lanes || h.Lanes || h.Connected
+	sc.waiting++
 	sc.hints++
+	if h.Lanes || h.Connected {
+		sc.walked = nil
+	}
 }
+
+// startAnew takes in that anything may be due of which no hint has told.
+func (sc *scanner) startAnew() { sc.now, sc.walked = true, nil }
 
 func (sc *scanner) timely(d *database, now int64) bool {
 	return now >= sc.at || now >= sc.bottomAt || sc.ownAt != 0 && now >= sc.ownAt || sc.oldDue(d, now)
@@ -158,18 +167,20 @@ func (sc *scanner) found(d *database, now int64, ev scanned) {
 		added++
 	}
 	sc.seen += added
-	sc.more = ev.More
 	if sc.round {
-		sc.bottomAt = now + sc.bottomPeriod(d)
+		sc.roundAt, sc.bottomAt = now, now+sc.bottomPeriod(d, now)
+	} else if sc.told > 0 && (sc.more || sc.told > added) {
+		sc.bottomAt = min(sc.bottomAt, sc.roundAt+busyBottom) // what the hint was about may be below: committed late
 	}
+	sc.more = ev.More
 	if sc.slice != d.slice() {
 		sc.bottomAt = now // it has looked elsewhere
 	}
 	if sc.old {
 		sc.oldAt = now + int64(d.s.scanEvery)
 	}
-	if ev.Settled {
-		sc.settleEnd = 0
+	if ev.Settled && sc.settleEnd != 0 {
+		sc.settleEnd, sc.bottomAt = 0, now
 	}
 	sc.at = now + sc.period(d, now)
 	if ev.NextDue > 0 {
@@ -188,9 +199,9 @@ func (sc *scanner) period(d *database, now int64) int64 {
 	return int64(d.s.scanEvery)
 }
 
-// bottomPeriod is how long to wait for the next scan from the bottom. Before a backlog nobody can start early anyhow.
-func (sc *scanner) bottomPeriod(d *database) int64 {
-	if sc.busy && !sc.more {
+// bottomPeriod is how long to wait for the next round.
+func (sc *scanner) bottomPeriod(d *database, now int64) int64 {
+	if sc.busy || now < sc.settleEnd {
 		return min(busyBottom, int64(d.s.scanEvery))
 	}
 	return int64(d.s.scanEvery)

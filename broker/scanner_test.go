@@ -181,3 +181,87 @@ func TestNapThatCommitsDuringAScanIsScannedForInTime(t *testing.T) {
 		t.Error("no scan when the napper is due")
 	}
 }
+
+// idleAndLoaded is a schedule with a worker for each of two kinds, of which "loaded" has more at hand than it needs, and
+// more to come. Both have been scanned for from the bottom.
+func idleAndLoaded(t *testing.T) *bench {
+	b := newBench(t)
+	b.step(t0, greeted{session: 1, worker: "i", key: "i", kinds: served("idle")}, wanted{session: 1, n: 1},
+		greeted{session: 2, worker: "l", key: "l", kinds: served("loaded")}, wanted{session: 2, n: 1}, announced{})
+	loaded := ScanResult{More: true}
+	for n := range byte(leastAhead) {
+		loaded.Candidates = append(loaded.Candidates, Candidate{ID: strandID(n + 1), Kind: "loaded", Priority: 5})
+	}
+	fx := b.step(t0, scanned{ScanResult: loaded})
+	if fx.scan == nil || !slices.Equal(fx.scan.Kinds, []string{"idle"}) {
+		t.Fatalf("scan %+v, want one for what is idle", fx.scan)
+	}
+	return b
+}
+
+// Busy is about hints of what is due. Those of a new lane still come, and the lane is known to no scan yet.
+func TestNewLaneIsScannedAtOnceThoughInsertersNeedNotTell(t *testing.T) {
+	b := idleAndLoaded(t)
+	b.scanner.busy, b.scanner.since = true, t0+second
+	fx := b.step(t0+second, scanned{ScanResult: ScanResult{More: true}}, hinted{Hint{Lanes: true}})
+	if fx.scan == nil || !fx.scan.Bottom || fx.scan.Known {
+		t.Errorf("scan %+v, want one that looks for lanes", fx.scan)
+	}
+}
+
+func TestNewLaneOfAKindThatIsNotHungryIsScannedOnceItIs(t *testing.T) {
+	b := idleAndLoaded(t)
+	fx := b.step(t0+hintApart, scanned{}, hinted{Hint{Lanes: true}})
+	if fx.scan == nil || !fx.scan.Bottom || slices.Contains(fx.scan.Kinds, "loaded") {
+		t.Fatalf("scan %+v, want one for what is idle", fx.scan)
+	}
+	b.step(t0+hintApart, scanned{})
+	b.buffer = newBuffer()
+	fx = b.step(t0+hintApart+1, heard{2})
+	if fx.scan == nil || !slices.Contains(fx.scan.Kinds, "loaded") || !fx.scan.Bottom || fx.scan.Known {
+		t.Errorf("scan %+v, want one that looks for lanes of what is hungry now", fx.scan)
+	}
+}
+
+// What was committed long after its schedule may be where scans for hints do not look any more: below the floors, or
+// behind the backlog.
+func TestHintOfWhatScansDoNotFindBringsARound(t *testing.T) {
+	for name, c := range map[string]struct {
+		hints int
+		found ScanResult
+		want  int64
+	}{
+		"all is found":           {1, ScanResult{Candidates: []Candidate{due(1)}}, 5 * second},
+		"nothing is found":       {1, ScanResult{}, busyBottom},
+		"less is found":          {2, ScanResult{Candidates: []Candidate{due(1)}}, busyBottom},
+		"it is before a backlog": {1, ScanResult{Candidates: []Candidate{due(1), due(2)}, More: true}, busyBottom},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t)
+			b.connect(t0, 1, "w", 1)
+			b.step(t0, announced{})
+			b.step(t0, scanned{ScanResult: ScanResult{More: c.found.More}})
+			b.scanner.flying, b.scanner.now = false, false
+			hints := slices.Repeat([]event{hinted{}}, c.hints)
+			if fx := b.step(t0+hintApart, hints...); fx.scan == nil || b.scanner.round {
+				t.Fatalf("scan %+v, want one for the hint", fx.scan)
+			}
+			b.step(t0+hintApart, scanned{ScanResult: c.found})
+			if got := b.scanner.bottomAt - t0; got != c.want {
+				t.Errorf("the next round is after %v, want %v", time.Duration(got), time.Duration(c.want))
+			}
+		})
+	}
+}
+
+// Inserters that saw the busy flag did not tell, however late they commit.
+func TestRoundFollowsTheLastTransactionThatSawTheBusyFlag(t *testing.T) {
+	b := newBench(t)
+	b.connect(t0, 1, "w", 1)
+	b.step(t0, announced{}, scanned{})
+	b.scanner.flying, b.scanner.now, b.scanner.settleEnd = true, false, t0+settleMost
+	fx := b.step(t0+second, scanned{ScanResult: ScanResult{Settled: true}})
+	if fx.scan == nil || !b.scanner.round {
+		t.Errorf("scan %+v, want a round", fx.scan)
+	}
+}

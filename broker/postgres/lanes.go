@@ -62,7 +62,7 @@ type lanes struct {
 	floors  map[int32]place
 	dry     map[int32]time.Time // when a scan since the last from the bottom left nothing due in the lane
 	walks   map[string]walk     // by kind
-	above   int                 // strands that scans have found since floors were asked for last: as many entries to step over
+	above   map[string]int      // by kind: strands that scans have found since its floors were asked for last, as many entries to step over
 }
 
 const (
@@ -99,6 +99,7 @@ func (l *lanes) reset() {
 	l.floors = make(map[int32]place)
 	l.dry = make(map[int32]time.Time)
 	l.walks = make(map[string]walk)
+	l.above = make(map[string]int)
 }
 
 // walkDue says whether the next load of these kinds should ask for the floors.
@@ -108,11 +109,15 @@ func (l *lanes) walkDue(kinds []string, now time.Time) bool {
 	return slices.ContainsFunc(kinds, func(kind string) bool { return l.walks[kind].due(now) })
 }
 
-// near says whether the floors are near enough to what is due now to start a scan there.
-func (l *lanes) near() bool {
+// near says whether the floors of these kinds are near enough to what is due now to start a scan there.
+func (l *lanes) near(kinds []string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.above < aboveMost
+	above := 0
+	for _, kind := range kinds {
+		above += l.above[kind]
+	}
+	return above < aboveMost
 }
 
 // load takes in the lanes of some kinds, and their floors where those were asked for. The scans start at the floors again.
@@ -130,9 +135,8 @@ func (l *lanes) load(kinds []string, found []lane, walked walk) {
 	}
 	if walked.took > 0 {
 		for _, kind := range kinds {
-			l.walks[kind] = walked
+			l.walks[kind], l.above[kind] = walked, 0
 		}
-		l.above = 0
 	}
 	l.remember(found)
 }
@@ -259,12 +263,14 @@ func (l *lanes) placeOf(number int32) place {
 // takes longer is found by the next from the bottom.
 const late = 50 * time.Millisecond
 
-// pass moves the cursors of lanes to the last of the strands that a scan at that time has found, or a moment before:
-// others may be committed yet that come before those.
-func (l *lanes) pass(last map[int32]place, found int, at time.Time) {
+// pass moves the cursors of lanes to the last of the strands that a scan at that time has found, so many of each kind, or a
+// moment before: others may be committed yet that come before those.
+func (l *lanes) pass(last map[int32]place, found map[string]int, at time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.above += found
+	for kind, n := range found {
+		l.above[kind] += n
+	}
 	sure := at.Add(-late)
 	for number, p := range last {
 		if p.schedule.Time.After(sure) {

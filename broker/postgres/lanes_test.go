@@ -20,7 +20,7 @@ func TestScanGoesOnAMomentBeforeWhatHasJustBecomeDue(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			l := newLanes()
-			l.pass(map[int32]place{7: {pgtype.Timestamptz{Time: c.found, Valid: true}, broker.ID{1}}}, 1, at)
+			l.pass(map[int32]place{7: {pgtype.Timestamptz{Time: c.found, Valid: true}, broker.ID{1}}}, nil, at)
 			if got := l.placeOf(7).schedule.Time; !got.Equal(c.want) {
 				t.Errorf("goes on %v before the scan, want %v", at.Sub(got), at.Sub(c.want))
 			}
@@ -59,31 +59,37 @@ func TestLaneThatWasEmptyOnceDoesNotStayAhead(t *testing.T) {
 	l.exhaust([]spot{{lane: lane{number: 1}}}, now)
 	l.exhaust([]spot{{lane: lane{number: 2}}}, now.Add(time.Second))
 	further := place{schedule: pgtype.Timestamptz{Time: now.Add(2 * time.Second), Valid: true}}
-	l.pass(map[int32]place{1: further}, 1, now.Add(time.Minute))
+	l.pass(map[int32]place{1: further}, nil, now.Add(time.Minute))
 	first, second := spot{lane{number: 1}, l.placeOf(1)}, spot{lane{number: 2}, l.placeOf(2)}
 	if l.compare(second, first) >= 0 {
 		t.Error("the lane that was found empty first is asked first, want the one where less has been found since")
 	}
 }
 
-// The entries of what scans have found since the floors were asked for are stepped over by each scan from there.
+// The entries of what scans have found since the floors were asked for are stepped over by each scan from there. Those of
+// another kind may have been asked for alone.
 func TestFloorsAreLeftBehindByWhatScansFind(t *testing.T) {
 	l := newLanes()
 	now := time.Now()
-	load := func() {
-		l.load([]string{"k"}, []lane{{number: 1, kind: "k", floor: pgtype.Timestamptz{Time: now, Valid: true}}}, walk{at: now, took: 1})
+	load := func(kind string, number int32) {
+		l.load([]string{kind}, []lane{{number: number, kind: kind, floor: pgtype.Timestamptz{Time: now, Valid: true}}}, walk{at: now, took: 1})
 	}
-	load()
-	l.pass(nil, aboveMost-1, now)
-	if !l.near() {
+	both := []string{"k", "other"}
+	load("k", 1)
+	l.pass(nil, map[string]int{"k": aboveMost - 1}, now)
+	if !l.near(both) {
 		t.Errorf("after %d strands the floors count as far, want near", aboveMost-1)
 	}
-	l.pass(nil, 1, now)
-	if l.near() {
+	l.pass(nil, map[string]int{"k": 1}, now)
+	load("other", 2)
+	if l.near(both) {
 		t.Errorf("after %d strands the floors count as near, want far", aboveMost)
 	}
-	load()
-	if !l.near() {
+	if !l.near(both[1:]) {
+		t.Error("the floors of another kind count as far, want near")
+	}
+	load("k", 1)
+	if !l.near(both) {
 		t.Error("floors that have just been asked for count as far, want near")
 	}
 }

@@ -37,7 +37,7 @@ func (s *Store) Scan(ctx context.Context, req broker.ScanRequest) (broker.ScanRe
 
 // lanesFor lists the lanes to scan and where to go on in each.
 func (s *Store) lanesFor(ctx context.Context, req broker.ScanRequest) ([]spot, error) {
-	for load := req.Bottom && !(req.Known && s.lanes.near()); ; load = true {
+	for load := req.Bottom && !(req.Known && s.lanes.near(req.Kinds)); ; load = true {
 		if load {
 			if err := s.loadLanes(ctx, req.Kinds); err != nil {
 				return nil, err
@@ -219,18 +219,19 @@ func (s *Store) take(found []dueRow, spots []spot, at time.Time) []broker.Candid
 		byNumber[spots[i].number] = &spots[i].lane
 	}
 	candidates := make([]broker.Candidate, 0, len(found))
-	last := make(map[int32]place)
+	last, each := make(map[int32]place), make(map[string]int)
 	for _, f := range found {
+		l := byNumber[f.lane]
 		last[f.lane] = place{f.schedule, f.id}
+		each[l.kind]++
 		if !f.cancelled {
-			l := byNumber[f.lane]
 			candidates = append(candidates, broker.Candidate{
 				ID: f.id, Kind: l.kind, Priority: int(l.priority), Bytes: f.payload(), Alone: f.alone,
 				Age: max(at.Sub(f.since), 0),
 			})
 		}
 	}
-	s.lanes.pass(last, len(found), at)
+	s.lanes.pass(last, each, at)
 	return candidates
 }
 
