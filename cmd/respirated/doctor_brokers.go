@@ -90,7 +90,7 @@ func judgePartitions(brokers []*client.BrokerRow) []finding {
 			"brokers do not agree how many parts there are: %s", list(slices.Sorted(maps.Keys(counts)))))
 	}
 	if unnumbered > 0 && len(holders) > 0 {
-		found = append(found, bad(warned, "start them without --partition none", "%d brokers have no number, and look for all strands beside %d that divide them", unnumbered, len(brokers)-unnumbered))
+		found = append(found, bad(warned, "start them without --partition none; those of an older build: upgrade them", "%d brokers have no number, and look for all strands beside %d that divide them", unnumbered, len(brokers)-unnumbered))
 	}
 	if len(holders) == 0 {
 		return or(found, "no broker has a number: each looks for all strands")
