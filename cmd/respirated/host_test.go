@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"fmt"
 	"log/slog"
@@ -180,20 +179,22 @@ func (h *host) insertLedger(n int, each time.Duration) []string {
 // lines reads the ledger: by strand, the pids that ran it to its end.
 func (h *host) lines() map[string][]int {
 	h.t.Helper()
-	f, err := os.Open(h.ledger)
+	text, err := os.ReadFile(h.ledger)
 	if os.IsNotExist(err) {
 		return nil
 	}
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	defer f.Close()
 	ran := make(map[string][]int)
-	for scanner := bufio.NewScanner(f); scanner.Scan(); {
+	for line := range strings.SplitAfterSeq(string(text), "\n") {
+		if !strings.HasSuffix(line, "\n") {
+			break // it is being written
+		}
 		var id string
 		var try, pid int
-		if _, err := fmt.Sscanf(scanner.Text(), "%s %d %d", &id, &try, &pid); err != nil {
-			h.t.Fatalf("line %q of the ledger: %v", scanner.Text(), err)
+		if _, err := fmt.Sscanf(line, "%s %d %d", &id, &try, &pid); err != nil {
+			h.t.Fatalf("line %q of the ledger: %v", line, err)
 		}
 		ran[id] = append(ran[id], pid)
 	}
