@@ -158,9 +158,9 @@
 // lanes, strands, children and history each belong to one. So tenants can be spread over databases: the application chooses the
 // database by tenant, and inserts there, in its own transaction if its tables are there as well. A host then has a store, a
 // channel, a partition number and 5 connections for each database, and divides the ids in each with whoever is there
-// (broker.NewSeveral, and --database-url given more than once). What does not go over the border: a child in another database than its parent, one transaction for strands of two, an id
-// (cancel, retry, wait) without the tenant it belongs to. To move a tenant: pause its queues, wait for its leases, copy
-// its rows of queue, lane, strand and history, and resume there.
+// (broker.NewSeveral, and --database-url given more than once). What does not go over the border: a child in another database
+// than its parent, one transaction for strands of two, an id (cancel, retry, wait) without the tenant it belongs to. To move a
+// tenant: pause its queues, wait for its leases, copy its rows of queue, lane, strand and history, and resume there.
 //
 // A distributed Postgres. Citus routes a statement to a shard by one column of the table, which must be in every unique key
 // and may not be a generated one, so that bucket will not do. What our statements would need:
