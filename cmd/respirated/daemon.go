@@ -28,12 +28,12 @@ import (
 type daemon struct {
 	log        *slog.Logger
 	pools      int
-	store      *postgres.Store
+	stores     []*postgres.Store // of each database
 	socket     *broker.Socket
 	control    net.Listener
 	supervisor *supervisor.Supervisor
 	broker     *broker.Broker
-	channel    *postgres.Channel
+	channels   []broker.Channel
 }
 
 // newDaemon makes the parts. Nothing runs yet, but the socket is taken, so that nobody else serves it.
@@ -50,11 +50,8 @@ func newDaemon(ctx context.Context, cfg fileConfig, partition broker.Partition, 
 	if d.control, err = listenControl(d.socket); err != nil {
 		return nil, err
 	}
-	database := postgres.Config{URL: cfg.DatabaseURL, Schema: cfg.Schema, Logger: log}
-	if d.store, err = postgres.Open(ctx, database); err != nil {
-		return nil, err
-	}
-	if d.channel, err = postgres.NewChannel(database); err != nil {
+	databases, err := d.open(ctx, cfg)
+	if err != nil {
 		return nil, err
 	}
 	d.withdrawFormer(ctx)
@@ -71,7 +68,7 @@ func newDaemon(ctx context.Context, cfg fileConfig, partition broker.Partition, 
 	if err != nil {
 		return nil, err
 	}
-	d.broker, err = broker.New(d.store, d.supervisor, broker.Config{
+	d.broker, err = broker.NewSeveral(databases, d.supervisor, broker.Config{
 		Build:        version(),
 		Partition:    partition,
 		Lease:        time.Duration(cfg.Lease),
@@ -100,7 +97,9 @@ func (d *daemon) withdrawFormer(ctx context.Context) {
 		former, err = broker.ParseID(string(bytes.TrimSpace(text[:min(len(text), 64)])))
 	}
 	if err == nil {
-		err = d.store.Leave(ctx, former)
+		for _, store := range d.stores {
+			err = errors.Join(err, store.Leave(ctx, former))
+		}
 	}
 	if err != nil {
 		d.log.Warn("the former broker of this host is not withdrawn: the others will miss it", "error", err)
@@ -117,14 +116,37 @@ func (d *daemon) writeDown() {
 	}
 }
 
+// open connects to each database. All have to be there when a daemon starts: one that cannot be reached may be a slip.
+func (d *daemon) open(ctx context.Context, cfg fileConfig) (databases []broker.Database, err error) {
+	for _, one := range cfg.each() {
+		database := postgres.Config{URL: one.DatabaseURLs.one(), Schema: one.Schema, Logger: d.log}
+		name := databaseName(database.URL)
+		if len(cfg.DatabaseURLs) > 1 {
+			database.Logger = d.log.With("database", name)
+		}
+		store, err := postgres.Open(ctx, database)
+		if err != nil {
+			return nil, one.among(cfg, err)
+		}
+		d.stores = append(d.stores, store)
+		channel, err := postgres.NewChannel(database)
+		if err != nil {
+			return nil, one.among(cfg, err)
+		}
+		d.channels = append(d.channels, channel)
+		databases = append(databases, broker.Database{Name: name, Store: store})
+	}
+	return databases, nil
+}
+
 // close gives back what newDaemon took.
 func (d *daemon) close() error {
 	var errs []error
 	if d.socket != nil {
 		errs = append(errs, d.socket.Close()) // and the control socket with it
 	}
-	if d.store != nil {
-		d.store.Close()
+	for _, store := range d.stores {
+		store.Close()
 	}
 	return errors.Join(errs...)
 }
@@ -171,10 +193,10 @@ func (d *daemon) run(ctx context.Context, demo func(context.Context) error) erro
 		g.add("broker", func() error { defer close(over); return d.broker.Run(ctx, d.socket.Listener) }, func() { cancel(); <-over })
 	}
 
-	// The channel brings cancels to a broker that drains, too.
+	// The channels bring cancels to a broker that drains, too.
 	{
 		ctx, cancel := context.WithCancel(ctx)
-		g.add("channel", func() error { return d.broker.Listen(ctx, d.channel) }, cancel)
+		g.add("channels", func() error { return d.broker.Listen(ctx, d.channels...) }, cancel)
 	}
 
 	// The control socket tells how the drain goes.
@@ -191,15 +213,15 @@ func (d *daemon) run(ctx context.Context, demo func(context.Context) error) erro
 	}
 
 	// Maintenance can stop at any time; it is last because nothing waits for it.
-	{
+	for _, store := range d.stores {
 		ctx, cancel := context.WithCancel(ctx)
-		g.add("maintenance", func() error { return d.store.RunMaintenance(ctx) }, cancel)
+		g.add("maintenance", func() error { return store.RunMaintenance(ctx) }, cancel)
 	}
 
 	d.log.Info("respirated runs", "version", version(), "socket", d.socket.Path, "broker", d.broker.ID(), "pools", d.pools)
 	err := g.run()
 
-	// The store and the lock on the socket's folder go when nobody is left who needs them.
+	// The stores and the lock on the socket's folder go when nobody is left who needs them.
 	err = errors.Join(err, d.close())
 	d.log.Info("respirated has stopped")
 	return err
@@ -235,9 +257,19 @@ func toldToStop(err error) bool {
 	return errors.Is(err, context.Canceled) || errors.Is(err, http.ErrServerClosed)
 }
 
-// migrateUp applies missing migrations before a daemon starts.
+// migrateAll applies missing migrations to each database before a daemon starts.
+func migrateAll(ctx context.Context, cfg fileConfig, log *slog.Logger) error {
+	for _, one := range cfg.each() {
+		if err := migrateUp(ctx, one, log); err != nil {
+			return one.among(cfg, err)
+		}
+	}
+	return nil
+}
+
+// migrateUp applies missing migrations to one database.
 func migrateUp(ctx context.Context, cfg fileConfig, log *slog.Logger) error {
-	m, err := postgres.NewMigrator(ctx, postgres.Config{URL: cfg.DatabaseURL, Schema: cfg.Schema, Logger: log})
+	m, err := postgres.NewMigrator(ctx, postgres.Config{URL: cfg.DatabaseURLs.one(), Schema: cfg.Schema, Logger: log})
 	if err != nil {
 		return err
 	}

@@ -58,7 +58,7 @@ func newHost(t testing.TB, url string, flags ...string) *host {
 
 func (h *host) migrate() {
 	h.t.Helper()
-	cfg := fileConfig{DatabaseURL: h.url, Schema: postgres.DefaultSchema}
+	cfg := fileConfig{DatabaseURLs: urls{h.url}, Schema: postgres.DefaultSchema}
 	if err := migrateUp(h.t.Context(), cfg, slog.New(slog.DiscardHandler)); err != nil {
 		h.t.Fatal(err)
 	}
@@ -68,7 +68,7 @@ func (h *host) migrate() {
 func (h *host) connect() {
 	h.t.Helper()
 	var err error
-	cfg := fileConfig{DatabaseURL: h.url, Schema: postgres.DefaultSchema}
+	cfg := fileConfig{DatabaseURLs: urls{h.url}, Schema: postgres.DefaultSchema}
 	if h.db, err = connect(h.t.Context(), cfg, client.InsertOpts{}); err != nil {
 		h.t.Fatal(err)
 	}
