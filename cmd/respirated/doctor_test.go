@@ -205,7 +205,7 @@ func TestDoctorOfARoleThatMayNotSeeOthersIsNotConfusedByThem(t *testing.T) {
 	if _, err := tx.Exec(t.Context(), "select pg_current_xact_id()"); err != nil {
 		t.Fatal(err)
 	}
-	p.cfg.DatabaseURL += "&user=doctor_blind"
+	p.cfg.DatabaseURLs[0] += "&user=doctor_blind"
 	p.sees("old transactions", "warn: only the sessions of this role can be seen")
 	p.sees("schema", "fail: a daemon of this role would not start: ")
 }
