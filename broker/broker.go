@@ -395,7 +395,7 @@ func (b *Broker) noteAnswer(l *link, ev event) {
 	case joined:
 		l.noteStatement("join", ev.err)
 		if ev.err == nil && ev.Number == 0 {
-			l.noteFault("join", fmt.Errorf("each partition number up to %d is held by a live broker", b.cfg.Partition.Most))
+			l.noteFault("join", fmt.Errorf("each partition number up to %d is held by a live broker: nothing is scanned until one is free; raise the highest number, or stop a broker", b.cfg.Partition.Most))
 		}
 	case announced:
 		l.noteStatement("announce", ev.err)

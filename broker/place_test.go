@@ -410,6 +410,21 @@ func TestPartitionGoodbyeThatHangsHoldsNobodyUp(t *testing.T) {
 	}
 }
 
+// We may have missed words, and others ours.
+func TestPartitionIsToldAtOnceWhenTheConnectionIsThereAgain(t *testing.T) {
+	s := newSeat(t, Partition{Number: 2}).sit(t0, 2, present(1, 1))
+	now := t0 + 10*second
+	s.beats(t0, now)
+	for said := s.speak(now); said != nil; said = s.speak(now) {
+		s.spoken(now, *said, nil)
+		s.echo(now)
+	}
+	s.connected(now)
+	if s.speak(now) == nil {
+		t.Error("nothing is told")
+	}
+}
+
 func TestPartitionThatDoesNotHearItselfAsksForAnotherConnection(t *testing.T) {
 	s := newSeat(t, Partition{Number: 2}).sit(t0, 2, present(1, 1))
 	now, asked := t0, 0

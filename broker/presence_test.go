@@ -67,6 +67,16 @@ func TestPartitionNotificationsThatSayNothingAreLoggedOnceAndShort(t *testing.T)
 	}
 }
 
+func TestWithoutAFreePartitionNumberTheLogSaysWhatToDo(t *testing.T) {
+	b, log := sharer(t)
+	for range 100 {
+		b.note(joined{})
+	}
+	if got := log.String(); strings.Count(got, "\n") != 1 || !strings.Contains(got, "nothing is scanned until one is free; raise") {
+		t.Errorf("got %s, want one line that says what to do", got)
+	}
+}
+
 func TestPartitionChangeIsLoggedInOneLineWithItsReason(t *testing.T) {
 	b, log := sharer(t)
 	b.databases[0].noteChange(change{division: division{3, 2, 3}, why: []string{"1 has left", "7 is silent"}})
