@@ -178,7 +178,7 @@ func NewSeveral(databases []Database, procs Processes, cfg Config) (*Broker, err
 	}
 	for no, d := range databases {
 		l := &link{Database: d, no: no, log: b.log, relisten: make(chan struct{}, 1), faults: map[string]time.Time{}}
-		if d.Name != "" {
+		if len(databases) > 1 {
 			l.log = b.log.With("database", d.Name)
 		}
 		b.databases = append(b.databases, l)

@@ -93,10 +93,10 @@ func TestPartitionPartsCoverAllIDsAndAreDisjoint(t *testing.T) {
 
 func TestPartitionBoundariesAreThoseOfRespirate(t *testing.T) {
 	for of, want := range map[int]string{
-		1: "00000000-100000000",
-		2: "00000000-80000000 80000000-100000000",
-		3: "00000000-55555555 55555555-aaaaaaaa aaaaaaaa-100000000",
-		6: "00000000-2aaaaaaa 2aaaaaaa-55555555 55555555-80000000 80000000-aaaaaaaa aaaaaaaa-d5555555 d5555555-100000000",
+		1: "00000000-ffffffff",
+		2: "00000000-7fffffff 80000000-ffffffff",
+		3: "00000000-55555554 55555555-aaaaaaa9 aaaaaaaa-ffffffff",
+		6: "00000000-2aaaaaa9 2aaaaaaa-55555554 55555555-7fffffff 80000000-aaaaaaa9 aaaaaaaa-d5555554 d5555555-ffffffff",
 	} {
 		var got []string
 		for rank := range of {

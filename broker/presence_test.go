@@ -70,7 +70,7 @@ func TestPartitionNotificationsThatSayNothingAreLoggedOnceAndShort(t *testing.T)
 func TestPartitionChangeIsLoggedInOneLineWithItsReason(t *testing.T) {
 	b, log := sharer(t)
 	b.databases[0].noteChange(change{division: division{3, 2, 3}, why: []string{"1 has left", "7 is silent"}})
-	want := `msg="partition changed" number=3 rank=2 of=3 range=55555555-aaaaaaaa why="1 has left, 7 is silent"`
+	want := `msg="partition changed" number=3 rank=2 of=3 range=55555555-aaaaaaa9 why="1 has left, 7 is silent"`
 	if got := log.String(); strings.Count(got, "\n") != 1 || !strings.Contains(got, want) {
 		t.Errorf("got %s, want one line with %s", got, want)
 	}

@@ -40,5 +40,5 @@ func (s Slice) mayHave(firsts []byte) bool {
 	return false
 }
 
-// String is both ends in hex, such as 55555555-aaaaaaaa; the end of the space is 100000000.
-func (s Slice) String() string { return fmt.Sprintf("%08x-%08x", s.Lo, s.end()) }
+// String is the first and the last place in hex, such as 55555555-aaaaaaa9.
+func (s Slice) String() string { return fmt.Sprintf("%08x-%08x", s.Lo, s.end()-1) }

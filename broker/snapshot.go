@@ -46,7 +46,7 @@ type PartitionSnapshot struct {
 	Number  int              `json:"number"` // 0 = none yet
 	Rank    int              `json:"rank"`
 	Of      int              `json:"of"`
-	Range   string           `json:"range"` // of the first 32 bits of ids, in hex, its end excluded
+	Range   string           `json:"range"` // of the first 32 bits of ids, in hex: the first and the last
 	Gaps    string           `json:"gaps"`
 	Ready   bool             `json:"ready"` // it scans
 	Members []MemberSnapshot `json:"members"`

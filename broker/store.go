@@ -43,7 +43,8 @@ type Store interface {
 	Announce(ctx context.Context, a Announcement, ttl time.Duration) error
 	// Tell sends a presence to everybody who listens, this broker included. Nothing depends on its arrival.
 	Tell(ctx context.Context, p Presence) error
-	// Leave withdraws the announcement, and gives the partition number back.
+	// Leave withdraws the announcement, and gives the partition number back. If the broker still had one, the others are told
+	// that it has left. It need not be the one that asks: who follows a killed one knows that it is dead.
 	Leave(ctx context.Context, broker ID) error
 }
 

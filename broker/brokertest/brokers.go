@@ -76,10 +76,16 @@ func (s *Store) Announce(ctx context.Context, a broker.Announcement, ttl time.Du
 
 // Leave implements [broker.Store].
 func (s *Store) Leave(ctx context.Context, id broker.ID) error {
-	return s.call(ctx, Leave, func(time.Time) error {
+	number := 0
+	err := s.call(ctx, Leave, func(time.Time) error {
+		number = s.brokers[id].Number
 		delete(s.brokers, id)
 		return nil
 	})
+	if err == nil && number > 0 {
+		s.channel.Hint(broker.Hint{Presence: &broker.Presence{Broker: id, Number: number, Left: true}})
+	}
+	return err
 }
 
 // hintWanted says whether some live broker would care for a hint; with none known, a new one may be listening.

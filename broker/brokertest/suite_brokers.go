@@ -60,6 +60,27 @@ var brokerCases = []testCase{
 		tr.announce(broker.Announcement{Broker: id})
 		tr.equal("when it scans no more", tr.join(next, 0, 256, ttl), broker.Joined{Number: 1})
 	}},
+	{"LeaveOfABrokerThatHasANumberTellsTheOthers", func(tr *trial) {
+		told := make(chan broker.Presence, 10)
+		stop := tr.store.Listen(func(h broker.Hint) {
+			if h.Presence != nil {
+				told <- *h.Presence
+			}
+		})
+		defer stop()
+		none, drained, killed, last := newID(), newID(), newID(), newID()
+		tr.leave(none)
+		tr.join(drained, 3, 256, ttl)
+		tr.announce(broker.Announcement{Broker: drained})
+		tr.leave(drained)
+		tr.join(killed, 2, 256, ttl)
+		tr.leave(killed)
+		tr.leave(killed)
+		tr.join(last, 1, 256, ttl)
+		tr.leave(last)
+		tr.equal("told first", <-told, broker.Presence{Broker: killed, Number: 2, Left: true})
+		tr.equal("told next", <-told, broker.Presence{Broker: last, Number: 1, Left: true})
+	}},
 	{"TellIsWellWithNobodyListening", func(tr *trial) {
 		for _, p := range []broker.Presence{{Broker: newID(), Number: 1}, {Broker: newID(), Number: 4096, Left: true}} {
 			if err := tr.store.Tell(tr.ctx, p); err != nil {

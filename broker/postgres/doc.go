@@ -157,10 +157,10 @@
 // Several databases. Nothing in a schema knows of a second one, and nothing that a tenant owns is shared with another: queues,
 // lanes, strands, children and history each belong to one. So tenants can be spread over databases: the application chooses the
 // database by tenant, and inserts there, in its own transaction if its tables are there as well. A host then has a store, a
-// channel, a partition number and 5 connections for each database, and divides the ids in each with whoever is there. What
-// does not go over the border: a child in another database than its parent, one transaction for strands of two, an id
-// (cancel, retry, wait) without the tenant it belongs to. To move a tenant: pause its queues, wait for its leases, copy
-// its rows of queue, lane, strand and history, and resume there.
+// channel, a partition number and 5 connections for each database, and divides the ids in each with whoever is there
+// (broker.NewSeveral, and --database-url given more than once). What does not go over the border: a child in another database
+// than its parent, one transaction for strands of two, an id (cancel, retry, wait) without the tenant it belongs to. To move a
+// tenant: pause its queues, wait for its leases, copy its rows of queue, lane, strand and history, and resume there.
 //
 // A distributed Postgres. Citus routes a statement to a shard by one column of the table, which must be in every unique key
 // and may not be a generated one, so that bucket will not do. What our statements would need:
@@ -180,6 +180,6 @@
 //     tenant say where to. Each row is judged by the clock of its node alone, so clocks need not agree. The barrier of
 //     Settled counts transactions of one node: each would have its own, and a scan is settled when all are.
 //
-// None of this is built, or measured. Until one Postgres is full, all it brings is a hop to a second node for each statement;
+// Nothing of a distributed Postgres is built, or measured. Until one Postgres is full, all it brings is a hop to a second node for each statement;
 // and after that several databases do the same without it.
 package postgres

@@ -58,6 +58,31 @@ func TestMigrationsStepDownOneByOneAndLeaveTheEarlierOnesWorking(t *testing.T) {
 	}
 }
 
+// The view of brokers is made anew on the way down.
+func TestWhoMayReadTheBrokersKeepsThatRightOnTheWayDown(t *testing.T) {
+	url := privatetest.URL(t)
+	m := newMigrator(t, postgres.Config{URL: url})
+	if _, err := m.Up(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s := newSubject(t, url)
+	s.run(`create role "Reader 1"`)
+	defer s.run(`drop role "Reader 1"`)
+	defer s.run(`drop owned by "Reader 1"`)
+	s.run(`grant select on respirate.brokers to public, "Reader 1"`)
+	readers := func() string {
+		return one[string](s, `select string_agg(a.grantee::regrole::text || ' ' || a.privilege_type, ', ' order by a.grantee)
+			from pg_class c, aclexplode(c.relacl) a where c.oid = 'respirate.brokers'::regclass and a.grantee <> c.relowner`)
+	}
+	want := readers()
+	if _, err := m.DownTo(t.Context(), 4); err != nil {
+		t.Fatal(err)
+	}
+	if got := readers(); got != want {
+		t.Errorf("rights after down: got %q, want %q", got, want)
+	}
+}
+
 func TestMigrationStatusTellsWhatIsApplied(t *testing.T) {
 	m := newMigrator(t, postgres.Config{URL: privatetest.URL(t)})
 	check := func(applied bool) {

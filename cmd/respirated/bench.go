@@ -50,7 +50,7 @@ pg_stat_statements.`,
 		if err != nil {
 			return err
 		}
-		c.url = cfg.DatabaseURL
+		c.url = cfg.DatabaseURLs.one()
 		if c.program, err = os.Executable(); err != nil {
 			return fmt.Errorf("find this program, to start a daemon from it: %w", err)
 		}

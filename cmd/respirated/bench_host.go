@@ -75,7 +75,7 @@ func (s benchSetup) config() (fileConfig, error) {
 		return fileConfig{}, fmt.Errorf("find this program, to start workers from it: %w", err)
 	}
 	return fileConfig{
-		DatabaseURL: s.URL, Schema: s.Schema, Socket: s.Socket, DrainTimeout: duration(5 * time.Second),
+		DatabaseURLs: urls{s.URL}, Schema: s.Schema, Socket: s.Socket, DrainTimeout: duration(5 * time.Second),
 		Pools: []poolConfig{{Name: "bench", Worker: self, Args: []string{demoWorkerVerb}, Procs: s.Procs, Slots: s.Slots}},
 	}, nil
 }

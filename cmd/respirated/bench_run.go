@@ -73,7 +73,7 @@ func (b *benchRun) run(ctx context.Context) (report *benchReport, err error) {
 	if err := b.within(ctx, b.lookAround); err != nil {
 		return nil, err
 	}
-	if err := migrateUp(ctx, fileConfig{DatabaseURL: b.url, Schema: b.schema}, slog.New(slog.DiscardHandler)); err != nil {
+	if err := migrateUp(ctx, fileConfig{DatabaseURLs: urls{b.url}, Schema: b.schema}, slog.New(slog.DiscardHandler)); err != nil {
 		return nil, err
 	}
 	if err := b.within(ctx, b.makeQueue); err != nil {
@@ -94,7 +94,7 @@ func (b *benchRun) run(ctx context.Context) (report *benchReport, err error) {
 
 // within does something on a connection of its own.
 func (b *benchRun) within(ctx context.Context, do func(context.Context, *database) error) error {
-	cfg := fileConfig{DatabaseURL: withApplicationName(b.url, b.schema), Schema: b.schema}
+	cfg := fileConfig{DatabaseURLs: urls{withApplicationName(b.url, b.schema)}, Schema: b.schema}
 	db, err := connect(ctx, cfg, client.InsertOpts{})
 	if err != nil {
 		return err

@@ -43,7 +43,7 @@ func makeBenchSchema(ctx context.Context, url string) (*benchSchema, error) {
 }
 
 func (s *benchSchema) connect(ctx context.Context) (*database, error) {
-	return connect(ctx, fileConfig{DatabaseURL: withApplicationName(s.url, s.name), Schema: s.name}, client.InsertOpts{})
+	return connect(ctx, fileConfig{DatabaseURLs: urls{withApplicationName(s.url, s.name)}, Schema: s.name}, client.InsertOpts{})
 }
 
 func (s *benchSchema) cannotMake(err error) error {

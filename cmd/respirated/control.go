@@ -152,6 +152,12 @@ func controlServer(c control) *http.Server {
 	}
 }
 
+// answerTime is how long a daemon may take to answer. It looks into its own memory only.
+const answerTime = 5 * time.Second
+
+// errHangs is that there is a daemon, but that it does nothing.
+var errHangs = errors.New("it is stopped, or hangs")
+
 // askDaemon gets what the daemon of a socket tells under a path of its API.
 func askDaemon(ctx context.Context, socket, path string, into any) error {
 	socket, err := protocol.SocketPath(socket)
@@ -167,8 +173,11 @@ func askDaemon(ctx context.Context, socket, path string, into any) error {
 	if err != nil {
 		return fmt.Errorf("ask the daemon: %w", err)
 	}
-	resp, err := (&http.Client{Transport: transport, Timeout: 10 * time.Second}).Do(req)
-	if err != nil {
+	resp, err := (&http.Client{Transport: transport, Timeout: answerTime}).Do(req)
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		return fmt.Errorf("the daemon at %s does not answer: %w", file, errHangs)
+	case err != nil:
 		return fmt.Errorf("no daemon answers at %s: start one with `respirated run`, or name its --socket: %w", file, rootCause(err))
 	}
 	defer resp.Body.Close()

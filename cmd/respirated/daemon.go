@@ -1,9 +1,11 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
@@ -26,12 +28,12 @@ import (
 type daemon struct {
 	log        *slog.Logger
 	pools      int
-	store      *postgres.Store
+	stores     []*postgres.Store // of each database
 	socket     *broker.Socket
 	control    net.Listener
 	supervisor *supervisor.Supervisor
 	broker     *broker.Broker
-	channel    *postgres.Channel
+	channels   []broker.Channel
 }
 
 // newDaemon makes the parts. Nothing runs yet, but the socket is taken, so that nobody else serves it.
@@ -48,13 +50,11 @@ func newDaemon(ctx context.Context, cfg fileConfig, partition broker.Partition, 
 	if d.control, err = listenControl(d.socket); err != nil {
 		return nil, err
 	}
-	database := postgres.Config{URL: cfg.DatabaseURL, Schema: cfg.Schema, Logger: log}
-	if d.store, err = postgres.Open(ctx, database); err != nil {
+	databases, err := d.open(ctx, cfg)
+	if err != nil {
 		return nil, err
 	}
-	if d.channel, err = postgres.NewChannel(database); err != nil {
-		return nil, err
-	}
+	d.withdrawFormer(ctx)
 	d.supervisor, err = supervisor.New(supervisor.Config{
 		Pools:       cfg.pools(),
 		Socket:      d.socket.Path,
@@ -68,14 +68,75 @@ func newDaemon(ctx context.Context, cfg fileConfig, partition broker.Partition, 
 	if err != nil {
 		return nil, err
 	}
-	d.broker, err = broker.New(d.store, d.supervisor, broker.Config{
+	d.broker, err = broker.NewSeveral(databases, d.supervisor, broker.Config{
 		Build:        version(),
 		Partition:    partition,
 		Lease:        time.Duration(cfg.Lease),
 		DrainTimeout: time.Duration(cfg.DrainTimeout),
 		Logger:       log,
 	})
-	return d, err
+	if err != nil {
+		return nil, err
+	}
+	d.writeDown()
+	return d, nil
+}
+
+// formerFile is where a daemon writes down its broker's id, for the next daemon in the folder.
+const formerFile = "broker"
+
+// withdrawFormer withdraws the broker that was here before, which is dead, since the folder is ours. If it was killed, it
+// could not say goodbye: its number would be taken, and its part of the strands be left to it, until the others miss it.
+func (d *daemon) withdrawFormer(ctx context.Context) {
+	text, err := os.ReadFile(filepath.Join(d.socket.Dir, formerFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return
+	}
+	var former broker.ID
+	if err == nil {
+		former, err = broker.ParseID(string(bytes.TrimSpace(text[:min(len(text), 64)])))
+	}
+	if err == nil {
+		for _, store := range d.stores {
+			err = errors.Join(err, store.Leave(ctx, former))
+		}
+	}
+	if err != nil {
+		d.log.Warn("the former broker of this host is not withdrawn: the others will miss it", "error", err)
+	}
+}
+
+// writeDown tells the next daemon in the folder whom to withdraw.
+func (d *daemon) writeDown() {
+	if !d.socket.Owned() {
+		return
+	}
+	if err := os.WriteFile(filepath.Join(d.socket.Dir, formerFile), []byte(d.broker.ID().String()+"\n"), 0o600); err != nil {
+		d.log.Warn("the broker cannot be written down for the next daemon", "error", err)
+	}
+}
+
+// open connects to each database. All have to be there when a daemon starts: one that cannot be reached may be a slip.
+func (d *daemon) open(ctx context.Context, cfg fileConfig) (databases []broker.Database, err error) {
+	for _, one := range cfg.each() {
+		database := postgres.Config{URL: one.DatabaseURLs.one(), Schema: one.Schema, Logger: d.log}
+		name := databaseName(database.URL)
+		if len(cfg.DatabaseURLs) > 1 {
+			database.Logger = d.log.With("database", name)
+		}
+		store, err := postgres.Open(ctx, database)
+		if err != nil {
+			return nil, one.among(cfg, err)
+		}
+		d.stores = append(d.stores, store)
+		channel, err := postgres.NewChannel(database)
+		if err != nil {
+			return nil, one.among(cfg, err)
+		}
+		d.channels = append(d.channels, channel)
+		databases = append(databases, broker.Database{Name: name, Store: store})
+	}
+	return databases, nil
 }
 
 // close gives back what newDaemon took.
@@ -84,8 +145,8 @@ func (d *daemon) close() error {
 	if d.socket != nil {
 		errs = append(errs, d.socket.Close()) // and the control socket with it
 	}
-	if d.store != nil {
-		d.store.Close()
+	for _, store := range d.stores {
+		store.Close()
 	}
 	return errors.Join(errs...)
 }
@@ -132,10 +193,10 @@ func (d *daemon) run(ctx context.Context, demo func(context.Context) error) erro
 		g.add("broker", func() error { defer close(over); return d.broker.Run(ctx, d.socket.Listener) }, func() { cancel(); <-over })
 	}
 
-	// The channel brings cancels to a broker that drains, too.
+	// The channels bring cancels to a broker that drains, too.
 	{
 		ctx, cancel := context.WithCancel(ctx)
-		g.add("channel", func() error { return d.broker.Listen(ctx, d.channel) }, cancel)
+		g.add("channels", func() error { return d.broker.Listen(ctx, d.channels...) }, cancel)
 	}
 
 	// The control socket tells how the drain goes.
@@ -148,19 +209,19 @@ func (d *daemon) run(ctx context.Context, demo func(context.Context) error) erro
 	// daemon has got it, this is the part that ends the others.
 	{
 		ctx, cancel := context.WithCancel(ctx)
-		g.add("guard of the folder", func() error { return d.socket.Guard(ctx, d.log, d.supervisor.WriteDown) }, cancel)
+		g.add("guard of the folder", func() error { return d.socket.Guard(ctx, d.log, func() { d.supervisor.WriteDown(); d.writeDown() }) }, cancel)
 	}
 
 	// Maintenance can stop at any time; it is last because nothing waits for it.
-	{
+	for _, store := range d.stores {
 		ctx, cancel := context.WithCancel(ctx)
-		g.add("maintenance", func() error { return d.store.RunMaintenance(ctx) }, cancel)
+		g.add("maintenance", func() error { return store.RunMaintenance(ctx) }, cancel)
 	}
 
 	d.log.Info("respirated runs", "version", version(), "socket", d.socket.Path, "broker", d.broker.ID(), "pools", d.pools)
 	err := g.run()
 
-	// The store and the lock on the socket's folder go when nobody is left who needs them.
+	// The stores and the lock on the socket's folder go when nobody is left who needs them.
 	err = errors.Join(err, d.close())
 	d.log.Info("respirated has stopped")
 	return err
@@ -196,9 +257,19 @@ func toldToStop(err error) bool {
 	return errors.Is(err, context.Canceled) || errors.Is(err, http.ErrServerClosed)
 }
 
-// migrateUp applies missing migrations before a daemon starts.
+// migrateAll applies missing migrations to each database before a daemon starts.
+func migrateAll(ctx context.Context, cfg fileConfig, log *slog.Logger) error {
+	for _, one := range cfg.each() {
+		if err := migrateUp(ctx, one, log); err != nil {
+			return one.among(cfg, err)
+		}
+	}
+	return nil
+}
+
+// migrateUp applies missing migrations to one database.
 func migrateUp(ctx context.Context, cfg fileConfig, log *slog.Logger) error {
-	m, err := postgres.NewMigrator(ctx, postgres.Config{URL: cfg.DatabaseURL, Schema: cfg.Schema, Logger: log})
+	m, err := postgres.NewMigrator(ctx, postgres.Config{URL: cfg.DatabaseURLs.one(), Schema: cfg.Schema, Logger: log})
 	if err != nil {
 		return err
 	}

@@ -37,7 +37,7 @@ func (s *settings) withDatabase(ctx context.Context, defaults client.InsertOpts,
 const connectTimeout = 10 * time.Second
 
 func connect(ctx context.Context, cfg fileConfig, defaults client.InsertOpts) (*database, error) {
-	conf, err := pgx.ParseConfig(cfg.DatabaseURL)
+	conf, err := pgx.ParseConfig(cfg.DatabaseURLs.one())
 	if err != nil {
 		return nil, fmt.Errorf("the database URL is not one, it should look like postgres://user:password@host:5432/name: %w", err)
 	}

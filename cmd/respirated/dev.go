@@ -53,7 +53,7 @@ Ctrl-C, or the end of --for, stops everything and removes it again.`,
 	flags.StringVar(&f.worker, "worker", "", "start workers from this `BINARY` (default: the demo's)")
 	flags.Var(&f.logLevel, "log-level", "what to show of the daemon's own log: debug, info, warn or error")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		if s.databaseURL != "" {
+		if len(s.databaseURLs) > 0 {
 			return usage(errors.New("dev brings a database of its own: leave out --database-url, or see respirated run"))
 		}
 		return f.run(cmd.Context(), s, cmd.OutOrStdout(), cmd.ErrOrStderr())
@@ -103,9 +103,9 @@ func (f *devFlags) run(ctx context.Context, s *settings, out, errOut io.Writer) 
 // config is that of a daemon which shares nothing with others on this machine.
 func (f *devFlags) config(s *settings, url, socket string) (fileConfig, error) {
 	cfg := fileConfig{
-		DatabaseURL: url,
-		Schema:      cmp.Or(s.schema, client.DefaultSchema),
-		Socket:      cmp.Or(s.socket, socket),
+		DatabaseURLs: urls{url},
+		Schema:       cmp.Or(s.schema, client.DefaultSchema),
+		Socket:       cmp.Or(s.socket, socket),
 		// Long enough for the demo's strands, short enough for whoever presses Ctrl-C.
 		DrainTimeout: duration(5 * time.Second),
 		Pools:        []poolConfig{{Name: "dev", Worker: f.worker, Procs: f.procs}},
@@ -129,7 +129,7 @@ func (f *devFlags) greet(out io.Writer, cfg fileConfig) {
   export RESPIRATE_SOCKET='%s'
   respirated strand list
 
-`, f.procs, cfg.DatabaseURL, cfg.Socket)
+`, f.procs, cfg.DatabaseURLs.one(), cfg.Socket)
 }
 
 const demoWorkerVerb = "demo-worker"

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -24,10 +25,11 @@ const (
 
 // finding is what one check has seen. A check may see several things.
 type finding struct {
-	Check  string `json:"check"`
-	Result health `json:"result"`
-	Seen   string `json:"seen"`
-	Do     string `json:"do,omitempty"` // what to do about it; "" = nothing
+	Database string `json:"database,omitempty"` // where, if there are several
+	Check    string `json:"check"`
+	Result   health `json:"result"`
+	Seen     string `json:"seen"`
+	Do       string `json:"do,omitempty"` // what to do about it; "" = nothing
 }
 
 func fine(format string, args ...any) []finding {
@@ -109,11 +111,11 @@ Nothing is changed.`,
 	}
 	asJSON := addJSON(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		cfg, err := s.load()
+		cfg, err := s.loadSeveral()
 		if err != nil {
 			return err
 		}
-		found := examine(cmd.Context(), cfg, usualLimits)
+		found := examineAll(cmd.Context(), cfg, usualLimits)
 		if err := printFindings(cmd.OutOrStdout(), found, *asJSON); err != nil {
 			return err
 		}
@@ -122,7 +124,27 @@ Nothing is changed.`,
 	return cmd
 }
 
-// examine makes all checks that can be made.
+// examineAll makes all checks of each database, and those of the host once.
+func examineAll(ctx context.Context, cfg fileConfig, limits doctorLimits) (all []finding) {
+	if len(cfg.DatabaseURLs) < 2 {
+		return examine(ctx, cfg, limits)
+	}
+	for i, one := range cfg.each() {
+		for _, f := range examine(ctx, one, limits) {
+			ofHost := slices.ContainsFunc(hostChecks, func(c doctorCheck) bool { return c.name == f.Check })
+			switch {
+			case !ofHost:
+				f.Database = databaseName(one.DatabaseURLs.one())
+			case i > 0:
+				continue
+			}
+			all = append(all, f)
+		}
+	}
+	return all
+}
+
+// examine makes all checks of one database that can be made, and those of the host.
 func examine(ctx context.Context, cfg fileConfig, limits doctorLimits) []finding {
 	d := &doctor{cfg: cfg, limits: limits}
 	db, err := connect(ctx, cfg, client.InsertOpts{})
@@ -177,14 +199,23 @@ func printFindings(out io.Writer, found []finding, asJSON bool) error {
 	if asJSON {
 		return printJSON(out, map[string][]finding{"checks": found})
 	}
-	t := newTable(out, "CHECK", "RESULT", "SEEN", "WHAT TO DO")
+	header := []string{"CHECK", "RESULT", "SEEN", "WHAT TO DO"}
+	several := slices.ContainsFunc(found, func(f finding) bool { return f.Database != "" })
+	if several {
+		header = append([]string{"DATABASE"}, header...)
+	}
+	t := newTable(out, header...)
 	for _, f := range found {
-		t.row(f.Check, string(f.Result), f.Seen, f.Do)
+		cells := []string{f.Check, string(f.Result), f.Seen, f.Do}
+		if several {
+			cells = append([]string{f.Database}, cells...)
+		}
+		t.row(cells...)
 	}
 	return t.flush()
 }
 
 // postgresConfig is the database as broker/postgres takes it.
 func (d *doctor) postgresConfig() postgres.Config {
-	return postgres.Config{URL: d.cfg.DatabaseURL, Schema: d.cfg.Schema, Logger: slog.New(slog.DiscardHandler)}
+	return postgres.Config{URL: d.cfg.DatabaseURLs.one(), Schema: d.cfg.Schema, Logger: slog.New(slog.DiscardHandler)}
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"maps"
@@ -85,11 +86,11 @@ func judgePartitions(brokers []*client.BrokerRow) []finding {
 		counts[b.Members] = true
 	}
 	if len(counts) > 1 {
-		found = append(found, bad(warned, "wait 10 s and look again. If it stays, all need the same --gaps, and a direct connection: LISTEN does not pass a pooler",
+		found = append(found, bad(warned, "wait 30 s and look again: one that was killed is listed for so long. If it stays, all need the same --gaps, and a direct connection: LISTEN does not pass a pooler",
 			"brokers do not agree how many parts there are: %s", list(slices.Sorted(maps.Keys(counts)))))
 	}
 	if unnumbered > 0 && len(holders) > 0 {
-		found = append(found, bad(warned, "start them without --partition none", "%d brokers have no number, and look for all strands beside %d that divide them", unnumbered, len(brokers)-unnumbered))
+		found = append(found, bad(warned, "start them without --partition none; those of an older build: upgrade them", "%d brokers have no number, and look for all strands beside %d that divide them", unnumbered, len(brokers)-unnumbered))
 	}
 	if len(holders) == 0 {
 		return or(found, "no broker has a number: each looks for all strands")
@@ -126,20 +127,56 @@ func (d *doctor) checkCoverage(ctx context.Context) ([]finding, error) {
 }
 
 func judgeCoverage(brokers []*client.BrokerRow) []finding {
-	const do = "wait 10 s and look again: ranges move when brokers come and go. If it stays, start the number that is missing, or run all with --gaps rank; until then others find these strands after 5 s and more"
-	brokers = slices.SortedFunc(slices.Values(brokers), func(a, b *client.BrokerRow) int { return cmp.Compare(a.Lo, b.Lo) })
+	const do = "wait 30 s and look again: ranges move when brokers come and go, and one that was killed is listed for so long. If it stays, start the number that is missing, or run all with --gaps rank; until then others find these strands after 5 s and more"
 	var found []finding
+	for _, gap := range gapsOf(brokers) {
+		found = append(found, bad(warned, do, "no broker looks after the ids %s", gap))
+	}
+	if len(found) == 0 {
+		found = judgeKinds(brokers)
+	}
+	return or(found, "each id is in the range of a broker")
+}
+
+// gapsOf are the ids that are in the range of no broker.
+func gapsOf(brokers []*client.BrokerRow) (gaps []string) {
 	var covered int64
-	for _, b := range brokers {
+	for _, b := range slices.SortedFunc(slices.Values(brokers), func(a, b *client.BrokerRow) int { return cmp.Compare(a.Lo, b.Lo) }) {
 		if b.Lo > covered {
-			found = append(found, bad(warned, do, "no broker looks after the ids %s", slice(covered, b.Lo)))
+			gaps = append(gaps, slice(covered, b.Lo))
 		}
 		covered = max(covered, b.Hi)
 	}
 	if covered < 1<<32 {
-		found = append(found, bad(warned, do, "no broker looks after the ids %s", slice(covered, 1<<32)))
+		gaps = append(gaps, slice(covered, 1<<32))
 	}
-	return or(found, "each id is in the range of a broker")
+	return gaps
+}
+
+// judgeKinds looks for kinds that some brokers serve, but not all who share the ids.
+func judgeKinds(brokers []*client.BrokerRow) []finding {
+	serving := make(map[string][]*client.BrokerRow)
+	for _, b := range brokers {
+		for _, kind := range b.Kinds {
+			serving[kind] = append(serving[kind], b)
+		}
+	}
+	var late []string
+	for _, kind := range slices.Sorted(maps.Keys(serving)) {
+		if gapsOf(serving[kind]) != nil {
+			late = append(late, kind)
+		}
+	}
+	if late == nil {
+		return nil
+	}
+	const most = 5
+	names := strings.Join(late[:min(len(late), most)], ", ")
+	if len(late) > most {
+		names += fmt.Sprintf(" and %d more", len(late)-most)
+	}
+	return []finding{bad(warned, "give every host workers for all kinds, or run all daemons with --partition none",
+		"some brokers have no worker for: %s. Such strands in their ranges start only once they are overdue, after 5 s and more", names)}
 }
 
 // checkSocket looks at the folder of the socket on this host, and whether a daemon answers there.
@@ -162,6 +199,9 @@ func (d *doctor) checkSocket(ctx context.Context) ([]finding, error) {
 	var status daemonStatus
 	if err := askDaemon(ctx, d.cfg.Socket, "/api/v1/status", &status); err != nil {
 		if _, gone := os.Lstat(socket); gone == nil {
+			if errors.Is(err, errHangs) {
+				return []finding{bad(failing, "see whether it was stopped (kill -CONT wakes it), and look at its log; else end it and start it again", "%s", oneLine(err.Error()))}, nil
+			}
 			return []finding{bad(failing, "look at its log, and start it again: respirated run", "no daemon answers, and it has left its socket: %s", oneLine(err.Error()))}, nil
 		}
 		return []finding{bad(warned, "start one: respirated run", "no daemon runs at %s", socket)}, nil

@@ -94,7 +94,7 @@ func judgeNotifications(usage float64) []finding {
 const pins = `
 select format('session %s (%s, %s, %s)', a.pid, coalesce(a.usename, '?'), coalesce(nullif(a.application_name, ''), 'no name'),
     coalesce(a.state, a.backend_type)),
-  extract(epoch from clock_timestamp() - coalesce(a.xact_start, a.backend_start))::float8,
+  coalesce(extract(epoch from clock_timestamp() - coalesce(a.xact_start, a.backend_start)), 0)::float8, -- not everybody may see it
   format('find out what it does, then select pg_terminate_backend(%s)', a.pid)
 from pg_stat_activity a
 where (a.datname = current_database() or a.backend_type = 'walsender')
@@ -175,7 +175,12 @@ func (d *doctor) pinningSlots(ctx context.Context) ([]finding, error) {
 // checkSchema asks which version the schema has, and whether a daemon of this binary would start with it.
 func (d *doctor) checkSchema(ctx context.Context) ([]finding, error) {
 	var err error
-	if d.version, err = d.schemaVersion(ctx); err != nil {
+	d.version, err = d.schemaVersion(ctx)
+	switch {
+	case sqlState(err) == "42501":
+		return []finding{bad(failing, fmt.Sprintf("run doctor as the role of the daemon; or grant that role schema %s", d.db.schema),
+			"a daemon of this role would not start: %s", oneLine(err.Error()))}, nil
+	case err != nil:
 		return nil, err
 	}
 	if d.version == 0 {

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -30,7 +31,7 @@ type patient struct {
 // newPatient is in good health, but nobody runs.
 func newPatient(t *testing.T) *patient {
 	t.Helper()
-	p := &patient{t: t, cfg: fileConfig{DatabaseURL: privatetest.URL(t), Schema: postgres.DefaultSchema, Socket: filepath.Join(t.TempDir(), "run", "r.sock")}}
+	p := &patient{t: t, cfg: fileConfig{DatabaseURLs: urls{privatetest.URL(t)}, Schema: postgres.DefaultSchema, Socket: filepath.Join(t.TempDir(), "run", "r.sock")}}
 	if err := migrateUp(t.Context(), p.cfg, slog.New(slog.DiscardHandler)); err != nil {
 		t.Fatal(err)
 	}
@@ -41,7 +42,7 @@ func newPatient(t *testing.T) *patient {
 // connect makes a session beside the doctor's.
 func (p *patient) connect() *pgx.Conn {
 	p.t.Helper()
-	conn, err := pgx.Connect(p.t.Context(), p.cfg.DatabaseURL)
+	conn, err := pgx.Connect(p.t.Context(), p.cfg.DatabaseURLs.one())
 	if err != nil {
 		p.t.Fatal(err)
 	}
@@ -59,7 +60,7 @@ func (p *patient) sql(statement string, args ...any) {
 // announce makes a broker known that looks after the ids of a range.
 func (p *patient) announce(a broker.Announcement) {
 	p.t.Helper()
-	store, err := postgres.Open(p.t.Context(), postgres.Config{URL: p.cfg.DatabaseURL})
+	store, err := postgres.Open(p.t.Context(), postgres.Config{URL: p.cfg.DatabaseURLs.one()})
 	if err != nil {
 		p.t.Fatal(err)
 	}
@@ -139,7 +140,7 @@ func TestDoctorWithoutADatabaseOrASchemaFails(t *testing.T) {
 	}
 	p.cfg.Schema = "absent"
 	p.sees("schema", "fail: there is no schema absent => respirated migrate up")
-	code, stdout, stderr = call("doctor", "--database-url", p.cfg.DatabaseURL, "--socket", p.cfg.Socket, "--schema", "absent")
+	code, stdout, stderr = call("doctor", "--database-url", p.cfg.DatabaseURLs.one(), "--socket", p.cfg.Socket, "--schema", "absent")
 	if code != exitFailed || !strings.Contains(stderr, "1 of ") || strings.Contains(stdout, "tables") {
 		t.Errorf("no schema: code %d, %q\n%s", code, stderr, stdout)
 	}
@@ -172,7 +173,7 @@ func TestDoctorComparesTheSchemaWithThisBinary(t *testing.T) {
 func TestDoctorFindsADatabaseThatTakesNoWrites(t *testing.T) {
 	t.Parallel()
 	p := newPatient(t)
-	p.cfg.DatabaseURL += "&options=-cdefault_transaction_read_only%3Don"
+	p.cfg.DatabaseURLs[0] += "&options=-cdefault_transaction_read_only%3Don"
 	p.sees("database", "fail: PostgreSQL ")
 	p.sees("schema", "fail: a daemon would not start: cannot use the database: it is a standby or read-only")
 }
@@ -184,11 +185,47 @@ func TestDoctorOfARoleThatMayOnlyReadSaysWhatItCannotSee(t *testing.T) {
 	defer func() { p.sql("drop owned by doctor_reader"); p.sql("drop role doctor_reader") }()
 	p.sql("select respirate.grant_client('doctor_reader')")
 	p.sql("grant select on respirate.schema_version to doctor_reader")
-	p.cfg.DatabaseURL += "&user=doctor_reader"
+	p.cfg.DatabaseURLs[0] += "&user=doctor_reader"
 	p.sees("database", "ok: ")
 	p.sees("writing", "warn: this role may not write the tables: ")
 	p.sees("old transactions", "warn: only the sessions of this role can be seen")
 	p.sees("tables", "warn: could not be checked: ")
+}
+
+// It sees that others have a transaction, but not since when.
+func TestDoctorOfARoleThatMayNotSeeOthersIsNotConfusedByThem(t *testing.T) {
+	t.Parallel()
+	p := newPatient(t)
+	p.sql("create role doctor_blind login")
+	defer func() { p.sql("drop owned by doctor_blind"); p.sql("drop role doctor_blind") }()
+	tx, err := p.connect().Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tx.Exec(t.Context(), "select pg_current_xact_id()"); err != nil {
+		t.Fatal(err)
+	}
+	p.cfg.DatabaseURLs[0] += "&user=doctor_blind"
+	p.sees("old transactions", "warn: only the sessions of this role can be seen")
+	p.sees("schema", "fail: a daemon of this role would not start: ")
+}
+
+func TestDoctorTellsADaemonThatIsStoppedFromOneThatIsGone(t *testing.T) {
+	t.Parallel()
+	p := newPatient(t)
+	dir := filepath.Dir(p.cfg.Socket)
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(p.cfg.Socket, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("unix", filepath.Join(dir, controlSocket)) // the kernel takes who comes; nobody answers
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	p.sees("socket", "fail: the daemon at "+l.Addr().String()+" does not answer: it is stopped, or hangs => see whether")
 }
 
 func TestDoctorFindsWhatKeepsRowsFromBeingVacuumed(t *testing.T) {
@@ -225,7 +262,7 @@ func TestDoctorFindsPreparedTransactionsThatNobodyEnds(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	p := &patient{t: t, cfg: fileConfig{DatabaseURL: server.URL(), Schema: postgres.DefaultSchema, Socket: filepath.Join(t.TempDir(), "r.sock")}}
+	p := &patient{t: t, cfg: fileConfig{DatabaseURLs: urls{server.URL()}, Schema: postgres.DefaultSchema, Socket: filepath.Join(t.TempDir(), "r.sock")}}
 	p.conn = p.connect()
 	p.sql("begin; select pg_current_xact_id(); prepare transaction 'forgotten';")
 	at := usualLimits
@@ -322,6 +359,25 @@ func TestDoctorFindsIdsThatNobodyLooksAfter(t *testing.T) {
 			rows = append(rows, &client.BrokerRow{Alive: true, Lo: int64(s.Lo), Hi: hi})
 		}
 		compareFindings(t, judgeCoverage(rows), c.want)
+	}
+}
+
+func TestDoctorFindsKindsThatNotAllServe(t *testing.T) {
+	half := func(upper int64, kinds ...string) *client.BrokerRow {
+		return &client.BrokerRow{Alive: true, Lo: upper << 31, Hi: (upper + 1) << 31, Kinds: kinds}
+	}
+	whole := &client.BrokerRow{Alive: true, Hi: 1 << 32, Kinds: []string{"a", "b", "c", "d", "e", "f"}}
+	for _, c := range []struct {
+		brokers []*client.BrokerRow
+		want    string
+	}{
+		{[]*client.BrokerRow{half(0), half(1)}, "ok: "},
+		{[]*client.BrokerRow{half(0, "a", "b"), half(1, "b", "a")}, "ok: "},
+		{[]*client.BrokerRow{half(0, "a", "b"), half(1, "b")}, "warn: some brokers have no worker for: a. Such"},
+		{[]*client.BrokerRow{half(0), half(1, whole.Kinds...)}, "warn: some brokers have no worker for: a, b, c, d, e and 1 more. Such"},
+		{[]*client.BrokerRow{half(0), half(1, "a"), whole}, "ok: "},
+	} {
+		compareFindings(t, judgeCoverage(c.brokers), []string{c.want})
 	}
 }
 

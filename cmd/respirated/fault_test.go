@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -227,6 +228,53 @@ func TestNextDaemonTakesTheSocketOfAKilledOneAndACancelReachesARunningStrand(t *
 		t.Fatal(err)
 	}
 	h.awaitState(inserted.ID, client.Cancelled)
+}
+
+// By itself the others would miss a killed broker after four seconds at the earliest, and its number be held for thirty.
+func TestNextDaemonHasThePartitionOfAKilledOneAtOnce(t *testing.T) {
+	t.Parallel()
+	url := privatetest.URL(t)
+	first, second := newHost(t, url), newHost(t, url)
+	first.start()
+	second.start()
+	shared := func(of *host) bool {
+		n := of.count(fmt.Sprintf(`select count(*) from respirate.brokers b where b.partition = b.rank and b.members = 2 and b.alive
+			and b.pid in (%d, %d)`, first.daemon.Process.Pid, second.daemon.Process.Pid))
+		return n == 2 && of.count("select count(*) from respirate.brokers b where b.alive") == 2
+	}
+	second.eventually("both share the ids", func() bool { return shared(second) })
+	for range 3 {
+		second.kill()
+		began := time.Now()
+		second.start()
+		second.eventually("both share the ids again", func() bool { return shared(second) })
+		if took := time.Since(began); took > 3*time.Second {
+			t.Errorf("both shared the ids again after %v, which is as long as it takes to miss a broker", took)
+		}
+	}
+}
+
+func TestDaemonIsNotHeldUpByWhatItsFormerHasLeft(t *testing.T) {
+	t.Parallel()
+	h := newHost(t, privatetest.URL(t))
+	former := filepath.Join(filepath.Dir(h.socket()), formerFile)
+	if err := os.Mkdir(filepath.Dir(former), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, text := range []string{"", "no id", strings.Repeat("x", 1<<20), "\x00\xff", "00000000-0000-0000-0000-000000000000"} {
+		if err := os.WriteFile(former, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		h.start()
+		id, err := os.ReadFile(former)
+		if err != nil {
+			t.Fatal(err)
+		}
+		h.eventually(fmt.Sprintf("after %.20q the broker is there that is written down", text), func() bool {
+			return h.count("select count(*) from respirate.brokers b where b.alive and b.broker::text = $1", strings.TrimSpace(string(id))) == 1
+		})
+		h.stop(h.daemon)
+	}
 }
 
 func TestFolderThatSomebodyRemovesIsMadeAnewAndTheNextDaemonKnowsItsWorkers(t *testing.T) {

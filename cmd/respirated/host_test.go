@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"fmt"
 	"log/slog"
@@ -59,7 +58,7 @@ func newHost(t testing.TB, url string, flags ...string) *host {
 
 func (h *host) migrate() {
 	h.t.Helper()
-	cfg := fileConfig{DatabaseURL: h.url, Schema: postgres.DefaultSchema}
+	cfg := fileConfig{DatabaseURLs: urls{h.url}, Schema: postgres.DefaultSchema}
 	if err := migrateUp(h.t.Context(), cfg, slog.New(slog.DiscardHandler)); err != nil {
 		h.t.Fatal(err)
 	}
@@ -69,7 +68,7 @@ func (h *host) migrate() {
 func (h *host) connect() {
 	h.t.Helper()
 	var err error
-	cfg := fileConfig{DatabaseURL: h.url, Schema: postgres.DefaultSchema}
+	cfg := fileConfig{DatabaseURLs: urls{h.url}, Schema: postgres.DefaultSchema}
 	if h.db, err = connect(h.t.Context(), cfg, client.InsertOpts{}); err != nil {
 		h.t.Fatal(err)
 	}
@@ -180,20 +179,22 @@ func (h *host) insertLedger(n int, each time.Duration) []string {
 // lines reads the ledger: by strand, the pids that ran it to its end.
 func (h *host) lines() map[string][]int {
 	h.t.Helper()
-	f, err := os.Open(h.ledger)
+	text, err := os.ReadFile(h.ledger)
 	if os.IsNotExist(err) {
 		return nil
 	}
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	defer f.Close()
 	ran := make(map[string][]int)
-	for scanner := bufio.NewScanner(f); scanner.Scan(); {
+	for line := range strings.SplitAfterSeq(string(text), "\n") {
+		if !strings.HasSuffix(line, "\n") {
+			break // it is being written
+		}
 		var id string
 		var try, pid int
-		if _, err := fmt.Sscanf(scanner.Text(), "%s %d %d", &id, &try, &pid); err != nil {
-			h.t.Fatalf("line %q of the ledger: %v", scanner.Text(), err)
+		if _, err := fmt.Sscanf(line, "%s %d %d", &id, &try, &pid); err != nil {
+			h.t.Fatalf("line %q of the ledger: %v", line, err)
 		}
 		ran[id] = append(ran[id], pid)
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -32,14 +33,15 @@ func workerListCommand(s *settings) *cobra.Command {
 		Use:   "list",
 		Short: "List the workers of the daemon on this host",
 		Long: `List the workers of the daemon on this host: every seat of its pools, and every worker that was started by others
-("external"). WANT is how many strands a worker may hold, HELD how many it does.`,
+("external"). WANT is how many strands a worker may hold, HELD how many it does. Where the daemon serves several databases,
+they follow: UNSETTLED are the results that a database has not answered for.`,
 		Example: `  respirated worker list
   respirated worker list --socket /run/respirate/respirate.sock --json`,
 		Args: takes(cobra.NoArgs),
 	}
 	asJSON := addJSON(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		cfg, err := s.load()
+		cfg, err := s.loadSeveral()
 		if err != nil {
 			return err
 		}
@@ -47,8 +49,12 @@ func workerListCommand(s *settings) *cobra.Command {
 		if err := askDaemon(cmd.Context(), cfg.Socket, "/api/v1/workers", &workers); err != nil {
 			return err
 		}
+		var status daemonStatus
+		if err := askDaemon(cmd.Context(), cfg.Socket, "/api/v1/status", &status); err != nil {
+			return err
+		}
 		if *asJSON {
-			return printJSON(cmd.OutOrStdout(), map[string][]workerStatus{"workers": workers})
+			return printJSON(cmd.OutOrStdout(), workerList{workers, status.Databases})
 		}
 		now := time.Now()
 		t := newTable(cmd.OutOrStdout(), "POOL", "SEAT", "PID", "STATE", "STARTED", "RESTARTS", "WANT", "HELD", "LAST EXIT", "KINDS")
@@ -56,9 +62,35 @@ func workerListCommand(s *settings) *cobra.Command {
 			t.row(w.Pool, seatOf(w), number(w.PID), stateOf(w), ago(w.Started, now), strconv.Itoa(w.Restarts),
 				strconv.Itoa(w.Want), strconv.Itoa(w.Held), w.LastExit, strings.Join(w.Kinds, " "))
 		}
-		return t.flush()
+		return errors.Join(t.flush(), printDatabases(cmd.OutOrStdout(), status.Databases))
 	}
 	return cmd
+}
+
+// workerList is what worker list prints as JSON.
+type workerList struct {
+	Workers   []workerStatus            `json:"workers"`
+	Databases []broker.DatabaseSnapshot `json:"databases"`
+}
+
+// printDatabases lists whose strands the workers run, if they are of several databases.
+func printDatabases(out io.Writer, databases []broker.DatabaseSnapshot) error {
+	if len(databases) < 2 {
+		return nil
+	}
+	fmt.Fprintln(out)
+	t := newTable(out, "DATABASE", "STATE", "PARTITION", "HELD", "UNSETTLED")
+	for _, d := range databases {
+		state, part := "connected", ""
+		if d.Away {
+			state = "away"
+		}
+		if p := d.Partition; p != nil && p.Of > 0 {
+			part = fmt.Sprintf("%d of %d", p.Rank, p.Of)
+		}
+		t.row(d.Name, state, part, strconv.Itoa(d.Held), strconv.Itoa(d.Unsettled))
+	}
+	return t.flush()
 }
 
 // seatOf is a worker's place in its pool; one that others have started has none.
@@ -134,18 +166,28 @@ type brokerList struct {
 type brokerView struct {
 	Broker string `json:"broker"`
 	*broker.PartitionSnapshot
+	Databases []broker.DatabaseSnapshot `json:"databases,omitempty"` // all that it serves
 }
 
 // seenHere asks the daemon of this host, if it is one of these brokers.
 func seenHere(ctx context.Context, cfg fileConfig, brokers []*client.BrokerRow) *brokerView {
 	var status daemonStatus
-	if askDaemon(ctx, cfg.Socket, "/api/v1/status", &status) != nil || status.Partition == nil {
+	if askDaemon(ctx, cfg.Socket, "/api/v1/status", &status) != nil {
+		return nil
+	}
+	partition := status.Partition
+	for _, d := range status.Databases {
+		if d.Name == databaseName(cfg.DatabaseURLs.one()) {
+			partition = d.Partition
+		}
+	}
+	if partition == nil {
 		return nil
 	}
 	if !slices.ContainsFunc(brokers, func(b *client.BrokerRow) bool { return b.ID == status.Broker }) {
 		return nil
 	}
-	return &brokerView{status.Broker, status.Partition}
+	return &brokerView{status.Broker, partition, status.Databases}
 }
 
 func (l brokerList) print(out io.Writer, now time.Time) error {

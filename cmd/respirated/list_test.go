@@ -35,7 +35,7 @@ func TestBrokersAreListedWithTheirPartsAndWhoElseHasTheirNumber(t *testing.T) {
 	}
 	compareTable(t, list, now, want)
 
-	list.Here = &brokerView{"a", &broker.PartitionSnapshot{Members: []broker.MemberSnapshot{{Broker: "b", SilentMS: 2500}, {Broker: "c", SilentMS: -1}}}}
+	list.Here = &brokerView{Broker: "a", PartitionSnapshot: &broker.PartitionSnapshot{Members: []broker.MemberSnapshot{{Broker: "b", SilentMS: 2500}, {Broker: "c", SilentMS: -1}}}}
 	want[0] = []string{"HOST", "PID", "STATE", "PARTITION", "RANGE", "HEARD", "STARTED"}
 	for i, heard := range []string{"self", "2s ago", "not yet", "-", "-", "-"} {
 		want[i+1] = append(want[i+1][:5:5], heard)

@@ -25,12 +25,16 @@ func migrateCommand(s *settings) *cobra.Command {
 }
 
 // withMigrator connects for one verb.
-func (s *settings) withMigrator(cmd *cobra.Command, verb func(*postgres.Migrator) error) (err error) {
+func (s *settings) withMigrator(cmd *cobra.Command, verb func(*postgres.Migrator) error) error {
 	cfg, err := s.load()
 	if err != nil {
 		return err
 	}
-	m, err := postgres.NewMigrator(cmd.Context(), postgres.Config{URL: cfg.DatabaseURL, Schema: cfg.Schema, Logger: slog.New(slog.DiscardHandler)})
+	return withMigratorOf(cmd, cfg, verb)
+}
+
+func withMigratorOf(cmd *cobra.Command, cfg fileConfig, verb func(*postgres.Migrator) error) (err error) {
+	m, err := postgres.NewMigrator(cmd.Context(), postgres.Config{URL: cfg.DatabaseURLs.one(), Schema: cfg.Schema, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		return err
 	}
@@ -41,16 +45,29 @@ func (s *settings) withMigrator(cmd *cobra.Command, verb func(*postgres.Migrator
 func migrateUpCommand(s *settings) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "up",
-		Short:   "Apply all missing migrations",
+		Short:   "Apply all missing migrations, to each database that is named",
 		Example: "  respirated migrate up\n  respirated migrate up --schema jobs",
 		Args:    takes(cobra.NoArgs),
 	}
 	asJSON := addJSON(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		return s.withMigrator(cmd, func(m *postgres.Migrator) error {
-			steps, err := m.Up(cmd.Context())
-			return errors.Join(printSteps(cmd.OutOrStdout(), steps, "nothing to do", *asJSON), err)
-		})
+		cfg, err := s.loadSeveral()
+		if err != nil {
+			return err
+		}
+		for _, one := range cfg.each() {
+			if len(cfg.DatabaseURLs) > 1 && !*asJSON {
+				fmt.Fprintf(cmd.OutOrStdout(), "%s:\n", databaseName(one.DatabaseURLs.one()))
+			}
+			err := withMigratorOf(cmd, one, func(m *postgres.Migrator) error {
+				steps, err := m.Up(cmd.Context())
+				return errors.Join(printSteps(cmd.OutOrStdout(), steps, "nothing to do", *asJSON), err)
+			})
+			if err != nil {
+				return one.among(cfg, err)
+			}
+		}
+		return nil
 	}
 	return cmd
 }
@@ -103,7 +120,7 @@ func migrateSQLCommand(s *settings) *cobra.Command {
 		Example: "  respirated migrate sql > schema.sql",
 		Args:    takes(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, err := s.load()
+			cfg, err := s.loadSeveral()
 			if err != nil {
 				return err
 			}

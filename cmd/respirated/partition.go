@@ -65,9 +65,9 @@ func partitionNumber(args []string, flag, file partitionName, env func(string) s
 	if index := env("K8S_POD_INDEX"); index != "" {
 		n, err := wholeNumber(index)
 		if err != nil {
-			err = fmt.Errorf("%.40q is not a whole number from 0 on", index)
+			return 0, "K8S_POD_INDEX", fmt.Errorf("%.40q is not a whole number from 0 on", index)
 		}
-		return n + 1, "K8S_POD_INDEX", err
+		return n + 1, "K8S_POD_INDEX + 1", nil
 	}
 	return told("auto", "the default")
 }

@@ -34,7 +34,7 @@ func TestThePartitionIsWhatTheFirstSaysWhoSaysAnything(t *testing.T) {
 		{name: "DYNO with more before it", env: "DYNO=web/respirated.12", want: 12, from: "DYNO"},
 		{name: "another program's DYNO", env: "DYNO=run.1234", want: broker.Auto, from: "the default"},
 		{name: "another program's DYNO hides PS", env: "DYNO=run.1234 PS=respirate.2", want: broker.Auto, from: "the default"},
-		{name: "another program's DYNO does not hide K8S_POD_INDEX", env: "DYNO=run.1234 K8S_POD_INDEX=2", want: 3, from: "K8S_POD_INDEX"},
+		{name: "another program's DYNO does not hide K8S_POD_INDEX", env: "DYNO=run.1234 K8S_POD_INDEX=2", want: 3, from: "K8S_POD_INDEX + 1"},
 		{name: "another program whose name ends like ours", env: "DYNO=notrespirate.4", want: broker.Auto, from: "the default"},
 		{name: "a number that is not at the end", env: "DYNO=respirate.4.log", want: broker.Auto, from: "the default"},
 		{name: "a number that is none", env: "DYNO=respirate.4x", want: broker.Auto, from: "the default"},
@@ -42,8 +42,8 @@ func TestThePartitionIsWhatTheFirstSaysWhoSaysAnything(t *testing.T) {
 		{name: "PS", env: "PS=respirate.2", want: 2, from: "PS"},
 		{name: "an empty DYNO is as good as none", env: "DYNO= PS=respirate.2", want: 2, from: "PS"},
 		{name: "another program's PS", env: "PS=worker.2", want: broker.Auto, from: "the default"},
-		{name: "the first pod", env: "K8S_POD_INDEX=0", want: 1, from: "K8S_POD_INDEX"},
-		{name: "the last pod", env: "K8S_POD_INDEX=255", want: 256, from: "K8S_POD_INDEX"},
+		{name: "the first pod", env: "K8S_POD_INDEX=0", want: 1, from: "K8S_POD_INDEX + 1"},
+		{name: "the last pod", env: "K8S_POD_INDEX=255", want: 256, from: "K8S_POD_INDEX + 1"},
 	} {
 		got, from, err := partitionOf(strings.Fields(c.args), c.flag, fileConfig{Partition: c.file, MaxPartitions: 256}, environment(c.env))
 		if want := (broker.Partition{Number: c.want, Most: 256}); got != want || from != c.from || err != nil {
@@ -78,8 +78,8 @@ func TestBadPartitionsAreRefusedAndTheirSourceIsNamed(t *testing.T) {
 		{env: "DYNO=respirate.257", want: `from DYNO: 257 is more than 256`},
 		{env: "PS=respirate.0", want: `from PS: "0" is not`},
 		{env: "PS=respirate.99999999999999999999", want: `from PS: "99999999999999999999" is not`},
-		{env: "K8S_POD_INDEX=256", want: `from K8S_POD_INDEX: 257 is more than 256`},
-		{env: "K8S_POD_INDEX=2147483647", want: `from K8S_POD_INDEX: 2147483648 is more than 256`},
+		{env: "K8S_POD_INDEX=256", want: `from K8S_POD_INDEX + 1: 257 is more than 256`},
+		{env: "K8S_POD_INDEX=2147483647", want: `from K8S_POD_INDEX + 1: 2147483648 is more than 256`},
 		{env: "K8S_POD_INDEX=-1", want: `from K8S_POD_INDEX: "-1" is not a whole number from 0 on`},
 		{env: "K8S_POD_INDEX=x", want: `from K8S_POD_INDEX: "x" is not`},
 		{env: "K8S_POD_INDEX=auto", want: `from K8S_POD_INDEX: "auto" is not`},

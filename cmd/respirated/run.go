@@ -40,17 +40,21 @@ others do.
 The daemons of all hosts divide the strands among each other, each by its PARTITION: a number, or auto (the default, which
 finds one that is free), or none, which looks for all strands. What DYNO, PS or K8S_POD_INDEX say is a number, too.
 
+With several --database-url, its workers run the strands of all of these databases, in each of which the daemon has a
+PARTITION. One that is away holds up no other.
+
 On SIGTERM or SIGINT it takes no more work, lets workers finish what they hold for up to --drain-timeout, and stops.
 A second signal ends it at once. If it is killed, its workers go on, and the next daemon on the same socket adopts them.`,
 		Example: `  respirated run --worker ./worker --procs 4 --slots 10
   respirated run --config /etc/respirated.yaml --log-format json
   respirated run 3 --worker ./worker
+  respirated run --database-url postgres://east/app --database-url postgres://west/app --worker ./worker
   DATABASE_URL=postgres://localhost/app respirated run --migrate --worker ./worker`,
 		Args: takes(cobra.MaximumNArgs(1)),
 	}
 	f.add(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		cfg, err := s.load()
+		cfg, err := s.loadSeveral()
 		if err != nil {
 			return err
 		}
@@ -63,7 +67,7 @@ A second signal ends it at once. If it is killed, its workers go on, and the nex
 		}
 		log := newLogger(cmd.ErrOrStderr(), cfg.LogFormat, cfg.LogLevel)
 		if cfg.Migrate {
-			if err := migrateUp(cmd.Context(), cfg, log); err != nil {
+			if err := migrateAll(cmd.Context(), cfg, log); err != nil {
 				return err
 			}
 		}

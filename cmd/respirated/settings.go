@@ -13,6 +13,7 @@ import (
 
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
+	"github.com/jackc/pgx/v5"
 	"github.com/spf13/pflag"
 
 	"github.com/respirated/respirated/client"
@@ -21,21 +22,30 @@ import (
 
 // settings are the flags that every verb has.
 type settings struct {
-	databaseURL string
-	schema      string
-	socket      string
-	file        string
+	databaseURLs []string
+	schema       string
+	socket       string
+	file         string
 }
 
 func (s *settings) addFlags(flags *pflag.FlagSet) {
-	flags.StringVar(&s.databaseURL, "database-url", "", "`URL` of the database (default $DATABASE_URL, else the PG* variables)")
+	flags.StringArrayVar(&s.databaseURLs, "database-url", nil, "`URL` of the database (default $DATABASE_URL, else the PG* variables); run, migrate up and doctor take several")
 	flags.StringVar(&s.schema, "schema", "", "`NAME` of the schema in the database (default "+client.DefaultSchema+")")
 	flags.StringVar(&s.socket, "socket", "", "`PATH` of the broker's socket (default $RESPIRATE_SOCKET, else "+protocol.DefaultSocket+")")
 	flags.StringVar(&s.file, "config", "", "`FILE` with settings, in YAML")
 }
 
-// load puts the flags over the environment over the configuration file over the defaults.
+// load is the settings of a verb that works with one database.
 func (s *settings) load() (fileConfig, error) {
+	cfg, err := s.loadSeveral()
+	if n := len(cfg.DatabaseURLs); err == nil && n > 1 {
+		err = usage(fmt.Errorf("this works with one database, and %d are set: name one with --database-url", n))
+	}
+	return cfg, err
+}
+
+// loadSeveral puts the flags over the environment over the configuration file over the defaults.
+func (s *settings) loadSeveral() (fileConfig, error) {
 	var cfg fileConfig
 	if s.file != "" {
 		var err error
@@ -43,7 +53,15 @@ func (s *settings) load() (fileConfig, error) {
 			return cfg, err
 		}
 	}
-	cfg.DatabaseURL = cmp.Or(s.databaseURL, os.Getenv("DATABASE_URL"), cfg.DatabaseURL)
+	if url := os.Getenv("DATABASE_URL"); url != "" {
+		cfg.DatabaseURLs = urls{url}
+	}
+	if len(s.databaseURLs) > 0 {
+		cfg.DatabaseURLs = s.databaseURLs
+	}
+	if err := cfg.DatabaseURLs.check(); err != nil {
+		return cfg, usage(err)
+	}
 	cfg.Schema = cmp.Or(s.schema, cfg.Schema, client.DefaultSchema)
 	cfg.Socket = cmp.Or(s.socket, os.Getenv("RESPIRATE_SOCKET"), cfg.Socket, protocol.DefaultSocket)
 	return cfg, nil
@@ -51,7 +69,7 @@ func (s *settings) load() (fileConfig, error) {
 
 // fileConfig is a configuration file. Its keys are named after the flags that they stand for.
 type fileConfig struct {
-	DatabaseURL  string       `yaml:"database_url"`
+	DatabaseURLs urls         `yaml:"database_url"`
 	Schema       string       `yaml:"schema"`
 	Socket       string       `yaml:"socket"`
 	Migrate      bool         `yaml:"migrate"`
@@ -64,6 +82,84 @@ type fileConfig struct {
 	Partition     partitionName `yaml:"partition"`
 	MaxPartitions int           `yaml:"max_partitions"`
 	Gaps          gapsName      `yaml:"gaps"`
+}
+
+// each is the settings for each database, with that one alone.
+func (cfg fileConfig) each() []fileConfig {
+	if len(cfg.DatabaseURLs) < 2 {
+		return []fileConfig{cfg}
+	}
+	all := make([]fileConfig, len(cfg.DatabaseURLs))
+	for i, url := range cfg.DatabaseURLs {
+		all[i] = cfg
+		all[i].DatabaseURLs = urls{url}
+	}
+	return all
+}
+
+// among says which database an error is about, if there are several.
+func (cfg fileConfig) among(all fileConfig, err error) error {
+	if len(all.DatabaseURLs) < 2 {
+		return err
+	}
+	return fmt.Errorf("database %s: %w", databaseName(cfg.DatabaseURLs.one()), err)
+}
+
+// databaseName is what a URL leads to, without the user and their password.
+func databaseName(url string) string {
+	conf, err := pgx.ParseConfig(url)
+	if err != nil {
+		return "of an URL that is none"
+	}
+	return fmt.Sprintf("%s:%d/%s", conf.Host, conf.Port, cmp.Or(conf.Database, conf.User))
+}
+
+// urls are those of one or several databases; none = what the PG* variables say.
+type urls []string
+
+// one is the URL of a verb that works with one database.
+func (u urls) one() string {
+	switch len(u) {
+	case 0:
+		return ""
+	case 1:
+		return u[0]
+	}
+	panic("bug: several databases where one is needed")
+}
+
+// check refuses what can only be a slip among several.
+func (u urls) check() error {
+	if len(u) < 2 {
+		return nil
+	}
+	seen := map[string]bool{}
+	for _, url := range u {
+		name := databaseName(url)
+		switch {
+		case url == "":
+			return errors.New("one of several database URLs is empty: leave it out, or correct it")
+		case seen[name]:
+			return fmt.Errorf("database %s is given twice: name each once", name)
+		}
+		seen[name] = true
+	}
+	return nil
+}
+
+// UnmarshalYAML takes one URL, or a list of them.
+func (u *urls) UnmarshalYAML(node ast.Node) error {
+	nodes := []ast.Node{node}
+	if list, ok := node.(*ast.SequenceNode); ok {
+		nodes = list.Values
+	}
+	for _, n := range nodes {
+		if _, ok := n.(*ast.StringNode); !ok {
+			return misplaced(n, "a database URL, or a list of them")
+		}
+		*u = append(*u, scalar(n))
+	}
+	return nil
 }
 
 // poolConfig is one set of worker processes.

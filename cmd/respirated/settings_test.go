@@ -71,7 +71,7 @@ pools:
 		t.Fatal(err)
 	}
 	want := fileConfig{
-		DatabaseURL: "postgres://localhost/app", Schema: "jobs", Socket: "/run/respirate/respirate.sock", Migrate: true,
+		DatabaseURLs: urls{"postgres://localhost/app"}, Schema: "jobs", Socket: "/run/respirate/respirate.sock", Migrate: true,
 		Lease: duration(2 * time.Minute), DrainTimeout: duration(45 * time.Second), LogFormat: "json", LogLevel: "warn",
 		Partition: "3", MaxPartitions: 64, Gaps: "overdue",
 		Pools: []poolConfig{
@@ -101,9 +101,43 @@ func TestFlagsWinOverEnvironmentOverFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := fileConfig{DatabaseURL: "from-env", Socket: "from-file", Schema: "from-flag"}
+	want := fileConfig{DatabaseURLs: urls{"from-env"}, Socket: "from-file", Schema: "from-flag"}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
+	}
+}
+
+func TestDatabaseURLsAreOneOrAList(t *testing.T) {
+	t.Setenv("DATABASE_URL", "")
+	file := writeConfig(t, "database_url: [postgres://east/app, \"postgres://west/app\"]\n")
+	both := urls{"postgres://east/app", "postgres://west/app"}
+	for _, c := range []struct {
+		s    settings
+		want urls
+	}{
+		{settings{file: file}, both},
+		{settings{databaseURLs: both}, both},
+		{settings{file: file, databaseURLs: []string{"host=other"}}, urls{"host=other"}},
+	} {
+		got, err := c.s.loadSeveral()
+		if diff := cmp.Diff(c.want, got.DatabaseURLs); err != nil || diff != "" {
+			t.Errorf("%+v: got %v and -want +got:\n%s", c.s, err, diff)
+		}
+	}
+	for text, want := range map[string]string{
+		"database_url: [postgres://east/app, {a: b}]": ":1:37: ",
+		"database_url: {a: b}":                        ":1:",
+		"database_url: 7":                             `"7" is not a database URL, or a list of them`,
+		"database_url: [postgres://east/app, 'postgres://a:b@east:5432/app']": "database east:5432/app is given twice",
+	} {
+		_, err := (&settings{file: writeConfig(t, text)}).loadSeveral()
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got %v, want an error with %s", text, err, want)
+		}
+	}
+	t.Setenv("DATABASE_URL", "from-env")
+	if got, err := (&settings{file: file}).load(); err != nil || got.DatabaseURLs.one() != "from-env" {
+		t.Errorf("got %v and %v, want what the environment says", got.DatabaseURLs, err)
 	}
 }
 

@@ -27,8 +27,8 @@ $$;
 do $$
 declare
   readers text[] := array(
-    select a.grantee::regrole::text from pg_class c, aclexplode(c.relacl) a
-    where c.oid = 'respirate.brokers'::regclass and a.privilege_type = 'SELECT' and a.grantee <> c.relowner and a.grantee <> 0);
+    select case a.grantee when 0 then 'public' else a.grantee::regrole::text end from pg_class c, aclexplode(c.relacl) a
+    where c.oid = 'respirate.brokers'::regclass and a.privilege_type = 'SELECT' and a.grantee <> c.relowner);
   reader text;
 begin
   drop view respirate.brokers;
