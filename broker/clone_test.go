@@ -132,6 +132,9 @@ func (w *world) key() string {
 		for _, p := range sortedPairs(m.holds) {
 			n.put(p.ID[0], n.tok(p.Token), m.holds[p].done, m.holds[p].later, m.holds[p].act, w.results[p])
 		}
+		for _, frame := range m.frames {
+			n.pairs(frame)
+		}
 		for _, ev := range m.up {
 			n.event(ev)
 		}
@@ -197,7 +200,7 @@ func (n *namer) event(ev event) {
 	case wanted:
 		n.put("wanted", n.ses(ev.session), ev.n)
 	case reported:
-		n.put("reported", n.ses(ev.session))
+		n.put("reported", n.ses(ev.session), ev.re)
 		for _, r := range ev.reports {
 			n.report(r)
 		}
@@ -212,6 +215,7 @@ func (n *namer) frame(frame protocol.ToWorker) {
 			n.wire(st.ID, st.Token)
 		}
 	case *protocol.Ack:
+		n.put(f.Re, f.All)
 		for _, e := range f.Entries {
 			n.wire(e.Strand, e.Token)
 			n.put(e.State, e.Seq)
@@ -258,6 +262,10 @@ func (n *namer) database(d *database) {
 		for _, p := range line {
 			n.report(*p.Report)
 			n.put(d.s.nameOf(p.from), p.stray, p.left)
+			if w := d.s.workers[p.from]; w != nil && w.ackAll {
+				by := d.commits.carriers[copyKey(p.Report, p.from)]
+				n.put(n.ses(by.session), by.re, by.of)
+			}
 		}
 		n.put("/")
 	}

@@ -66,14 +66,15 @@ func TestOneWordAcksAFrameOnlyIfAllOfItIsApplied(t *testing.T) {
 		able     bool
 		verdicts []VerdictState
 		refused  []refusal // in the same frame
-		again    bool      // the worker has come back, and has sent another frame with the same id
+		again    []int     // the worker has come back, and has sent these in a frame with the same id
 		all      bool
 	}{
-		"all applied":         {able: true, verdicts: []VerdictState{Applied, Applied}, all: true},
-		"one is stale":        {able: true, verdicts: []VerdictState{Applied, Stale}},
-		"one is not a report": {able: true, verdicts: []VerdictState{Applied, Applied}, refused: []refusal{{why: "no"}}},
-		"worker is not able":  {verdicts: []VerdictState{Applied, Applied}},
-		"worker is back":      {able: true, verdicts: []VerdictState{Applied, Applied}, again: true},
+		"all applied":                            {able: true, verdicts: []VerdictState{Applied, Applied}, all: true},
+		"one is stale":                           {able: true, verdicts: []VerdictState{Applied, Stale}},
+		"one is not a report":                    {able: true, verdicts: []VerdictState{Applied, Applied}, refused: []refusal{{why: "no"}}},
+		"worker is not able":                     {verdicts: []VerdictState{Applied, Applied}},
+		"worker is back":                         {able: true, verdicts: []VerdictState{Applied, Applied}, again: []int{2}},
+		"one of it is sent again beside another": {able: true, verdicts: []VerdictState{Applied, Applied}, again: []int{0, 2}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := newBench(t)
@@ -81,13 +82,17 @@ func TestOneWordAcksAFrameOnlyIfAllOfItIsApplied(t *testing.T) {
 			b.step(t0, hello, wanted{session: 1, n: 9})
 			pairs, _ := b.lease(t0, due(1), due(2), due(3))
 			b.step(t0, reported{session: 1, re: 7, reports: []Report{exitOf(pairs[0]), exitOf(pairs[1])}, refused: c.refused})
-			if c.again {
+			if c.again != nil {
 				hello.session = 2
 				for _, p := range pairs {
 					hello.hold = append(hello.hold, hold{Pair: p, kind: "k", done: true})
 				}
 				b.step(t0, parted{1}, hello)
-				b.step(t0, reported{session: 2, re: 7, reports: []Report{exitOf(pairs[2])}})
+				var reports []Report
+				for _, i := range c.again {
+					reports = append(reports, exitOf(pairs[i]))
+				}
+				b.step(t0, reported{session: 2, re: 7, reports: reports})
 			}
 			ack := firstSent[*protocol.Ack](t, b.step(t0, verdicts(c.verdicts...)))
 			if ack.All != c.all || c.all != (len(ack.Entries) == 0) || ack.Re != 7 {

@@ -124,6 +124,16 @@ var mutants = []mutant{
 		"case false:",
 	},
 	{
+		"one word acks a frame of which something is not settled", "commits.go",
+		"f.applied == f.by.of && !f.mixed",
+		"!f.mixed",
+	},
+	{
+		"one word acks a frame of the session before", "commits.go",
+		" && f.by.session == w.session",
+		"",
+	},
+	{
 		"a report that is put off is counted", "commits.go",
 		"case a.bytes > 0 && a.bytes+p.bytes > s.maxBytes:",
 		"case a.bytes > 0 && a.bytes+p.bytes > s.maxBytes:\n a.bytes += p.bytes",

@@ -121,6 +121,9 @@ func TestAppendSparesTheScannerOnlyWhatItTakes(t *testing.T) {
 			t.Fatalf("%s counts as sound, but: %v", m.Op(), err)
 		}
 	})
+	if sound(&Strands{Strands: []Strand{{Tags: []string{"\xff"}}}}) {
+		t.Error("a tag that is no text counts as sound")
+	}
 	for _, m := range []Message{&Strands{Strands: make([]Strand, MaxItems+1)}, &Results{Results: make([]Result, MaxItems+1)}, &Ack{Entries: make([]AckEntry, MaxItems+1)}} {
 		if sound(m) {
 			t.Errorf("%s of %d counts as sound, want at most %d", m.Op(), MaxItems+1, MaxItems)

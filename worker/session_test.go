@@ -279,6 +279,22 @@ func TestSessionForgetsAllResultsOfAFrameAtOneWord(t *testing.T) {
 	}
 }
 
+// What was sent again since in another frame is not meant.
+func TestSessionKeepsAResultThatHasLeftTheFrameWhichIsAcked(t *testing.T) {
+	s := openSession(2)
+	s.step(t0, strandsOf("a", "b"))
+	s.step(t0, exits("a"), exits("b"))
+	b := s.held["tb"]
+	first := b.frame
+	s.step(t0, received{&protocol.Ack{Re: first, Entries: []protocol.AckEntry{
+		{Strand: b.strand.ID, Token: "tb", Seq: b.result.Seq, State: protocol.AckLater},
+	}}})
+	s.step(at(time.Second), received{&protocol.Ack{Re: first, All: true}})
+	if len(s.held) != 1 || s.held["tb"] == nil || b.frame == first {
+		t.Errorf("%d held, want the one that was put off", len(s.held))
+	}
+}
+
 func TestSessionIgnoresAnAckOfAResultThatIsNotOnItsWay(t *testing.T) {
 	s := openSession(1)
 	s.step(t0, strandsOf("a"))
