@@ -43,9 +43,9 @@ const (
 	settlePoll = int64(10 * time.Millisecond)
 	settleMost = int64(5 * time.Second) // longest watch for transactions that saw the busy flag
 	rateWindow = int64(250 * time.Millisecond)
-	busyAbove  = 125 // hints in a window that make us busy: a NOTIFY takes a lock of the whole database until its COMMIT
-	busyBelow  = 125 // fewer new candidates in one end it
-	leastAhead = 64  // candidates to keep at hand, at least
+	busyAbove  = 50 // hints in a window that make us busy: a NOTIFY takes a lock of the whole database until its COMMIT
+	busyBelow  = 25 // fewer new candidates in one end it
+	leastAhead = 64 // candidates to keep at hand, at least
 	mostAhead  = 4000
 )
 
@@ -221,8 +221,9 @@ func (sc *scanner) expect(now int64, r Report) {
 	}
 }
 
-// measure decides whether inserters should notify: not if that is so often that they wait for each other. Once they do
-// not, what scans find tells how much comes.
+// measure decides whether inserters should notify: not if that is so often that they may wait for each other, which on a
+// slow disk begins at some hundred commits a second. Once they do not, what scans find tells how much comes. Of several
+// brokers each hears of its own part alone, and takes the others to hear as much.
 func (sc *scanner) measure(d *database, now int64) {
 	elapsed := now - sc.since
 	if elapsed < rateWindow {
@@ -230,7 +231,8 @@ func (sc *scanner) measure(d *database, now int64) {
 	}
 	hints, seen := int64(sc.hints)*rateWindow/elapsed, int64(sc.seen)*rateWindow/elapsed
 	sc.since, sc.hints, sc.seen = now, 0, 0
-	busy := hints >= busyAbove || sc.busy && seen >= busyBelow
+	brokers := int64(max(1, d.place.division.of))
+	busy := hints*brokers >= busyAbove || sc.busy && seen*brokers >= busyBelow
 	if busy != sc.busy {
 		sc.busy = busy
 		d.notice.changed = true

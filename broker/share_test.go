@@ -228,6 +228,24 @@ func TestPartitionOfAnotherIsItsOwnAffair(t *testing.T) {
 	}
 }
 
+// What a NOTIFY locks is the whole database, but of two brokers each hears of half of them.
+func TestPartitionIsBusyAtItsShareOfTheNotifications(t *testing.T) {
+	for hints, want := range map[int]bool{busyAbove/2 - 1: false, busyAbove / 2: true} {
+		b := newShare(t, Partition{Number: 1})
+		b.joinAs(t0, 1, present(2, 2))
+		b.calm()
+		now := t0 + second
+		b.step(now, presenceOf(2, 2))
+		b.scanner.since = now
+		for range hints {
+			b.step(now, hinted{})
+		}
+		if b.step(now+rateWindow, heard{1}); b.scanner.busy != want {
+			t.Errorf("after %d hints in a window: busy %t, want %t", hints, b.scanner.busy, want)
+		}
+	}
+}
+
 func TestPartitionEdgesCountAsOwn(t *testing.T) {
 	third := division{2, 2, 3}.slice() // 55555555 to aaaaaaaa
 	for first, want := range map[byte]bool{0x54: false, 0x55: true, 0x80: true, 0xaa: true, 0xab: false} {
