@@ -24,6 +24,7 @@ type place struct {
 	speakAt  int64 // the next one by time
 	soonAt   int64 // and by reason; 0 = there is none
 	unheard  int   // words sent since the last of ours came back
+	moved    bool  // to another number, which was not told yet
 	leaving  bool
 	silentBy int64 // leaving: the goodbye has until then
 
@@ -37,6 +38,7 @@ const (
 	answerApart  = int64(50 * time.Millisecond) // many newcomers share an answer
 	answerShare  = int64(4 * time.Millisecond)  // which is so much rarer for each broker
 	probeSpread  = int64(500 * time.Millisecond)
+	againApart   = int64(10 * time.Millisecond) // a new number is told twice: the last word of the old one may come late
 	goodbyeTime  = int64(2 * time.Second)
 	tellRetry    = int64(time.Second)
 	noneFree     = int64(2 * time.Second) // until we ask again for a number, where all are taken
@@ -78,6 +80,7 @@ func (p *place) joined(now int64, j Joined, err error) {
 		return
 	}
 	p.joinAt, p.speakAt, p.soonAt = 0, now, now
+	p.moved = p.number != 0 && p.number != j.Number
 	if p.twinAt = 0; p.twinIDs != nil {
 		p.twinAt = now + twinPatience // in case that it is the same number again
 	}
@@ -115,6 +118,9 @@ func (p *place) spoken(now int64, said Presence, err error) {
 	default:
 		p.unheard++
 		p.speakAt = p.later(p.spokenAt, beatEvery(p.count()))
+		if p.moved && said.Number == p.number {
+			p.moved, p.soonAt = false, now+againApart
+		}
 	}
 }
 

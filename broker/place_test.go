@@ -364,6 +364,21 @@ func TestPartitionNumberBesideATwinThatDoesNotYieldIsGivenUp(t *testing.T) {
 	}
 }
 
+// TestPartitionNumberThatChangesIsToldTwice: the last word of the old one went before it, but some may hear it after.
+func TestPartitionNumberThatChangesIsToldTwice(t *testing.T) {
+	s := newSeat(t, Partition{Number: Auto}).sit(t0, 2)
+	s.says(t0)
+	if s.speak(t0+againApart) != nil {
+		t.Error("a first number is told twice")
+	}
+	s.joined(t0+second, Joined{Number: 4}, nil)
+	equal(t, "told", s.says(t0+second).Number, 4)
+	equal(t, "told again", s.says(t0+second+againApart).Number, 4)
+	if s.speak(t0+second+2*againApart) != nil {
+		t.Error("a number that has changed is told a third time")
+	}
+}
+
 func TestPartitionOfACrashedPredecessorIsNoTwin(t *testing.T) {
 	s := newSeat(t, Partition{Number: 2}).sit(t0, 2, present(1, 2))
 	if c := s.divide(t0); len(c.twins) != 0 {

@@ -397,7 +397,7 @@ func (w *shared) hostOf(id ID) int {
 
 func (n *namer) place(w *shared, p *place) {
 	n.put("place", p.joining, n.past(p.joinAt), n.past(p.readyAt), p.echoed, p.speaking, n.past(p.speakAt), n.past(p.soonAt),
-		p.number, n.past(p.twinAt), p.leaving, n.past(p.silentBy), min(p.unheard, 1))
+		p.number, p.moved, n.past(p.twinAt), p.leaving, n.past(p.silentBy), min(p.unheard, 1))
 	for _, id := range slices.SortedFunc(maps.Keys(p.others), compareIDs) {
 		o := p.others[id]
 		n.put(w.hostOf(id), o.number, o.heardAt != 0, (p.open-o.open)/beat)
