@@ -55,6 +55,7 @@ type simBroker struct {
 	deaf    bool // its LISTEN connection is broken
 	paused  bool
 	backlog []func() // what came while it was paused
+	hearsAt int64    // when the last notification that was sent in good weather comes
 	covers  Slice    // what it is accounted for
 	serving bool     // it is accounted for something
 }
@@ -231,7 +232,12 @@ func (sim *simulation) notify(p Presence) {
 			copies = 2
 		}
 		for range copies {
-			sim.after(sim.soon()+sim.between(0, sim.weather.late), func() { sim.deliver(b, p) })
+			delay := sim.soon() + sim.between(0, sim.weather.late)
+			if sim.weather.late == 0 { // then Postgres keeps its promise: in the order of their commits
+				delay = max(delay, time.Duration(b.hearsAt-sim.now))
+				b.hearsAt = sim.now + int64(delay)
+			}
+			sim.after(delay, func() { sim.deliver(b, p) })
 		}
 	}
 }
@@ -303,6 +309,9 @@ func (sim *simulation) pause(b *simBroker) {
 
 // resume lets a broker go on, with all that has come meanwhile. Its announcement is long due.
 func (sim *simulation) resume(b *simBroker) {
+	if b.gone {
+		return // it was ended while it was paused
+	}
 	backlog := b.backlog
 	b.paused, b.backlog = false, nil
 	for _, do := range backlog {
