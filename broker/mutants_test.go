@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 )
 
@@ -144,14 +145,18 @@ func TestExhaustiveSearchCatchesMutants(t *testing.T) {
 	if os.Getenv("RESPIRATE_MUTANTS") == "" {
 		t.Skip("scripts/search runs it: it builds and searches the package once for each mutant, which takes a minute")
 	}
-	caught := catchMutants(t, "TestExhaustive", mutants)
-	caught += catchMutants(t, "TestExhaustivePartitions", sharedMutants)
-	t.Logf("%d of %d mutants caught", caught, len(mutants)+len(sharedMutants))
+	var caught atomic.Int64
+	t.Run("All", func(t *testing.T) { // which ends when all of them have
+		catchMutants(t, "TestExhaustive", mutants, &caught)
+		catchMutants(t, "TestExhaustivePartitions", sharedMutants, &caught)
+	})
+	t.Logf("%d of %d mutants caught", caught.Load(), len(mutants)+len(sharedMutants))
 }
 
-func catchMutants(t *testing.T, search string, all []mutant) (caught int) {
+func catchMutants(t *testing.T, search string, all []mutant, caught *atomic.Int64) {
 	for _, m := range all {
 		t.Run(strings.ReplaceAll(m.name, " ", "-"), func(t *testing.T) {
+			t.Parallel() // most of a search is on one processor
 			out, err := searchMutant(t, search, m)
 			switch {
 			case strings.Contains(out, "[build failed]") || strings.Contains(out, "[setup failed]"):
@@ -159,10 +164,9 @@ func catchMutants(t *testing.T, search string, all []mutant) (caught int) {
 			case err == nil:
 				t.Fatalf("the search does not find %q", m.name)
 			}
-			caught++
+			caught.Add(1)
 		})
 	}
-	return caught
 }
 
 // searchMutant runs a search over the package with one passage replaced.

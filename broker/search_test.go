@@ -766,7 +766,10 @@ func explore(t *testing.T, start *world, most int) (states int) {
 // TestExhaustive visits small worlds whole. RESPIRATE_LONG=1 adds larger ones, which take minutes.
 func TestExhaustive(t *testing.T) {
 	type size struct{ strands, workers, faults, databases int }
-	worlds := []size{{1, 1, 2, 1}, {1, 2, 1, 1}, {2, 1, 1, 1}, {1, 1, 1, 2}}
+	worlds := []size{{1, 1, 1, 1}} // the larger ones are for scripts/search: they take minutes with the race detector
+	if os.Getenv("RESPIRATE_MUTANTS") != "" {
+		worlds = []size{{1, 1, 2, 1}, {1, 2, 1, 1}, {2, 1, 1, 1}, {1, 1, 1, 2}}
+	}
 	if os.Getenv("RESPIRATE_LONG") != "" {
 		worlds = append(worlds, size{1, 1, 3, 1}, size{1, 2, 2, 1}, size{2, 2, 1, 1}, size{1, 1, 2, 2}, size{2, 1, 1, 2})
 	}
