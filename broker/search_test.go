@@ -763,7 +763,7 @@ func explore(t *testing.T, start *world, most int) (states int) {
 	return len(nodes)
 }
 
-// TestExhaustive visits small worlds whole. RESPIRATE_LONG=1 adds larger ones, which take minutes.
+// TestExhaustive visits small worlds whole: those of scripts/search are larger, and RESPIRATE_LONG=1 adds some that take minutes.
 func TestExhaustive(t *testing.T) {
 	type size struct{ strands, workers, faults, databases int }
 	worlds := []size{{1, 1, 1, 1}} // the larger ones are for scripts/search: they take minutes with the race detector
