@@ -295,14 +295,14 @@ func (w *world) dbRenew(no int, pairs []Pair) (kept []Kept) {
 	return kept
 }
 
-// A move leads from one state to another. Moves are named, so that a failure prints its shortest way.
-type move struct {
+// A move leads from one state of a world to another. Moves are named, so that a failure prints its shortest way.
+type move[W any] struct {
 	name string
-	do   func(*world)
+	do   func(W)
 }
 
-func (w *world) moves() (moves []move) {
-	add := func(name string, do func(*world)) { moves = append(moves, move{name, do}) }
+func (w *world) moves() (moves []move[*world]) {
+	add := func(name string, do func(*world)) { moves = append(moves, move[*world]{name, do}) }
 	for no := range w.calls {
 		of := ""
 		if len(w.calls) > 1 {
@@ -717,10 +717,22 @@ func (w *world) finished() bool {
 	return !slices.ContainsFunc(w.rows, func(r row) bool { return !r.gone })
 }
 
+// explorable is a world whose states can be visited one by one.
+type explorable[W any] interface {
+	moves() []move[W]
+	clone() W
+	key() string   // the same for states that do not differ
+	check()        // looks at the rules that hold in every state
+	quiet()        // lets the world come to rest, and looks whether it does
+	broke() string // the rule that does not hold; "" = all do
+}
+
+func (w *world) broke() string { return w.broken }
+
 // explore visits every state and returns how many there are, or the shortest way to one that breaks a rule.
-func explore(t *testing.T, start *world, most int) (states int) {
+func explore[W explorable[W]](t *testing.T, start W, most int) (states int) {
 	type node struct {
-		w    *world
+		w    W
 		from int
 		move string
 	}
@@ -740,8 +752,8 @@ func explore(t *testing.T, start *world, most int) (states int) {
 			next := here.clone()
 			m.do(next)
 			next.check()
-			if next.broken != "" {
-				t.Fatalf("%s, by\n  %s", next.broken, way(i, m.name))
+			if why := next.broke(); why != "" {
+				t.Fatalf("%s, by\n  %s", why, way(i, m.name))
 			}
 			key := next.key()
 			if seen[key] {
@@ -750,12 +762,12 @@ func explore(t *testing.T, start *world, most int) (states int) {
 			seen[key] = true
 			suffix := next.clone()
 			suffix.quiet()
-			if suffix.broken != "" {
-				t.Fatalf("%s, by\n  %s", suffix.broken, way(i, m.name))
+			if why := suffix.broke(); why != "" {
+				t.Fatalf("%s, by\n  %s", why, way(i, m.name))
 			}
 			nodes = append(nodes, node{w: next, from: i, move: m.name})
 		}
-		nodes[i].w = nil
+		nodes[i].w = *new(W) // it is not looked at again
 		if len(nodes) > most {
 			t.Fatalf("more than %d states: the world is not small", most)
 		}
