@@ -263,7 +263,10 @@ func (e *InsertError) Error() string { return e.Field + ": " + e.Why }
 type Verdict struct {
 	State VerdictState
 	Why   string // Invalid: what is wrong
-	Inbox *Inbox // Applied, of a report with Stay: what waits for the strand now; nil = nothing, and it has no children
+
+	// Applied, of a report with Stay.
+	Stays bool   // the lease goes on; false: the strand has ended, since somebody had asked for that
+	Inbox *Inbox // Stays: what waits for the strand now; nil = nothing, and it has no children
 }
 
 // VerdictState is the kind of a [Verdict].
