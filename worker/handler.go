@@ -229,6 +229,9 @@ func (h *handler) push(e *env, s stack, o Outcome) (kind string, _ stack, err er
 		return "", s, errors.New("push: args is nil")
 	}
 	kind = o.push.Kind()
+	if err := checkName("kind", kind); err != nil {
+		return "", s, fmt.Errorf("push: %w", err)
+	}
 	if err := h.checkHop("push", h.programs[kind], kind, cmp.Or(o.at, StartLabel)); err != nil {
 		return "", s, err
 	}
