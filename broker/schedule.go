@@ -313,6 +313,7 @@ func (d *database) start(now int64, granted *Strand, handouts *perSession[handou
 		s.giveBack(r, yieldOf(r.Pair))
 		return
 	}
+	granted.Inbox = granted.Inbox.within(s.maxFrame - strandOverhead - granted.payload() + granted.Inbox.payload())
 	payload := granted.payload()
 	if payload+strandOverhead > s.maxFrame {
 		s.giveBack(r, tooLarge(r.Pair, payload, s.maxFrame))
@@ -324,13 +325,14 @@ func (d *database) start(now int64, granted *Strand, handouts *perSession[handou
 		s.recount(w)
 		return
 	}
-	r.state = running
+	r.state, r.leased = running, d.leaseAsked
+	r.stack, r.inbox = len(granted.Stack), granted.Inbox.payload()
 	r.leaseRuns(d.leaseAsked, s.lease)
 	d.scanner.started(now, r)
 	limit := w.kinds[granted.Kind]
 	s.limit(now, r, limit)
 	h := handouts.of(w.session)
-	if !h.fits(payload, min(s.maxFrame/2, usualFrame)) {
+	if !h.fits(payload, s.usual()) {
 		h.flush(w.session, fx)
 	}
 	h.add(wireStrand(granted, r.leaseEnd, now, limit), payload)
