@@ -105,7 +105,8 @@ func (cfg Config) pool() (*pgxpool.Config, error) {
 
 // essentials are the settings that our statements cannot do without. The fences rely on READ COMMITTED. The plans must
 // not depend on the day's parameters or statistics: one that was made while the table was empty is still in use when it
-// has filled up. Without the ways to read a whole table all that is left are nested loops over the indexes; and without
+// has filled up. Without the ways to read a whole table all that is left are nested loops over the indexes (a hash join
+// would read one whole, as a table of a single row asks for; that held everybody up until the next ANALYZE); and without
 // sorts that can be avoided the scan takes the index that is in its order, not the one whose entries it would read whole.
 var essentials = map[string]string{
 	"default_transaction_isolation": "read committed",
@@ -113,6 +114,7 @@ var essentials = map[string]string{
 	"enable_seqscan":                "off",
 	"enable_bitmapscan":             "off",
 	"enable_mergejoin":              "off",
+	"enable_hashjoin":               "off",
 	"enable_sort":                   "off",
 	"jit":                           "off",
 }
