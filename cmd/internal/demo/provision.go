@@ -89,7 +89,7 @@ func provisionReady(_ context.Context, s *worker.Strand[Provision]) (worker.Outc
 // provisionDestroy tells the parts to go. Those that have ended already are passed over.
 func provisionDestroy(ctx context.Context, s *worker.Strand[Provision]) (worker.Outcome, error) {
 	for _, id := range s.Args.Budded {
-		if err := worker.Signal(ctx, id, "destroy", nil, nil); err != nil {
+		if err := worker.Signal(ctx, id, "destroy", nil); err != nil {
 			return worker.Outcome{}, err
 		}
 	}
@@ -121,7 +121,7 @@ func partProg() worker.Prog[Part] {
 		},
 		"there": func(ctx context.Context, s *worker.Strand[Part]) (worker.Outcome, error) {
 			if s.Args.Boots != "" {
-				if err := worker.Signal(ctx, s.Args.Boots, "booted", s.Args.Name, nil); err != nil {
+				if err := worker.Signal(ctx, s.Args.Boots, "booted", s.Args.Name); err != nil {
 					return worker.Outcome{}, err
 				}
 			}
