@@ -95,7 +95,14 @@ func signalValue(name string, value any) ([]byte, error) {
 
 // Has tells whether a semaphore of that name waits. A run sees what waited when it began, and what it has sent itself,
 // without what it has taken. What comes later is seen by the next run, which it brings about.
-func (s *Strand[T]) Has(name string) bool { return len(s.Semaphores(name)) > 0 }
+func (s *Strand[T]) Has(name string) bool {
+	if s.env == nil {
+		return false
+	}
+	s.env.mu.Lock()
+	defer s.env.mu.Unlock()
+	return s.env.has(name)
+}
 
 // Semaphores lists those of that name in the order in which they were sent.
 func (s *Strand[T]) Semaphores(name string) []Semaphore { return s.env.named(name) }
