@@ -145,11 +145,12 @@
 //	p99 commit to start, idle, 5,000/s, ms   4.6, 10.4               4.5, 10.8                            5.0, 9.2
 //
 // With history, which is what queues have by default, that is a third, and three tenths once a commit locks all buckets that
-// it is about, with more to pay on top. For it we would give up that the row says who runs a strand. Parts of brokers may overlap now, and a lease is refused;
-// then they must never, for each kind that is divided, and a slow broker's strands wait for the hand-over of all it owns. What
-// workers hold outlives a broker now, by the tokens in the rows; then by a journal on its host. The lease is the moment that
-// tells signals that a run has seen from later ones, that has cancel ask a run to stop and not end it behind its back, that
-// has views say leased, and after which a dead host's permits and keys are free again. Each would need another.
+// it is about, with more to pay on top. For it we would give up that the row says who runs a strand. Parts of brokers may
+// overlap now, and a lease is refused; then they must never, for each kind that is divided, and a slow broker's strands wait
+// for the hand-over of all it owns. What workers hold outlives a broker now, by the tokens in the rows; then by a journal on
+// its host. The lease is the moment that tells signals that a run has seen from later ones, that has cancel ask a run to
+// stop and not end it behind its back, that has views say leased, and after which a dead host's permits and keys are free
+// again. Each would need another.
 //
 // # Past one database
 //
