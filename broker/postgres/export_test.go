@@ -69,5 +69,11 @@ func (s *Store) RewindScan() {
 	clear(s.lanes.cursors)
 }
 
+// PresenceText and ParsePresence are the two ways of a presence.
+var (
+	PresenceText  = presenceText
+	ParsePresence = parsePresence
+)
+
 // Essentials are the settings that every connection gets.
 var Essentials = essentials
