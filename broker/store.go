@@ -34,6 +34,10 @@ type Store interface {
 	// Insert adds strands in one transaction, all or none, and returns their ids in order. An insert whose ID exists
 	// already changes nothing and returns that id. A bad insert gives an *InsertError.
 	Insert(ctx context.Context, inserts []Insert) ([]ID, error)
+	// Signal sends semaphores in one transaction, and says of each whether there is such a strand; for one that there is not,
+	// nothing is kept. It touches no lease: a leased strand is woken for the time after its next nap. A bad signal gives a
+	// *SignalError, and nothing is sent.
+	Signal(ctx context.Context, signals []Signal) ([]bool, error)
 	// Join settles a broker's partition number, and makes it known under that number until it is silent for ttl, with no
 	// kinds yet; its announcements go on from there. Two that join at once never get the same number, unless they ask for
 	// it. A broker that joins again gives up the number that it had.
@@ -132,7 +136,39 @@ type Strand struct {
 	Created  time.Time
 	Tags     []string
 	Metadata []byte // JSON object; nil = none
+	Inbox    *Inbox // nil = nothing waits for it, and it has no children
 }
+
+// Inbox is what waits for a strand. It may be younger than the lease or the commit it comes with, never older: whatever is sent
+// after that wakes the strand at its next nap.
+type Inbox struct {
+	Semaphores []Semaphore // in the order sent
+	Ended      []Ended     // children that have ended and are not reaped, in the order of their ends
+	Left       int         // children that have not ended
+	More       bool        // more semaphores or ended children wait than are listed
+}
+
+// Semaphore is a durable signal that has come.
+type Semaphore struct {
+	ID    int64 // unique in the store
+	Name  string
+	Value []byte    // JSON; nil = none
+	Sent  time.Time // by the store's clock
+}
+
+// Ended is a child that has ended.
+type Ended struct {
+	ID    ID
+	Kind  string
+	State string // done, cancelled or dead
+	Value []byte // its exit value, JSON; nil = null
+}
+
+// Limits of an [Inbox], whose payloads are bounded besides.
+const (
+	InboxItems = 256       // of semaphores, and of ended children
+	InboxBytes = 256 << 10 // of the values of either list, after which it has no more; it has the first always
+)
 
 // Kept is a renewed lease.
 type Kept struct {
@@ -144,7 +180,7 @@ type Kept struct {
 // Act says what a report does to its strand.
 type Act uint8
 
-// The acts. Exit, Nap, Hop, Fail, Cancel, Release and Save come from workers; Yield and Crash from the broker itself.
+// The acts. Yield and Crash are the broker's own, the others come from workers.
 const (
 	Exit    Act = iota + 1 // finish it as done, with Value
 	Nap                    // due again after Delay, same label; crashes, rescues and try start anew
@@ -170,7 +206,42 @@ type Report struct {
 	Failure *Failure      // Fail, Cancel, Crash
 	Final   bool          // Fail: do not retry
 	Guilty  bool          // Crash: it was alone in its worker, so the death is its own failure: try rises too
+
+	// Exit, Nap, Hop: effects that commit with the report, exactly once.
 	Inserts []Insert
+	Signals []Signal // without an ID: to the strand itself, which they do not wake
+	Used    []int64  // semaphores of the strand to remove; those that are not there are passed over
+	Reaped  []ID     // ended children of the strand to forget; those that are not there are passed over
+
+	// Nap, Hop.
+	Due   *Due // a deadline for the frame that goes on
+	Frame int  // callers below that frame: deadlines of frames above it are over
+	Stay  bool // the lease goes on, and the strand is not due: it runs on at once. Delay is 0
+}
+
+// Signal sends a semaphore. It wakes its strand: that is due now, or, if it is leased, once more after its nap.
+type Signal struct {
+	ID    ID
+	Name  string
+	Value []byte // JSON; nil = none
+	Quiet bool   // do not wake it
+}
+
+// SignalError says which of several signals was refused, and why.
+type SignalError struct {
+	Index int
+	Why   string
+}
+
+// Error says why.
+func (e *SignalError) Error() string { return e.Why }
+
+// Due is a deadline: the strand's frame should be at Target by then. Where the frame has one for the same target, the earlier
+// of both counts; but a later one does, up to Most after the first was set. One for another target replaces it.
+type Due struct {
+	Target string
+	In     time.Duration
+	Most   time.Duration // 0 = it cannot be put off
 }
 
 // Failure is the record of a failed run.
@@ -206,6 +277,10 @@ func (e *InsertError) Error() string { return e.Field + ": " + e.Why }
 type Verdict struct {
 	State VerdictState
 	Why   string // Invalid: what is wrong
+
+	// Applied, of a report with Stay.
+	Stays bool   // the lease goes on; false: the strand has ended, since somebody had asked for that
+	Inbox *Inbox // Stays: what waits for the strand now; nil = nothing, and it has no children
 }
 
 // VerdictState is the kind of a [Verdict].

@@ -37,14 +37,16 @@ func sound(m Message) bool {
 	switch m := m.(type) {
 	case *Strands:
 		return allSound(m.Strands, func(s *Strand) bool {
-			return len(s.Tags) == 0 && texts(s.ID, s.Token, s.Kind, s.Label, s.Tenant, s.Queue)
+			return len(s.Tags) == 0 && s.Inbox == nil && texts(s.ID, s.Token, s.Kind, s.Label, s.Tenant, s.Queue)
 		})
 	case *Results:
 		return allSound(m.Results, func(r *Result) bool {
-			return r.Failure == nil && len(r.Inserts) == 0 && texts(r.Strand, r.Token, r.Act, r.Label, r.NewKind)
+			return r.Failure == nil && len(r.Inserts)+len(r.Signals)+len(r.Used)+len(r.Reaped) == 0 && r.Due == nil && texts(r.Strand, r.Token, r.Act, r.Label, r.NewKind)
 		})
 	case *Ack:
-		return allSound(m.Entries, func(e *AckEntry) bool { return texts(e.Strand, e.Token, e.State, e.Why) })
+		return allSound(m.Entries, func(e *AckEntry) bool {
+			return e.Inbox == nil && texts(e.Strand, e.Token, e.State, e.Why, e.Next)
+		})
 	}
 	return false
 }
@@ -128,7 +130,7 @@ func (s *sink) WriteByte(c byte) error {
 // EncodeMsgpack is called by the msgpack library.
 func (s *Strand) EncodeMsgpack(enc *msgpack.Encoder) error {
 	w := pairs{enc: enc}
-	w.open(12, len(s.Stack) > 0, s.Tenant != "", s.RunMS != 0, len(s.Tags) > 0, len(s.Metadata) > 0)
+	w.open(12, len(s.Stack) > 0, s.Tenant != "", s.RunMS != 0, len(s.Tags) > 0, len(s.Metadata) > 0, s.Inbox != nil)
 	w.str("s", s.ID)
 	w.str("tok", s.Token)
 	w.str("kind", s.Kind)
@@ -146,6 +148,9 @@ func (s *Strand) EncodeMsgpack(enc *msgpack.Encoder) error {
 	w.optUint("run_ms", s.RunMS)
 	w.optStrs("tags", s.Tags)
 	w.optBin("meta", s.Metadata)
+	if s.Inbox != nil {
+		w.any("in", s.Inbox)
+	}
 	return w.err
 }
 
@@ -153,7 +158,7 @@ func (s *Strand) EncodeMsgpack(enc *msgpack.Encoder) error {
 func (r *Result) EncodeMsgpack(enc *msgpack.Encoder) error {
 	w := pairs{enc: enc}
 	w.open(4, r.DelayMS != nil, r.Label != "", r.NewKind != "", len(r.Value) > 0, len(r.Stack) > 0,
-		r.Failure != nil, r.Final, len(r.Inserts) > 0)
+		r.Failure != nil, r.Final, len(r.Inserts) > 0, len(r.Signals) > 0, len(r.Used) > 0, len(r.Reaped) > 0, r.Due != nil, r.Frame != 0, r.Chain)
 	w.str("s", r.Strand)
 	w.str("tok", r.Token)
 	w.uint("seq", r.Seq)
@@ -172,19 +177,35 @@ func (r *Result) EncodeMsgpack(enc *msgpack.Encoder) error {
 	if len(r.Inserts) > 0 {
 		w.any("enq", r.Inserts)
 	}
+	if len(r.Signals) > 0 {
+		w.any("sig", r.Signals)
+	}
+	if len(r.Used) > 0 {
+		w.any("used", r.Used)
+	}
+	w.optStrs("reap", r.Reaped)
+	if r.Due != nil {
+		w.any("due", r.Due)
+	}
+	w.optUint("frame", r.Frame)
+	w.optTrue("chain", r.Chain)
 	return w.err
 }
 
 // EncodeMsgpack is called by the msgpack library.
 func (e *AckEntry) EncodeMsgpack(enc *msgpack.Encoder) error {
 	w := pairs{enc: enc}
-	w.open(4, e.Why != "", e.RetryMS != 0)
+	w.open(4, e.Why != "", e.RetryMS != 0, e.Next != "", e.Inbox != nil)
 	w.str("s", e.Strand)
 	w.str("tok", e.Token)
 	w.uint("seq", e.Seq)
 	w.str("st", e.State)
 	w.optStr("why", e.Why)
 	w.optUint("retry_ms", e.RetryMS)
+	w.optStr("next", e.Next)
+	if e.Inbox != nil {
+		w.any("in", e.Inbox)
+	}
 	return w.err
 }
 

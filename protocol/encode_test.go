@@ -92,9 +92,15 @@ func TestAppendRefusesWhatThePeerWouldRefuseAndKeepsWhatWasThere(t *testing.T) {
 func TestAppendSparesTheScannerOnlyWhatItTakes(t *testing.T) {
 	text := rapid.SampledFrom([]string{"", "k", "\xff", "\xed\xa0\x80", "é", strings.Repeat("a", maxText), strings.Repeat("a", maxText+1)})
 	payload := rapid.SampledFrom([][]byte{nil, []byte("[]"), []byte("\xff"), make([]byte, maxText+1)})
+	inbox := rapid.Custom(func(t *rapid.T) *Inbox {
+		if rapid.Bool().Draw(t, "nothing waits") {
+			return nil
+		}
+		return &Inbox{Semaphores: []Semaphore{{Name: text.Draw(t, "name")}}}
+	})
 	strand := rapid.Custom(func(t *rapid.T) Strand {
 		return Strand{ID: text.Draw(t, "id"), Token: text.Draw(t, "token"), Kind: text.Draw(t, "kind"), Label: text.Draw(t, "label"),
-			Args: payload.Draw(t, "args"), Tenant: text.Draw(t, "tenant"), Queue: text.Draw(t, "queue"), Tags: rapid.SliceOfN(text, 0, 2).Draw(t, "tags")}
+			Args: payload.Draw(t, "args"), Tenant: text.Draw(t, "tenant"), Queue: text.Draw(t, "queue"), Tags: rapid.SliceOfN(text, 0, 2).Draw(t, "tags"), Inbox: inbox.Draw(t, "in")}
 	})
 	result := rapid.Custom(func(t *rapid.T) Result {
 		r := Result{Strand: text.Draw(t, "id"), Token: text.Draw(t, "token"), Act: text.Draw(t, "act"), Label: text.Draw(t, "label"),
@@ -102,10 +108,20 @@ func TestAppendSparesTheScannerOnlyWhatItTakes(t *testing.T) {
 		if rapid.Bool().Draw(t, "failed") {
 			r.Failure = &Failure{Message: text.Draw(t, "message")}
 		}
+		switch rapid.IntRange(0, 4).Draw(t, "more") {
+		case 1:
+			r.Signals = []Signal{{Name: text.Draw(t, "name")}}
+		case 2:
+			r.Reaped = []string{text.Draw(t, "reaped")}
+		case 3:
+			r.Due = &Due{Target: text.Draw(t, "target")}
+		case 4:
+			r.Used = make([]uint64, MaxItems+1)
+		}
 		return r
 	})
 	entry := rapid.Custom(func(t *rapid.T) AckEntry {
-		return AckEntry{Strand: text.Draw(t, "id"), Token: text.Draw(t, "token"), State: text.Draw(t, "state"), Why: text.Draw(t, "why")}
+		return AckEntry{Strand: text.Draw(t, "id"), Token: text.Draw(t, "token"), State: text.Draw(t, "state"), Why: text.Draw(t, "why"), Next: text.Draw(t, "next"), Inbox: inbox.Draw(t, "in")}
 	})
 	rapid.Check(t, func(t *rapid.T) {
 		m := []Message{

@@ -141,6 +141,29 @@ func readUUID(c *cursor, to *string) error {
 	return nil
 }
 
+// readIDs reads an array of ids.
+func readIDs(c *cursor, to *[]uint64) error { return readEach(c, to, readID) }
+
+// readUUIDs reads an array of UUIDs.
+func readUUIDs(c *cursor, to *[]string) error { return readEach(c, to, readUUID) }
+
+// readEach reads an array of values that are no maps.
+func readEach[T any](c *cursor, to *[]T, read func(*cursor, *T) error) error {
+	n, err := c.count()
+	if err != nil {
+		return err
+	}
+	list := make([]T, 0, c.reserve(n))
+	for i := range n {
+		list = append(list, *new(T))
+		if err := read(c, &list[i]); err != nil {
+			return within(err, fmt.Sprintf("[%d]", i))
+		}
+	}
+	*to = list
+	return nil
+}
+
 func readToken(c *cursor, to *string) error {
 	if err := c.str(to, MaxToken); err != nil {
 		return err

@@ -207,8 +207,22 @@ func drawStrand(t *rapid.T) Strand {
 		Tenant: rapid.StringMatching(`[a-z]{0,9}`).Draw(t, "tenant"), Queue: drawName(t), Priority: rapid.Int64Range(1, 9).Draw(t, "priority"),
 		Try: drawID(t), MaxTries: drawID(t), CreatedMS: rapid.Int64().Draw(t, "created"), DeadlineNS: rapid.Int64().Draw(t, "deadline"),
 		TTLMS: rapid.Uint64Range(0, maxMS).Draw(t, "ttl"), RunMS: rapid.Uint64Range(0, maxMS).Draw(t, "run"),
-		Tags: rapid.SliceOfN(rapid.Custom(drawName), 0, 5).Draw(t, "tags"), Metadata: drawStack(t),
+		Tags: rapid.SliceOfN(rapid.Custom(drawName), 0, 5).Draw(t, "tags"), Metadata: drawStack(t), Inbox: drawInbox(t),
 	}
+}
+
+func drawInbox(t *rapid.T) *Inbox {
+	if rapid.Bool().Draw(t, "nothing waits") {
+		return nil
+	}
+	in := &Inbox{Left: rapid.Uint64Range(0, MaxID).Draw(t, "left"), More: rapid.Bool().Draw(t, "more")}
+	for range rapid.IntRange(0, 2).Draw(t, "semaphores") {
+		in.Semaphores = append(in.Semaphores, Semaphore{ID: drawID(t), Name: drawName(t), Value: drawJSON(t), SentMS: rapid.Int64().Draw(t, "sent")})
+	}
+	for range rapid.IntRange(0, 2).Draw(t, "ended") {
+		in.Ended = append(in.Ended, Ended{Strand: drawUUID(t), Kind: drawName(t), State: EndedDead, Value: drawJSON(t)})
+	}
+	return in
 }
 
 func drawResult(t *rapid.T) Result {
@@ -229,6 +243,14 @@ func drawResult(t *rapid.T) Result {
 	}
 	for range rapid.IntRange(0, 3).Draw(t, "inserts") {
 		r.Inserts = append(r.Inserts, Insert{Key: drawUUID(t), Kind: drawName(t), Args: drawJSON(t), Child: rapid.Bool().Draw(t, "child")})
+	}
+	for range rapid.IntRange(0, 2).Draw(t, "signals") {
+		r.Signals = append(r.Signals, Signal{Strand: drawUUID(t), Name: drawName(t), Value: drawJSON(t), Quiet: rapid.Bool().Draw(t, "quiet")})
+		r.Used, r.Reaped = append(r.Used, drawID(t)), append(r.Reaped, drawUUID(t))
+	}
+	if r.Act != ActExit && rapid.Bool().Draw(t, "program") {
+		r.Due, r.Frame = &Due{Target: drawName(t), MS: rapid.Uint64Range(0, maxMS).Draw(t, "due")}, rapid.Uint64Range(0, MaxFrames).Draw(t, "frame")
+		r.Chain = r.DelayMS == nil
 	}
 	return r
 }

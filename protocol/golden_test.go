@@ -46,16 +46,27 @@ func toBrokerSamples() []ToBroker {
 			{Strand: strandB, Token: tokenB, Seq: 1, Act: ActNap, DelayMS: ms(60000), Stack: []byte(`[{"cursor":600}]`)},
 			{Strand: strandC, Token: tokenC, Seq: 1, Act: ActHop, DelayMS: ms(0), Label: "charge", NewKind: "billing", Stack: []byte(`[]`), Inserts: []Insert{
 				{Key: made, Kind: "mail.send", Args: []byte(`{"to":"ann@example.org"}`), Opts: []byte(`{"queue":"slow","in":30}`), Child: true},
-			}},
+			}, Signals: []Signal{{Strand: strandA, Name: "paid", Value: []byte(`{"eur":12}`), Quiet: true}}, Used: []uint64{7, 9}, Reaped: []string{strandB},
+				Due: &Due{Target: "shipped", MS: 3600000, MostMS: 7200000}, Frame: 1, Chain: true},
 			{Strand: strandA, Token: tokenA, Seq: 3, Act: ActFail, DelayMS: ms(1500), Stack: []byte(`[]`), Failure: &Failure{Class: "Timeout", Message: "no answer from smtp.example.org", Trace: "mail.go:41\nmail.go:12"}, Final: true},
 			{Strand: strandB, Token: tokenB, Seq: 2, Act: ActCancel, Failure: &Failure{Class: "Obsolete", Message: "the order was withdrawn"}},
 			{Strand: strandC, Token: tokenC, Seq: 2, Act: ActRelease, DelayMS: ms(250)},
 		}},
-		&Call{ID: 4, Method: MethodInsert, Inserts: []Insert{{Key: made, Kind: "report", Args: []byte(`[1,2]`), Opts: []byte(`{}`)}}},
+		&Call{ID: 4, Method: MethodInsert, Inserts: []Insert{{Key: made, Kind: "report", Args: []byte(`[1,2]`), Opts: []byte(`{}`)}},
+			Signals: []Signal{{Strand: strandA, Name: "paid", Value: []byte(`{"eur":12}`), Quiet: true}}},
 		&Ping{N: 7},
 		&Pong{N: 7},
 		&Bye{Why: "done"},
 		&Err{Re: 9, Code: CodeInternal, Message: "handler table is gone", RetryMS: 100},
+	}
+}
+
+// sampleInbox is an inbox with every field set.
+func sampleInbox() *Inbox {
+	return &Inbox{
+		Semaphores: []Semaphore{{ID: 7, Name: "paid", Value: []byte(`{"eur":12}`), SentMS: 1767225600000}},
+		Ended:      []Ended{{Strand: strandB, Kind: "report", State: EndedDone, Value: []byte(`{"pages":3}`)}},
+		Left:       2, More: true,
 	}
 }
 
@@ -70,6 +81,7 @@ func toWorkerSamples() []ToWorker {
 			ID: strandA, Token: tokenA, Kind: "mail.send", Label: "start", Args: []byte(`{"to":"bob@example.org"}`), Stack: []byte(`[{"cursor":300}]`),
 			Tenant: "acme", Queue: "default", Priority: 5, Try: 2, MaxTries: 25, CreatedMS: 1767225600000, DeadlineNS: 86520000000000, TTLMS: 120000,
 			RunMS: 30000, Tags: []string{"vip", "eu"}, Metadata: []byte(`{"trace":"00-4bf9"}`),
+			Inbox: sampleInbox(),
 		}}},
 		&Lease{Leases: []Deadline{{Strand: strandA, Token: tokenA, DeadlineNS: 86640000000000, TTLMS: 120000}}},
 		&Cancel{Cancels: []Stop{{Strand: strandB, Token: tokenB, Why: StopTimeout, ByMS: 10000}}},
@@ -77,8 +89,9 @@ func toWorkerSamples() []ToWorker {
 			{Strand: strandA, Token: tokenA, Seq: 2, State: AckApplied},
 			{Strand: strandB, Token: tokenB, Seq: 1, State: AckInvalid, Why: "stack: not a JSON array"},
 			{Strand: strandC, Token: tokenC, Seq: 1, State: AckLater, RetryMS: 1000},
+			{Strand: strandC, Token: tokenC, Seq: 2, State: AckApplied, Next: NextGo, Inbox: sampleInbox()},
 		}, All: true},
-		&Reply{Re: 4, IDs: []string{made}, Err: &Err{Re: 4, Code: CodeBadField, Message: "opts.priority: 12, want 1 to 9"}},
+		&Reply{Re: 4, IDs: []string{made}, Found: []bool{true, false}, Err: &Err{Re: 4, Code: CodeBadField, Message: "opts.priority: 12, want 1 to 9"}},
 		&Drain{ByMS: 30000, Why: "roll"},
 	}
 }

@@ -9,7 +9,7 @@ const (
 	HardMaxFrame      = 16 << 20 // what Welcome.MaxFrame can be configured to, at most
 
 	MaxItems = 1024     // in one array: holds of a hello, kinds of a worker, results of a frame, inserts of a result
-	maxDepth = 8        // containers within containers, the frame's own map included
+	maxDepth = 12       // containers within containers, the frame's own map included
 	maxPairs = 64       // in one map
 	maxText  = 64 << 10 // bytes of any str; most fields allow less
 	maxKey   = 64       // bytes of a map's key
@@ -36,6 +36,7 @@ const (
 	MaxLib      = 64                         // bytes of Hello.Lib, of a capability and of a method
 	MaxMessage  = 4 << 10                    // bytes of a failure's message and of any text not named here
 	MaxTrace    = 64 << 10                   // bytes of a failure's trace
+	MaxFrames   = 64                         // frames of a stack
 	MaxDuration = 100 * 365 * 24 * time.Hour // of any limit or period; a delay may be longer
 
 	maxMS = uint64(MaxDuration / time.Millisecond)

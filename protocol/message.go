@@ -130,6 +130,29 @@ type Result struct {
 	Failure *Failure `msgpack:"err,omitempty"`   // fail, cancel
 	Final   bool     `msgpack:"final,omitempty"` // fail: do not retry, the strand is dead
 	Inserts []Insert `msgpack:"enq,omitempty"`   // strands to insert in the same commit
+	Signals []Signal `msgpack:"sig,omitempty"`   // exit, nap, hop: semaphores to send in the same commit
+	Used    []uint64 `msgpack:"used,omitempty"`  // exit, nap, hop: ids of semaphores to remove
+	Reaped  []string `msgpack:"reap,omitempty"`  // exit, nap, hop: children whose end is taken note of, to be forgotten
+	Due     *Due     `msgpack:"due,omitempty"`   // nap, hop: a deadline for the frame that goes on
+	Frame   uint64   `msgpack:"frame,omitempty"` // nap, hop: how many callers are below the frame that goes on
+	Chain   bool     `msgpack:"chain,omitempty"` // nap, hop: go on at once under this lease, if the broker agrees: see AckEntry.Next
+}
+
+// Signal sends a semaphore to a strand, which wakes it.
+type Signal struct {
+	Strand string `msgpack:"s,omitempty"`     // in a result: "" = the strand itself, which it does not wake
+	Name   string `msgpack:"name"`            // as kinds are named
+	Value  []byte `msgpack:"val,omitempty"`   // JSON
+	Quiet  bool   `msgpack:"quiet,omitempty"` // do not wake it
+}
+
+// Due sets a deadline: the strand should be at Target by then. An earlier one replaces a later one; the one there is
+// replaces an earlier one for the same Target only within MostMS of the time at which it was first set. One for another Target
+// replaces what there was.
+type Due struct {
+	Target string `msgpack:"target"`            // a label of the frame's kind
+	MS     uint64 `msgpack:"ms"`                // from now
+	MostMS uint64 `msgpack:"most_ms,omitempty"` // 0 = it cannot be put off
 }
 
 // Failure says why a run failed, for people.
@@ -153,10 +176,14 @@ type Call struct {
 	ID      uint64   `msgpack:"id"`
 	Method  string   `msgpack:"m"`
 	Inserts []Insert `msgpack:"enq,omitempty"` // MethodInsert
+	Signals []Signal `msgpack:"sig,omitempty"` // MethodSignal
 }
 
-// MethodInsert inserts strands at once, outside any run. Its Reply lists their ids.
-const MethodInsert = "insert"
+// Methods of a [Call].
+const (
+	MethodInsert = "insert" // inserts strands at once, outside any run. Its Reply lists their ids
+	MethodSignal = "signal" // sends semaphores. Its Reply says of each whether there is such a strand
+)
 
 // Welcome answers Hello and states every limit of the session.
 type Welcome struct {
@@ -198,7 +225,39 @@ type Strand struct {
 	RunMS      uint64   `msgpack:"run_ms,omitempty"` // this run's own limit; 0 = none
 	Tags       []string `msgpack:"tags,omitempty"`
 	Metadata   []byte   `msgpack:"meta,omitempty"` // JSON object
+	Inbox      *Inbox   `msgpack:"in,omitempty"`   // what waits for it; nil = nothing, and no children
 }
+
+// Inbox is what waits for a strand, as of the moment at which it was handed out or went on. What is not used or reaped stays.
+type Inbox struct {
+	Semaphores []Semaphore `msgpack:"sem,omitempty"`   // in the order sent
+	Ended      []Ended     `msgpack:"ended,omitempty"` // children that have ended, and are not reaped
+	Left       uint64      `msgpack:"left,omitempty"`  // children that have not ended
+	More       bool        `msgpack:"more,omitempty"`  // there are more semaphores or ended children than fit
+}
+
+// Semaphore is a durable signal that has come.
+type Semaphore struct {
+	ID     uint64 `msgpack:"id"` // for Result.Used
+	Name   string `msgpack:"name"`
+	Value  []byte `msgpack:"val,omitempty"` // JSON
+	SentMS int64  `msgpack:"at_ms"`         // Unix ms, the database's clock
+}
+
+// Ended is a child that has ended.
+type Ended struct {
+	Strand string `msgpack:"s"`
+	Kind   string `msgpack:"kind"`
+	State  string `msgpack:"st"`            // EndedDone, EndedCancelled or EndedDead
+	Value  []byte `msgpack:"val,omitempty"` // its exit value, JSON
+}
+
+// States of an [Ended].
+const (
+	EndedDone      = "done"
+	EndedCancelled = "cancelled"
+	EndedDead      = "dead"
+)
 
 // Lease moves deadlines. One frame serves all of a worker's strands.
 type Lease struct {
@@ -258,13 +317,19 @@ type AckEntry struct {
 	State   string `msgpack:"st"`
 	Why     string `msgpack:"why,omitempty"`
 	RetryMS uint64 `msgpack:"retry_ms,omitempty"`
+	Next    string `msgpack:"next,omitempty"` // NextGo; "" = the slot is free
+	Inbox   *Inbox `msgpack:"in,omitempty"`   // with NextGo: what waits for the strand now
 }
+
+// NextGo in an [AckEntry] says that the strand goes on under the same token, as its result has asked with Result.Chain.
+const NextGo = "go"
 
 // Reply answers a Call.
 type Reply struct {
-	Re  uint64   `msgpack:"re"`
-	IDs []string `msgpack:"ids,omitempty"` // MethodInsert: ids in the order asked
-	Err *Err     `msgpack:"err,omitempty"`
+	Re    uint64   `msgpack:"re"`
+	IDs   []string `msgpack:"ids,omitempty"`   // MethodInsert: ids in the order asked
+	Found []bool   `msgpack:"found,omitempty"` // MethodSignal: whether there is such a strand, in the order asked
+	Err   *Err     `msgpack:"err,omitempty"`
 }
 
 // Ping asks for a Pong with the same N. Any frame counts as a sign of life.

@@ -46,7 +46,8 @@ func (r *Result) check() error {
 		set bool
 	}{
 		{"ms", r.DelayMS != nil}, {"label", r.Label != ""}, {"kind", r.NewKind != ""}, {"val", r.Value != nil}, {"stack", r.Stack != nil},
-		{"err", r.Failure != nil}, {"final", r.Final}, {"enq", len(r.Inserts) > 0},
+		{"err", r.Failure != nil}, {"final", r.Final}, {"enq", len(r.Inserts) > 0}, {"sig", len(r.Signals) > 0},
+		{"used", len(r.Used) > 0}, {"reap", len(r.Reaped) > 0}, {"due", r.Due != nil}, {"frame", r.Frame > 0}, {"chain", r.Chain},
 	} {
 		if f.set && !strings.Contains(allowed, " "+f.key+" ") {
 			return &fault{code: CodeBadField, path: f.key, why: fmt.Sprintf("does not go with %s", r.Act)}
@@ -59,11 +60,11 @@ func (r *Result) check() error {
 func actFields(act string) (string, bool) {
 	switch act {
 	case ActExit:
-		return " val enq ", true
+		return " val enq sig used reap ", true
 	case ActNap:
-		return " ms stack enq ", true
+		return " ms stack enq sig used reap due frame chain ", true
 	case ActHop:
-		return " ms label kind stack enq ", true
+		return " ms label kind stack enq sig used reap due frame chain ", true
 	case ActFail:
 		return " ms err final stack ", true
 	case ActCancel:
@@ -79,6 +80,8 @@ func (r *Result) lacks() error {
 	switch {
 	case r.Act == ActHop && r.Label == "":
 		return &fault{code: CodeBadField, path: "label", why: "missing, a hop needs it"}
+	case r.Chain && r.DelayMS != nil && *r.DelayMS > 0:
+		return &fault{code: CodeBadField, path: "chain", why: "does not go with a delay"}
 	case r.Act == ActFail && r.Failure == nil:
 		return &fault{code: CodeBadField, path: "err", why: "missing, a fail needs it"}
 	}

@@ -52,7 +52,7 @@ func TestScannerRefusesWhatIsNotOneMapWithinTheLimits(t *testing.T) {
 		{"an array of 1025", op + "\xa1k\xdc\x04\x01" + strings.Repeat("\x01", 1025), "array of 1025, at most 1024 are allowed"},
 		{"a map of 65", op + "\xa1k" + mapOf(65), "map of 65, at most 64 are allowed"},
 		{"a str of 64 KiB and a byte", op + "\xa1k\xdb\x00\x01\x00\x01" + strings.Repeat("a", maxText+1), "a str of 65537 bytes, at most 65536 are allowed"},
-		{"nine levels", op + "\xa1k" + strings.Repeat("\x91", 8) + "\x01", "nested deeper than 8"},
+		{"13 levels", op + "\xa1k" + strings.Repeat("\x91", 12) + "\x01", "nested deeper than 12"},
 		{"a length cut short", op + "\xa1k\xda\x01", "the frame ends within a number"},
 		{"a number cut short", op + "\xa1k\xcf\x01\x02", "the frame ends within a number"},
 		{"a map cut after a key", "\x81\xa2op", "the frame ends where a value should be"},
@@ -75,7 +75,7 @@ func TestScannerRefusesWhatIsNotOneMapWithinTheLimits(t *testing.T) {
 
 func TestScannerTakesWhatIsJustWithinTheLimits(t *testing.T) {
 	for _, c := range []struct{ name, frame string }{
-		{"eight levels", op + "\xa1k" + strings.Repeat("\x91", 7) + "\x01"},
+		{"12 levels", op + "\xa1k" + strings.Repeat("\x91", 11) + "\x01"},
 		{"an array of 1024", op + "\xa1k\xdc\x04\x00" + strings.Repeat("\x01", 1024)},
 		{"a map of 64", op + "\xa1k" + mapOf(64)},
 		{"a str of 64 KiB", op + "\xa1k\xdb\x00\x01\x00\x00" + strings.Repeat("a", maxText)},

@@ -265,7 +265,7 @@ func TestSpecificationListsEveryWord(t *testing.T) {
 		{"each of result.r/act", constants(t, "message.go", "Act")},
 		{"each of cancel.c/why", constants(t, "message.go", "Stop")},
 		{"each of ack.r/st", constants(t, "message.go", "Ack")},
-		{"8. Faults/code", constants(t, "code.go", "Code")},
+		{"9. Faults/code", constants(t, "code.go", "Code")},
 	} {
 		var got []string
 		for _, r := range s.tables[c.table] {
@@ -280,7 +280,7 @@ func TestSpecificationListsEveryWord(t *testing.T) {
 }
 
 func TestSpecificationSaysWhichFaultsAreFatal(t *testing.T) {
-	for _, r := range readSpec(t).tables["8. Faults/code"] {
+	for _, r := range readSpec(t).tables["9. Faults/code"] {
 		if got := Code(r[0]).Fatal(); got != (r[1] == "yes") {
 			t.Errorf("%s: specified %q, in Go %t", r[0], r[1], got)
 		}
@@ -337,7 +337,7 @@ func TestSpecificationStatesTheLimitsAndTimers(t *testing.T) {
 		fmt.Sprintf("lease_ms: %d s", int(DefaultLease.Seconds())),
 	}
 	var got []string
-	for _, r := range append(s.tables["9. Limits and timers/what"], s.tables["9. Limits and timers/timer"]...) {
+	for _, r := range append(s.tables["10. Limits and timers/what"], s.tables["10. Limits and timers/timer"]...) {
 		got = append(got, r[0]+": "+r[1])
 	}
 	if !slices.Equal(got, want) {

@@ -74,6 +74,25 @@ var resultFields = []field[Result]{
 	}},
 	{"final", optional, func(c *cursor, r *Result) error { return c.bool(&r.Final) }},
 	{"enq", optional, func(c *cursor, r *Result) error { return readList(c, insertFields, &r.Inserts) }},
+	{"sig", optional, func(c *cursor, r *Result) error { return readList(c, signalFields, &r.Signals) }},
+	{"used", optional, func(c *cursor, r *Result) error { return readIDs(c, &r.Used) }},
+	{"reap", optional, func(c *cursor, r *Result) error { return readUUIDs(c, &r.Reaped) }},
+	{"due", optional, func(c *cursor, r *Result) error { r.Due = new(Due); return readMap(c, dueFields, r.Due) }},
+	{"frame", optional, func(c *cursor, r *Result) error { return c.uint(&r.Frame, 0, MaxFrames) }},
+	{"chain", optional, func(c *cursor, r *Result) error { return c.bool(&r.Chain) }},
+}
+
+var signalFields = []field[Signal]{
+	{"s", optional, func(c *cursor, s *Signal) error { return readUUID(c, &s.Strand) }},
+	{"name", need, func(c *cursor, s *Signal) error { return readName(c, &s.Name) }},
+	{"val", optional, func(c *cursor, s *Signal) error { return readJSON(c, &s.Value, 0) }},
+	{"quiet", optional, func(c *cursor, s *Signal) error { return c.bool(&s.Quiet) }},
+}
+
+var dueFields = []field[Due]{
+	{"target", need, func(c *cursor, d *Due) error { return readName(c, &d.Target) }},
+	{"ms", need, func(c *cursor, d *Due) error { return readMS(c, &d.MS) }},
+	{"most_ms", optional, func(c *cursor, d *Due) error { return readMS(c, &d.MostMS) }},
 }
 
 var failureFields = []field[Failure]{
@@ -94,6 +113,7 @@ var callFields = []field[Call]{
 	{"id", need, func(c *cursor, m *Call) error { return readID(c, &m.ID) }},
 	{"m", need, func(c *cursor, m *Call) error { return c.str(&m.Method, MaxLib) }},
 	{"enq", optional, func(c *cursor, m *Call) error { return readOrphans(c, &m.Inserts) }},
+	{"sig", optional, func(c *cursor, m *Call) error { return readAddressed(c, &m.Signals) }},
 }
 
 // readVersions reads [lowest, highest].
@@ -126,6 +146,19 @@ func readOrphans(c *cursor, to *[]Insert) error {
 	for i := range *to {
 		if (*to)[i].Child {
 			return within(misfit("a call has no strand that could be the parent"), fmt.Sprintf("[%d].child", i))
+		}
+	}
+	return nil
+}
+
+// readAddressed reads signals that come with no result, so that none can be to the strand itself.
+func readAddressed(c *cursor, to *[]Signal) error {
+	if err := readList(c, signalFields, to); err != nil {
+		return err
+	}
+	for i := range *to {
+		if (*to)[i].Strand == "" {
+			return within(misfit("missing; a call has no strand of its own"), fmt.Sprintf("[%d].s", i))
 		}
 	}
 	return nil

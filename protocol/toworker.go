@@ -40,6 +40,28 @@ var strandFields = []field[Strand]{
 	{"run_ms", optional, func(c *cursor, s *Strand) error { return readMS(c, &s.RunMS) }},
 	{"tags", optional, func(c *cursor, s *Strand) error { return c.strs(&s.Tags, MaxMessage) }},
 	{"meta", optional, func(c *cursor, s *Strand) error { return c.bin(&s.Metadata) }},
+	{"in", optional, func(c *cursor, s *Strand) error { s.Inbox = new(Inbox); return readMap(c, inboxFields, s.Inbox) }},
+}
+
+var inboxFields = []field[Inbox]{
+	{"sem", optional, func(c *cursor, i *Inbox) error { return readList(c, semaphoreFields, &i.Semaphores) }},
+	{"ended", optional, func(c *cursor, i *Inbox) error { return readList(c, endedFields, &i.Ended) }},
+	{"left", optional, func(c *cursor, i *Inbox) error { return readCount(c, &i.Left) }},
+	{"more", optional, func(c *cursor, i *Inbox) error { return c.bool(&i.More) }},
+}
+
+var semaphoreFields = []field[Semaphore]{
+	{"id", need, func(c *cursor, s *Semaphore) error { return readID(c, &s.ID) }},
+	{"name", need, func(c *cursor, s *Semaphore) error { return readName(c, &s.Name) }},
+	{"val", optional, func(c *cursor, s *Semaphore) error { return c.bin(&s.Value) }},
+	{"at_ms", need, func(c *cursor, s *Semaphore) error { return c.int(&s.SentMS) }},
+}
+
+var endedFields = []field[Ended]{
+	{"s", need, func(c *cursor, e *Ended) error { return readUUID(c, &e.Strand) }},
+	{"kind", need, func(c *cursor, e *Ended) error { return readName(c, &e.Kind) }},
+	{"st", need, func(c *cursor, e *Ended) error { return readWord(c, &e.State) }},
+	{"val", optional, func(c *cursor, e *Ended) error { return c.bin(&e.Value) }},
 }
 
 var leaseFields = []field[Lease]{
@@ -77,11 +99,14 @@ var ackEntryFields = []field[AckEntry]{
 	{"st", need, func(c *cursor, e *AckEntry) error { return readWord(c, &e.State) }},
 	{"why", optional, func(c *cursor, e *AckEntry) error { return readMessage(c, &e.Why) }},
 	{"retry_ms", optional, func(c *cursor, e *AckEntry) error { return readMS(c, &e.RetryMS) }},
+	{"next", optional, func(c *cursor, e *AckEntry) error { return readWord(c, &e.Next) }},
+	{"in", optional, func(c *cursor, e *AckEntry) error { e.Inbox = new(Inbox); return readMap(c, inboxFields, e.Inbox) }},
 }
 
 var replyFields = []field[Reply]{
 	{"re", need, func(c *cursor, m *Reply) error { return readID(c, &m.Re) }},
 	{"ids", optional, func(c *cursor, m *Reply) error { return c.strs(&m.IDs, MaxName) }},
+	{"found", optional, func(c *cursor, m *Reply) error { return readEach(c, &m.Found, (*cursor).bool) }},
 	{"err", optional, func(c *cursor, m *Reply) error { m.Err = new(Err); return readMap(c, errFields, m.Err) }},
 }
 
