@@ -30,7 +30,7 @@ type Gaps uint8
 
 // The rules for gaps.
 const (
-	GapsRank    Gaps = iota // the live brokers divide the ids among them by the order of their numbers: there are no gaps
+	GapsRank    Gaps = iota // the live brokers divide the ids of each kind that they serve by the order of their numbers: there are no gaps
 	GapsOverdue             // the part stays, and what is due in it is found when it is overdue: the rule of Ubicloud's respirate
 )
 
