@@ -22,7 +22,7 @@ func TestStoreKeepsThePromisesOfBrokerStore(t *testing.T) {
 	url := migrated(t)
 	brokertest.TestStore(t, func(t *testing.T) brokertest.Subject {
 		sub := newSubject(t, url)
-		for _, table := range []string{"strand", "lane", "queue", "history", "attempt", "broker"} {
+		for _, table := range []string{"strand", "lane", "queue", "history", "attempt", "broker", "semaphore", "child", "deadline", "page"} {
 			sub.run("delete from respirate." + table)
 		}
 		return sub
