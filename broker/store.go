@@ -34,6 +34,10 @@ type Store interface {
 	// Insert adds strands in one transaction, all or none, and returns their ids in order. An insert whose ID exists
 	// already changes nothing and returns that id. A bad insert gives an *InsertError.
 	Insert(ctx context.Context, inserts []Insert) ([]ID, error)
+	// Signal sends semaphores in one transaction, and says of each whether there is such a strand; for one that there is not,
+	// nothing is kept. It touches no lease: a leased strand is woken for the time after its next nap. A bad signal gives a
+	// *SignalError, and nothing is sent.
+	Signal(ctx context.Context, signals []Signal) ([]bool, error)
 	// Join settles a broker's partition number, and makes it known under that number until it is silent for ttl, with no
 	// kinds yet; its announcements go on from there. Two that join at once never get the same number, unless they ask for
 	// it. A broker that joins again gives up the number that it had.
@@ -153,7 +157,7 @@ type Ended struct {
 // Limits of an [Inbox], whose payloads are bounded besides.
 const (
 	InboxItems = 256       // of semaphores, and of ended children
-	InboxBytes = 256 << 10 // of values after which no more are listed; one is listed always
+	InboxBytes = 256 << 10 // of the values of either list, after which it has no more; it has the first always
 )
 
 // Kept is a renewed lease.
@@ -263,7 +267,10 @@ func (e *InsertError) Error() string { return e.Field + ": " + e.Why }
 type Verdict struct {
 	State VerdictState
 	Why   string // Invalid: what is wrong
-	Inbox *Inbox // Applied, of a report with Stay: what waits for the strand now; nil = nothing, and it has no children
+
+	// Applied, of a report with Stay.
+	Stays bool   // the lease goes on; false: the strand has ended, since somebody had asked for that
+	Inbox *Inbox // Stays: what waits for the strand now; nil = nothing, and it has no children
 }
 
 // VerdictState is the kind of a [Verdict].

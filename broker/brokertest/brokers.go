@@ -66,10 +66,11 @@ func (s *Store) Tell(ctx context.Context, p broker.Presence) error {
 	return err
 }
 
-// Announce implements [broker.Store].
+// Announce implements [broker.Store]. It opens the pages that are due, too.
 func (s *Store) Announce(ctx context.Context, a broker.Announcement, ttl time.Duration) error {
 	return s.call(ctx, Announce, func(now time.Time) error {
 		s.brokers[a.Broker] = presence{a, now.Add(ttl)}
+		s.openPages(now)
 		return nil
 	})
 }

@@ -92,6 +92,11 @@ func unit(doc []byte) uint64 {
 
 // checkReport checks what a report wants stored, its inserts aside.
 func checkReport(r broker.Report) (why string) {
+	if hasEffects(r.Act) {
+		if why := checkEffects(r); why != "" {
+			return why
+		}
+	}
 	switch r.Act {
 	case broker.Exit:
 		return checkOptional("value", r.Value)

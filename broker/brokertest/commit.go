@@ -10,18 +10,26 @@ import (
 // maxCrashes is how many deaths of workers a strand may hold before it is set aside.
 const maxCrashes = 3
 
-// Commit implements [broker.Store]. Wakes come after all reports, so that a parent's nap and its child's exit may meet
-// in one batch in any order.
+// Commit implements [broker.Store]. It takes a round for the first reports of all strands, one for their second ones,
+// and so on. Wakes and signals come after all reports of a round, so that a parent's nap and its child's exit may meet
+// in one batch in any order. What waits for the strands that go on is read at the end of their round.
 func (s *Store) Commit(ctx context.Context, reports []broker.Report) ([]broker.Verdict, error) {
-	var verdicts []broker.Verdict
+	verdicts := make([]broker.Verdict, len(reports))
 	hint := false
 	err := s.call(ctx, Commit, func(now time.Time) error {
-		b := batch{store: s, now: now}
-		for _, r := range reports {
-			verdicts = append(verdicts, b.apply(r))
+		for _, round := range rounds(reports) {
+			b := batch{store: s, now: now}
+			for _, i := range round {
+				verdicts[i] = b.apply(reports[i])
+			}
+			b.settle()
+			hint = hint || b.worthAHint()
+			for _, i := range round {
+				if row, ok := s.live[reports[i].ID]; ok && reports[i].Stay && verdicts[i].State == broker.Applied {
+					verdicts[i].Stays, verdicts[i].Inbox = true, row.inbox()
+				}
+			}
 		}
-		b.releaseParents()
-		hint = b.worthAHint()
 		return nil
 	})
 	if hint {
@@ -33,16 +41,44 @@ func (s *Store) Commit(ctx context.Context, reports []broker.Report) ([]broker.V
 	return verdicts, nil
 }
 
-// batch is one Commit on its way.
+// rounds sorts the places of reports so that no strand is twice in one round.
+func rounds(reports []broker.Report) [][]int {
+	var all [][]int
+	seen := map[broker.ID]int{}
+	for i, r := range reports {
+		n := seen[r.ID]
+		seen[r.ID]++
+		if n == len(all) {
+			all = append(all, nil)
+		}
+		all[n] = append(all[n], i)
+	}
+	return all
+}
+
+// batch is one round of a Commit, or another change, on its way.
 type batch struct {
 	store   *Store
 	now     time.Time
-	parents []broker.ID // of strands that ended, one entry for each
-	madeDue bool        // something may have become due
+	ends    []end           // of strands that have a parent
+	signals []broker.Signal // to be sent
+	madeDue bool            // something may have become due
+	asked   bool            // a leased strand is to be cancelled
 }
 
 // worthAHint says whether some broker would care for what has been done.
 func (b *batch) worthAHint() bool { return b.madeDue && b.store.hintWanted(b.now) }
+
+// hints are what is told to the brokers: that something may have become due, and that leased strands are to end.
+func (b *batch) hints() (hints []broker.Hint) {
+	if b.asked {
+		hints = append(hints, broker.Hint{Cancel: true})
+	}
+	if b.worthAHint() {
+		hints = append(hints, broker.Hint{})
+	}
+	return hints
+}
 
 // apply judges one report and carries it out if it passes.
 func (b *batch) apply(r broker.Report) broker.Verdict {
@@ -57,6 +93,9 @@ func (b *batch) apply(r broker.Report) broker.Verdict {
 		return broker.Verdict{State: state}
 	}
 	if why := checkReport(r); why != "" {
+		return broker.Verdict{State: broker.Invalid, Why: why}
+	}
+	if why := b.store.checkFamily(row, r.Inserts); why != "" {
 		return broker.Verdict{State: broker.Invalid, Why: why}
 	}
 	made, err := b.store.prepare(r.Inserts, b.now)
@@ -107,6 +146,15 @@ func (b *batch) act(row *strand, r broker.Report) {
 	if r.Stack != nil && keepsStack(r.Act) {
 		row.stack = r.Stack
 	}
+	if hasEffects(r.Act) {
+		row.use(r.Used, r.Reaped)
+		for _, sig := range r.Signals {
+			if sig.ID == (broker.ID{}) {
+				sig.ID, sig.Quiet = row.id, true
+			}
+			b.signals = append(b.signals, sig)
+		}
+	}
 	switch r.Act {
 	case broker.Save:
 	case broker.Exit:
@@ -126,17 +174,20 @@ func keepsStack(a broker.Act) bool {
 	return a == broker.Nap || a == broker.Hop || a == broker.Fail || a == broker.Save
 }
 
+// hasEffects says whether a report may send signals, use semaphores and reap children.
+func hasEffects(a broker.Act) bool { return a == broker.Exit || a == broker.Nap || a == broker.Hop }
+
 // goOn frees a strand for its next run, or sets it aside when it has used up its chances.
 func (b *batch) goOn(row *strand, r broker.Report) {
 	switch r.Act {
 	case broker.Nap:
-		b.rest(row, r.Delay)
+		b.rest(row, r)
 	case broker.Hop:
 		row.label = r.Label
 		if r.Kind != "" {
 			row.kind = r.Kind
 		}
-		b.rest(row, r.Delay)
+		b.rest(row, r)
 	case broker.Release:
 		row.give(b.now.Add(r.Delay))
 	case broker.Yield:
@@ -150,13 +201,19 @@ func (b *batch) goOn(row *strand, r broker.Report) {
 	b.madeDue = true
 }
 
-// rest ends a run in peace. A wake that came during it cuts the delay.
-func (b *batch) rest(row *strand, delay time.Duration) {
+// rest ends a run in peace. A wake that came during it cuts the delay, and so does a deadline. Or the run goes on: then
+// it has seen what came up to now.
+func (b *batch) rest(row *strand, r broker.Report) {
 	row.progress()
-	if row.woken {
-		delay = 0
+	row.proceed(r, b.now)
+	if r.Stay {
+		row.woken = false
+		return
 	}
-	row.give(b.now.Add(delay))
+	if row.woken {
+		r.Delay = 0
+	}
+	row.give(row.cut(b.now.Add(r.Delay), b.now))
 }
 
 func (b *batch) fail(row *strand, r broker.Report) {
@@ -199,21 +256,10 @@ func backoff(n int) time.Duration {
 func (b *batch) finish(row *strand, f Finished) {
 	b.store.history[row.id] = f
 	delete(b.store.live, row.id)
-	if row.parent != (broker.ID{}) {
-		b.parents = append(b.parents, row.parent)
+	for frame := range row.deadlines {
+		row.forget(frame)
 	}
-}
-
-// releaseParents counts the ended children off their parents, and wakes those that wait for none any more.
-func (b *batch) releaseParents() {
-	for _, id := range b.parents {
-		parent, ok := b.store.live[id]
-		if !ok {
-			continue
-		}
-		if parent.childrenLeft--; parent.childrenLeft == 0 {
-			parent.wake(b.now)
-			b.madeDue = true
-		}
+	if row.parent != (broker.ID{}) {
+		b.ends = append(b.ends, end{row.parent, broker.Ended{ID: row.id, Kind: row.kind, State: f.State, Value: f.Value}})
 	}
 }

@@ -13,7 +13,10 @@
 //	   │ lease runs out:      │  or when tries or crashes run out
 //	   └──────────────────────┤
 //	     rescues rises at     v
-//	     the next lease     history: done, cancelled, dead; its parent has one child less, and at none is woken
+//	     the next lease     history: done, cancelled, dead; its parent has one child less and one end to reap, and at
+//	                   no child is woken
+//
+// A nap or hop that stays is no arrow: the lease goes on.
 //
 // Every arrow out of leased is fenced by the token, and those that workers draw also by seq.
 package brokertest

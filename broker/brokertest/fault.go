@@ -17,6 +17,7 @@ const (
 	Renew    Method = "Renew"
 	Commit   Method = "Commit"
 	Insert   Method = "Insert"
+	Signal   Method = "Signal"
 	Join     Method = "Join"
 	Announce Method = "Announce"
 	Tell     Method = "Tell"

@@ -31,6 +31,7 @@ func (s *Store) Row(id broker.ID) (Row, bool) {
 		Parent:       r.parent,
 		ChildrenLeft: r.childrenLeft,
 		CancelAsked:  r.cancelAsked,
+		Inbox:        len(r.semaphores) + len(r.ended),
 	}
 	if row.Leased {
 		row.Left = r.lease.Sub(now)
@@ -55,25 +56,19 @@ func (s *Store) Attempts(id broker.ID) []broker.Failure {
 
 // Cancel implements [Subject].
 func (s *Store) Cancel(id broker.ID) {
-	if h, worth := s.cancel(id); worth {
+	for _, h := range s.cancel(id) {
 		s.channel.Hint(h)
 	}
 }
 
-// cancel gives the hint that follows from it, if one does.
-func (s *Store) cancel(id broker.ID) (h broker.Hint, worth bool) {
+// cancel gives the hints that follow from it.
+func (s *Store) cancel(id broker.ID) []broker.Hint {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	r := s.mustLive("cancel", id)
-	now := s.clock()
-	if r.leased(now) {
-		r.cancelAsked = true
-		return broker.Hint{Cancel: true}, true
-	}
-	b := batch{store: s, now: now}
-	b.finish(r, Finished{State: Cancelled})
-	b.releaseParents()
-	return broker.Hint{}, b.worthAHint()
+	b := batch{store: s, now: s.clock()}
+	b.cancelTree(s.mustLive("cancel", id))
+	b.settle()
+	return b.hints()
 }
 
 // Wake implements [Subject].
@@ -103,6 +98,20 @@ func (s *Store) Age(id broker.ID, d time.Duration) {
 	if !r.free() {
 		r.lease = r.lease.Add(-d)
 	}
+	for _, due := range r.deadlines {
+		due.at, due.first = due.at.Add(-d), due.first.Add(-d)
+	}
+}
+
+// Waiting implements [Subject].
+func (s *Store) Waiting(id broker.ID) broker.Inbox {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r := s.live[id]
+	if r == nil {
+		return broker.Inbox{}
+	}
+	return broker.Inbox{Semaphores: slices.Clone(r.semaphores), Ended: slices.Clone(r.ended), Left: r.childrenLeft}
 }
 
 // Listen implements [Subject].

@@ -26,7 +26,7 @@ func (r *strand) position() position { return position{r.schedule, r.id} }
 // lost its worker, so that no report will end it.
 func (s *Store) Scan(ctx context.Context, req broker.ScanRequest) (broker.ScanResult, error) {
 	var result broker.ScanResult
-	hint := false
+	var hints []broker.Hint
 	err := s.call(ctx, Scan, func(now time.Time) error {
 		if req.Bottom {
 			clear(s.cursors)
@@ -42,11 +42,11 @@ func (s *Store) Scan(ctx context.Context, req broker.ScanRequest) (broker.ScanRe
 		result.More = len(found) == req.Limit
 		result.NextDue = s.nextDue(req, now)
 		result.Settled = true
-		hint = s.sweep(req, now)
+		hints = s.sweep(req, now)
 		return nil
 	})
-	if hint {
-		s.channel.Hint(broker.Hint{})
+	for _, h := range hints {
+		s.channel.Hint(h)
 	}
 	if err != nil {
 		return broker.ScanResult{}, err
@@ -54,18 +54,18 @@ func (s *Store) Scan(ctx context.Context, req broker.ScanRequest) (broker.ScanRe
 	return result, nil
 }
 
-// sweep ends the strands of a request for which a cancel is asked and whose lease has run out. It says whether that is
-// worth a hint.
-func (s *Store) sweep(req broker.ScanRequest, now time.Time) bool {
+// sweep ends the strands of a request for which a cancel is asked and whose lease has run out. It gives the hints that
+// follow from it.
+func (s *Store) sweep(req broker.ScanRequest, now time.Time) []broker.Hint {
 	b := batch{store: s, now: now}
 	for _, r := range s.live {
 		over := !r.leased(now) && !r.schedule.After(now)
 		if r.cancelAsked && over && !s.locked[r.id] && s.asked(req, r, now) {
-			b.finish(r, Finished{State: Cancelled})
+			b.cancelTree(r)
 		}
 	}
-	b.releaseParents()
-	return b.worthAHint()
+	b.settle()
+	return b.hints()
 }
 
 // ahead lists what is due behind the cursors, in the order of its start.

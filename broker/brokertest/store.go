@@ -28,6 +28,9 @@ type database struct {
 	paused   map[queue]bool
 	locked   map[broker.ID]bool
 	brokers  map[broker.ID]presence
+	pages    []*page
+
+	semaphores int64 // sent so far, which numbers them
 }
 
 // queue is what can be paused.
@@ -62,7 +65,7 @@ func newStore(db *database) *Store {
 // Peer returns the store of another broker: strands and channel are shared, cursors and faults are not.
 func (s *Store) Peer() *Store { return newStore(s.database) }
 
-// Channel brings a hint when something becomes due by an insert, a wake or a report, unless every live broker is busy,
+// Channel brings a hint when something becomes due by an insert, a wake, a signal or a report, unless every live broker is busy,
 // and one when a leased strand is to be cancelled.
 func (s *Store) Channel() *Channel { return s.channel }
 

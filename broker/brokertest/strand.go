@@ -36,6 +36,10 @@ type strand struct {
 	parent       broker.ID
 	childrenLeft int
 	cancelAsked  bool
+
+	semaphores []broker.Semaphore // in the order sent
+	ended      []broker.Ended     // children, in the order of their ends
+	deadlines  map[int]*deadline  // by frame
 }
 
 func (r *strand) free() bool { return r.lease.IsZero() }
@@ -109,5 +113,6 @@ func (r *strand) handed() broker.Strand {
 		Created:  r.created,
 		Tags:     r.tags,
 		Metadata: r.metadata,
+		Inbox:    r.inbox(),
 	}
 }

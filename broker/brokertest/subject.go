@@ -15,6 +15,13 @@ type Subject interface {
 	Row(id broker.ID) (Row, bool)
 	// Finished shows what history keeps of a strand; false when it keeps nothing.
 	Finished(id broker.ID) (Finished, bool)
+	// Waiting shows what is stored for a strand in the tables of semaphores and of children, however much: Left counts the
+	// live ones. It is empty for a strand that is not live.
+	Waiting(id broker.ID) broker.Inbox
+	// Deadlines lists those of a live strand, by frame.
+	Deadlines(id broker.ID) []Deadline
+	// Pages lists the pages ever opened for a strand, live or finished, oldest first.
+	Pages(id broker.ID) []Page
 	// Attempts lists the failures recorded for a strand, live or finished, oldest first.
 	Attempts(id broker.ID) []broker.Failure
 
@@ -26,7 +33,9 @@ type Subject interface {
 	Wake(id broker.ID)
 	// Pause stops the strands of a queue from being found, or lets them be found again.
 	Pause(tenant, queue string, paused bool)
-	// Age makes a live strand older by d: its schedule and, unless it is free, its lease move back by d.
+	// OpenPages opens a page for every deadline that has passed and has none, as a broker does now and then.
+	OpenPages()
+	// Age makes a live strand older by d: its schedule, its deadlines and, unless it is free, its lease move back by d.
 	Age(id broker.ID, d time.Duration)
 	// Listen has notify called for every hint of the store's channel, from its return until stop is called.
 	Listen(notify func(broker.Hint)) (stop func())
@@ -48,6 +57,22 @@ type Row struct {
 	Parent       broker.ID // zero = none
 	ChildrenLeft int
 	CancelAsked  bool
+	Inbox        int // semaphores and ended children that wait, as the row itself counts them
+}
+
+// Deadline is what the suite looks at in the deadline of a frame.
+type Deadline struct {
+	Frame  int
+	Target string
+	In     time.Duration // until then; negative once it has passed
+	Paged  bool          // a page has been opened for it
+}
+
+// Page is what the suite looks at in a page.
+type Page struct {
+	Frame    int
+	Target   string
+	Resolved bool
 }
 
 // Finished is what the suite looks at in a strand that is over.

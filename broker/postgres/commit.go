@@ -47,7 +47,7 @@ type entry struct {
 	place   int // in the call
 	report  *broker.Report
 	bad     string         // why its content cannot be stored; "" = not known to be bad
-	mail    bool           // applied, and something may wait for its strand
+	mail    bool           // its strand goes on, and something may wait for it
 	verdict broker.Verdict // zero = none yet
 }
 
@@ -104,7 +104,7 @@ func (s *Store) commitRound(ctx context.Context, round []*entry) error {
 func (s *Store) addInboxes(ctx context.Context, round []*entry) error {
 	var ids uuids
 	for _, e := range round {
-		if e.report.Stay && e.mail && e.verdict.State == broker.Applied {
+		if e.verdict.Stays && e.mail {
 			ids = append(ids, e.report.ID)
 		}
 	}
@@ -113,7 +113,7 @@ func (s *Store) addInboxes(ctx context.Context, round []*entry) error {
 	}
 	inboxes, err := s.inboxes(ctx, ids)
 	for _, e := range round {
-		if e.report.Stay && e.mail {
+		if e.verdict.Stays {
 			e.verdict.Inbox = inboxes[e.report.ID]
 		}
 	}
@@ -254,7 +254,8 @@ func (s *Store) commitPlain(ctx context.Context, entries []*entry) error {
 	}
 	for _, e := range entries {
 		if mail, ok := applied[e.report.ID]; ok {
-			e.verdict.State, e.mail = broker.Applied, mail
+			e.verdict = broker.Verdict{State: broker.Applied, Stays: stays(e.report)}
+			e.mail = mail
 		}
 	}
 	return nil
@@ -339,7 +340,7 @@ func (b *plainBatch) goOn(entries []*entry, lanes map[broker.ID]int32, looked bo
 	b.queue("go_on", ids, tokens, seqs,
 		column(entries, rests),
 		column(entries, func(r *broker.Report) bool { return r.Act == broker.Yield }),
-		column(entries, func(r *broker.Report) bool { return r.Act == broker.Save || r.Stay && rests(r) }),
+		column(entries, func(r *broker.Report) bool { return r.Act == broker.Save || stays(r) }),
 		column(entries, func(r *broker.Report) int64 { return max(r.Delay, 0).Microseconds() }),
 		column(entries, func(r *broker.Report) *string { return textIf(r.Act == broker.Hop, r.Label) }),
 		column(entries, func(r *broker.Report) *int32 {
@@ -354,6 +355,9 @@ func (b *plainBatch) goOn(entries []*entry, lanes map[broker.ID]int32, looked bo
 
 // rests says that a report is progress: the strand comes to another label, or waits at its own.
 func rests(r *broker.Report) bool { return r.Act == broker.Nap || r.Act == broker.Hop }
+
+// stays says that a strand asks to run on after such a report.
+func stays(r *broker.Report) bool { return r.Stay && rests(r) }
 
 // fails queues the failures that strands survive.
 func (b *plainBatch) fails(entries []*entry) {

@@ -105,9 +105,9 @@ func (l *look) judge() {
 		case e.bad != "":
 			e.verdict = broker.Verdict{State: broker.Invalid, Why: e.bad}
 		default:
-			e.verdict = broker.Verdict{State: broker.Applied}
+			e.verdict = broker.Verdict{State: broker.Applied, Stays: f.end == "" && stays(e.report)}
+			e.mail = true
 			l.fates[e.report.ID] = f
-			e.mail = e.report.Stay
 		}
 	}
 }

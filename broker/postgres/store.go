@@ -29,6 +29,7 @@ const (
 	lockTimeout     = 200 * time.Millisecond // somebody's row lock may cost us no more, once
 	queryTimeout    = 30 * time.Second       // the server gives up
 	callTimeout     = 40 * time.Second       // we give up, since the server does not answer
+	mayBeDead       = time.Second            // a connection that rested for longer is asked whether it lives, before it is used
 	applicationName = "respirated"
 )
 
@@ -99,13 +100,17 @@ func (cfg Config) pool() (*pgxpool.Config, error) {
 	}
 	c.MaxConns = maxConns
 	c.MinConns = 0
+	c.ShouldPing = func(ctx context.Context, p pgxpool.ShouldPingParams) bool {
+		return p.IdleDuration > mayBeDead && ctx.Value(unasked{}) == nil
+	}
 	prepare(&c.ConnConfig.Config)
 	return c, nil
 }
 
 // essentials are the settings that our statements cannot do without. The fences rely on READ COMMITTED. The plans must
 // not depend on the day's parameters or statistics: one that was made while the table was empty is still in use when it
-// has filled up. Without the ways to read a whole table all that is left are nested loops over the indexes; and without
+// has filled up. Without the ways to read a whole table all that is left are nested loops over the indexes (a hash join
+// would read one whole, as a table of a single row asks for; that held everybody up until the next ANALYZE); and without
 // sorts that can be avoided the scan takes the index that is in its order, not the one whose entries it would read whole.
 var essentials = map[string]string{
 	"default_transaction_isolation": "read committed",
@@ -113,6 +118,7 @@ var essentials = map[string]string{
 	"enable_seqscan":                "off",
 	"enable_bitmapscan":             "off",
 	"enable_mergejoin":              "off",
+	"enable_hashjoin":               "off",
 	"enable_sort":                   "off",
 	"jit":                           "off",
 }
@@ -156,6 +162,14 @@ func cannotConnect(err error) error {
 		return fmt.Errorf("cannot connect to the database: create it, or check its name in the URL: %s", why)
 	}
 	return fmt.Errorf("cannot connect to the database: is it running, and are host and port in the URL right? %s: %w", why, broker.ErrAway)
+}
+
+// unasked is the key of a context whose statement does without the question whether its connection lives. That is a round
+// trip, which whoever inserts after a second of silence would wait for.
+type unasked struct{}
+
+func withoutAsking(ctx context.Context) context.Context {
+	return context.WithValue(ctx, unasked{}, true)
 }
 
 // call is the time for one statement or transaction: ctx can prevent it, but once it is sent nothing cancels it except

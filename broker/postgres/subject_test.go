@@ -143,6 +143,73 @@ func (s *subject) Finished(id broker.ID) (brokertest.Finished, bool) {
 	return f, s.found(err)
 }
 
+func (s *subject) Waiting(id broker.ID) broker.Inbox {
+	s.t.Helper()
+	var in broker.Inbox
+	rows, err := s.pool.Query(s.t.Context(), `
+		select m.id, m.name, m.value, m.sent_at from respirate.semaphore m where m.strand = $1 order by m.id`, [16]byte(id))
+	if err == nil {
+		in.Semaphores, err = pgx.CollectRows(rows, pgx.RowToStructByPos[broker.Semaphore])
+	}
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	rows, err = s.pool.Query(s.t.Context(), `
+		select c.child, c.kind, c.state, c.value from respirate.child c
+		where c.parent = $1 and c.state is not null order by c.ended_at, c.child`, [16]byte(id))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	in.Ended, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (e broker.Ended, err error) {
+		err = row.Scan((*[16]byte)(&e.ID), &e.Kind, &e.State, &e.Value)
+		return e, err
+	})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	in.Left = one[int](s, `select count(*) from respirate.child where parent = $1 and state is null`, [16]byte(id))
+	return in
+}
+
+func (s *subject) Deadlines(id broker.ID) []brokertest.Deadline {
+	s.t.Helper()
+	rows, err := s.pool.Query(s.t.Context(), `
+		select d.frame, d.target, extract(epoch from d.at - clock_timestamp())::float8, d.paged_at is not null
+		from respirate.deadline d where d.strand = $1 order by d.frame`, [16]byte(id))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	all, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (d brokertest.Deadline, err error) {
+		var in float64
+		err = row.Scan(&d.Frame, &d.Target, &in, &d.Paged)
+		d.In = seconds(in)
+		return d, err
+	})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return all
+}
+
+func (s *subject) Pages(id broker.ID) []brokertest.Page {
+	s.t.Helper()
+	rows, err := s.pool.Query(s.t.Context(), `
+		select p.frame, p.target, p.resolved_at is not null from respirate.page p where p.strand = $1 order by p.id`, [16]byte(id))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	all, err := pgx.CollectRows(rows, pgx.RowToStructByPos[brokertest.Page])
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return all
+}
+
+func (s *subject) OpenPages() {
+	s.t.Helper()
+	s.run(`select respirate.page_due()`)
+}
+
 func (s *subject) Attempts(id broker.ID) []broker.Failure {
 	s.t.Helper()
 	rows, err := s.pool.Query(s.t.Context(), `

@@ -380,13 +380,15 @@ create function respirate.send_signals(ids uuid[], names text[], "values" jsonb[
 returns setof boolean language plpgsql as $$
 declare
   i record;
-  there uuid[] := '{}';
+  there boolean[] := array_fill(true, array[cardinality(ids)]);
+  place int;
   due uuid[] := '{}';
 begin
   perform respirate.check_signals(names, "values");
   for i in
     select g.id, count(*)::int as n, bool_or(g.wake is not false) as wake,
-      array_agg(g.name order by g.n) as names, array_agg(g.value order by g.n) as "values"
+      array_agg(g.n order by g.n) as places, array_agg(g.name order by g.n) as names,
+      array_agg(g.value order by g.n) as "values"
     from unnest(ids, names, "values", wakes) with ordinality g (id, name, value, wake, n)
     group by g.id order by g.id
   loop
@@ -395,10 +397,14 @@ begin
       woken = s.woken or i.wake,
       schedule = case when i.wake and s.lease = '-infinity' then least(s.schedule, clock_timestamp()) else s.schedule end
     where s.id = i.id;
-    continue when not found;
+    if not found then
+      foreach place in array i.places loop
+        there[place] := false;
+      end loop;
+      continue;
+    end if;
     insert into respirate.semaphore (strand, name, value)
       select i.id, g.name, g.value from unnest(i.names, i."values") with ordinality g (name, value, n) order by g.n;
-    there := there || i.id;
     if i.wake then
       due := due || i.id;
     end if;
@@ -406,10 +412,7 @@ begin
   if due <> '{}' then
     perform respirate.tell('', due);
   end if;
-  return query
-    select t.id is not null
-    from unnest(ids) with ordinality g (id, n) left join unnest(there) t (id) on t.id = g.id
-    order by g.n;
+  return query select unnest(there);
 end
 $$;
 

@@ -23,12 +23,12 @@ with r as materialized (
   where s.id = r.id and s.token = r.token and s.lease > '-infinity' and s.cancel_at is null
     and (s.seq < r.seq or r.crashed)
     and s.try + r.guilty::int < s.max_tries and s.crashes + r.crashed::int < 3
-  returning s.id, s.try - r.guilty::int as try
+  returning s.id, s.try - r.guilty::int as try, r.crashed, r.class, r.message, r.trace, r.worker, r.exit, r.stderr
 ), noted as (
   insert into respirate.attempt (strand, try, outcome, class, message, trace, worker, host, exit, stderr)
-  select h.id, h.try, case when r.crashed then 'crashed' else 'failed' end, r.class, r.message, r.trace, r.worker,
-    $14::text, r.exit, r.stderr
-  from hurt h join r on r.id = h.id
-  where r.class is not null
+  select h.id, h.try, case when h.crashed then 'crashed' else 'failed' end, h.class, h.message, h.trace, h.worker,
+    $14::text, h.exit, h.stderr
+  from hurt h
+  where h.class is not null
 )
 select h.id from hurt h

@@ -1,0 +1,83 @@
+package brokertest
+
+import (
+	"fmt"
+
+	"github.com/respirated/respirated/broker"
+)
+
+// What a tree of strands may be.
+const (
+	maxDepth    = 100     // strands from one that has no parent down to the last, both counted
+	maxChildren = 1000000 // live ones of one strand
+)
+
+// checkFamily says why a strand may not have the children that a report brings along; "" = it may.
+func (s *Store) checkFamily(row *strand, inserts []broker.Insert) (why string) {
+	children := 0
+	for _, in := range inserts {
+		if in.Child {
+			children++
+		}
+	}
+	switch {
+	case children == 0:
+		return ""
+	case row.childrenLeft+children > maxChildren:
+		return fmt.Sprintf("children: %d would live at once, at most %d are allowed", row.childrenLeft+children, maxChildren)
+	case s.depth(row) >= maxDepth:
+		return fmt.Sprintf("children: the tree would be more than %d strands deep", maxDepth)
+	}
+	return ""
+}
+
+// depth is how many strands there are from the uppermost live ancestor down to the strand, both counted.
+func (s *Store) depth(r *strand) int {
+	depth := 0
+	for ok := true; ok; r, ok = s.live[r.parent] {
+		depth++
+	}
+	return depth
+}
+
+// cancelTree cancels a strand and all its live descendants: those that wait end at once, those that run are asked.
+func (b *batch) cancelTree(root *strand) {
+	children := map[broker.ID][]*strand{}
+	for _, r := range b.store.live {
+		children[r.parent] = append(children[r.parent], r)
+	}
+	for tree := []*strand{root}; len(tree) > 0; tree = tree[1:] {
+		r := tree[0]
+		tree = append(tree, children[r.id]...)
+		if r.leased(b.now) {
+			r.cancelAsked, b.asked = true, true
+		} else {
+			b.finish(r, Finished{State: Cancelled})
+		}
+	}
+}
+
+// end is a strand that has ended and has a parent.
+type end struct {
+	parent broker.ID
+	broker.Ended
+}
+
+// settle carries out what a batch does to strands other than those that it reports on: it notes ended children for
+// their parents, wakes those that wait for none any more, and sends signals.
+func (b *batch) settle() {
+	for _, e := range b.ends {
+		parent, ok := b.store.live[e.parent]
+		if !ok {
+			continue
+		}
+		parent.ended = append(parent.ended, e.Ended)
+		if parent.childrenLeft--; parent.childrenLeft == 0 {
+			parent.wake(b.now)
+			b.madeDue = true
+		}
+	}
+	for _, sig := range b.signals {
+		b.deliver(sig)
+	}
+}
