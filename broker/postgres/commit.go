@@ -245,7 +245,7 @@ func (s *Store) commitPlain(ctx context.Context, entries []*entry) error {
 	batch := newPlainBatch(s, entries)
 	applied := make(map[broker.ID]bool, len(entries))
 	results := s.pool.SendBatch(ctx, &batch.Batch)
-	err := readIDs(results, batch.Len(), applied)
+	err := batch.readIDs(results, batch.Len(), applied)
 	if closing := results.Close(); err == nil {
 		err = closing
 	}
@@ -262,17 +262,19 @@ func (s *Store) commitPlain(ctx context.Context, entries []*entry) error {
 }
 
 // readIDs collects the ids that n statements return, and what go_on.sql tells beside: whether something waits for them.
-func readIDs(results pgx.BatchResults, n int, into map[broker.ID]bool) error {
+func (b *plainBatch) readIDs(results pgx.BatchResults, n int, into map[broker.ID]bool) error {
 	var id [16]byte
-	var mail bool
-	for range n {
+	for i := range n {
+		var mail bool
+		columns := []any{&id}
+		if i == b.living {
+			columns = append(columns, &mail)
+		}
 		rows, _ := results.Query() // its error is the rows', too
-		columns := []any{&id, &mail}[:min(2, max(1, len(rows.FieldDescriptions())))]
 		_, err := pgx.ForEachRow(rows, columns, func() error {
 			into[id] = mail
 			return nil
 		})
-		mail = false
 		if err != nil {
 			return err
 		}
@@ -283,12 +285,17 @@ func readIDs(results pgx.BatchResults, n int, into map[broker.ID]bool) error {
 // plainBatch is the statements of a commit. Sent at once they are one transaction.
 type plainBatch struct {
 	pgx.Batch
-	sql  statements
-	host string
+	sql    statements
+	host   string
+	living int // the place of go_on.sql, if it is there
+}
+
+func newBatch(sql statements, host string) *plainBatch {
+	return &plainBatch{sql: sql, host: host, living: -1}
 }
 
 func newPlainBatch(s *Store, entries []*entry) *plainBatch {
-	b := &plainBatch{sql: s.sql, host: s.host()}
+	b := newBatch(s.sql, s.host())
 	exits, fails, others := sortActs(entries)
 	b.exits(exits, s.lanes)
 	b.goOn(others, nil, false)
@@ -337,6 +344,7 @@ func (b *plainBatch) goOn(entries []*entry, lanes map[broker.ID]int32, looked bo
 		return
 	}
 	ids, tokens, seqs := fenceColumns(entries)
+	b.living = b.Len()
 	b.queue("go_on", ids, tokens, seqs,
 		column(entries, rests),
 		column(entries, func(r *broker.Report) bool { return r.Act == broker.Yield }),

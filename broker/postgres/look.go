@@ -152,7 +152,7 @@ func (l *look) write(ctx context.Context) error {
 	if err := l.moveDeadlines(ctx, living); err != nil {
 		return err
 	}
-	b := &plainBatch{sql: l.sql, host: l.host}
+	b := newBatch(l.sql, l.host)
 	_, fails, others := sortActs(living)
 	b.goOn(others, lanes, true)
 	b.fails(fails)
@@ -176,7 +176,7 @@ func (l *look) write(ctx context.Context) error {
 func (l *look) send(ctx context.Context, b *plainBatch, returning, expected int) error {
 	changed := make(map[broker.ID]bool, expected)
 	results := l.tx.SendBatch(ctx, &b.Batch)
-	err := readIDs(results, returning, changed)
+	err := b.readIDs(results, returning, changed)
 	if closing := results.Close(); err == nil {
 		err = closing
 	}
