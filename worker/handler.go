@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
+	"sync"
 	"time"
 
 	"github.com/respirated/respirated/protocol"
@@ -19,6 +20,15 @@ type handler struct {
 	timeout  time.Duration // of kinds that name none; 0 = no limit
 	build    string        // of this program
 	log      *slog.Logger
+
+	mu     sync.Mutex            // guards parked
+	parked map[[2]string]parking // by kind and label
+}
+
+// parking is what became of strands at one label that this worker does not have.
+type parking struct {
+	told time.Time // when the log was told
+	more int       // how many were parked since
 }
 
 // ParkTime is for how long a strand is given back whose kind or label this worker does not know.
@@ -102,8 +112,20 @@ func (h *handler) result(ctx context.Context, strand *protocol.Strand) protocol.
 // park gives a strand back that is at a place which this worker does not know. It was put there by another build, or is
 // waiting for one: no try of it is used up.
 func (h *handler) park(strand *protocol.Strand) protocol.Result {
-	h.log.Warn("strand parked, this worker does not have its label", "strand", strand.ID, "kind", strand.Kind, "label", strand.Label,
-		"build", h.build, "again", ParkTime)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	at := [2]string{strand.Kind, strand.Label}
+	p := h.parked[at]
+	p.more++
+	if now := time.Now(); now.Sub(p.told) >= ParkTime { // there may be very many
+		h.log.Warn("strands parked, this worker does not have their label", "kind", strand.Kind, "label", strand.Label, "build", h.build,
+			"strand", strand.ID, "parked", p.more, "again", ParkTime)
+		p = parking{told: now}
+	}
+	if h.parked == nil {
+		h.parked = make(map[[2]string]parking)
+	}
+	h.parked[at] = p
 	return protocol.Result{Act: protocol.ActRelease, DelayMS: delay(ParkTime)}
 }
 
