@@ -351,10 +351,17 @@ func (b *Broker) request(ctx context.Context, wg *sync.WaitGroup, l *link, req *
 		a.Host, a.PID, a.Build = b.cfg.Host, os.Getpid(), b.cfg.Build
 		wg.Go(func() { post(announced{l.Store.Announce(ctx, *a, announceTTL)}) })
 	}
-	if call := req.insert; call != nil {
+	switch call := req.call; {
+	case call == nil:
+	case call.signals != nil:
+		wg.Go(func() {
+			found, err := l.Store.Signal(ctx, call.signals)
+			post(signalled{found, err})
+		})
+	default:
 		wg.Go(func() {
 			ids, err := l.Store.Insert(ctx, call.inserts)
-			post(inserted{call.session, call.id, ids, err})
+			post(inserted{ids, err})
 		})
 	}
 }
@@ -407,6 +414,11 @@ func (b *Broker) noteAnswer(l *link, ev event) {
 		var bad *InsertError
 		if !errors.As(ev.err, &bad) {
 			l.noteStatement("insert", ev.err)
+		}
+	case signalled:
+		var bad *SignalError
+		if !errors.As(ev.err, &bad) {
+			l.noteStatement("signal", ev.err)
 		}
 	}
 }

@@ -42,6 +42,7 @@ type pending struct {
 	*Report
 	from  workerNo // whom to answer, on whichever connection it then has; 0 = nobody
 	stray bool     // it belongs to no run of ours: a former broker's, or a fenced-off one
+	stay  bool     // it asks to go on under its lease, and may
 	left  int      // how many databases to ask after this one, if it does not know the strand
 	due   int64    // locked: when to try again
 	bytes int      // its payload, which counts against what its worker may have waiting
@@ -111,7 +112,9 @@ func (c *commits) batch(limit int) []Report {
 		}
 		taken[p.ID] = struct{}{}
 		c.flying = append(c.flying, p)
-		reports = append(reports, *p.Report)
+		rep := *p.Report
+		rep.Stay = p.stay
+		reports = append(reports, rep)
 	}
 	c.waiting = left
 	if len(reports) == 0 {
@@ -168,7 +171,7 @@ func (s *schedule) report(now int64, ev reported, fx *effects) {
 	ack := &protocol.Ack{Re: ev.re}
 	by := carrier{ev.session, ev.re, len(ev.reports) + len(ev.refused)}
 	for i := range ev.reports {
-		if rep := &ev.reports[i]; !s.enlist(w, rep, by) {
+		if rep := &ev.reports[i]; !s.enlist(now, w, rep, by) {
 			strand, token := rep.text()
 			ack.Entries = append(ack.Entries, protocol.AckEntry{
 				Strand: strand, Token: token, Seq: rep.Seq, State: protocol.AckLater, RetryMS: 1000,
@@ -190,7 +193,7 @@ func (s *schedule) report(now int64, ev reported, fx *effects) {
 
 // enlist queues a report. It answers false where the worker has too many of strands that we did not give it waiting, or
 // too much altogether.
-func (s *schedule) enlist(w *worker, rep *Report, by carrier) bool {
+func (s *schedule) enlist(now int64, w *worker, rep *Report, by carrier) bool {
 	underway := func(d *database) bool { return d.commits.again(rep, w.no, by) }
 	if slices.ContainsFunc(s.databases, underway) {
 		return true // sent again after a reconnect
@@ -208,6 +211,7 @@ func (s *schedule) enlist(w *worker, rep *Report, by carrier) bool {
 	case a.bytes > 0 && a.bytes+p.bytes > s.maxBytes:
 		return false
 	case r != nil && r.worker == w.no && rep.Act != Save:
+		p.stay = rep.Stay && s.mayStay(now, w, r, rep.kindAfter(r))
 		r.state = settling
 	case a.reports >= s.maxHold:
 		return false
@@ -222,7 +226,7 @@ func (s *schedule) enlist(w *worker, rep *Report, by carrier) bool {
 
 // payload is about how many bytes a report holds.
 func (r *Report) payload() int {
-	bytes := len(r.Value) + len(r.Stack) + payloadOf(r.Inserts)
+	bytes := len(r.Value) + len(r.Stack) + payloadOf(r.Inserts) + signalBytes(r.Signals)
 	if r.Failure != nil {
 		bytes += len(r.Failure.Message) + len(r.Failure.Trace)
 	}
@@ -232,6 +236,13 @@ func (r *Report) payload() int {
 func payloadOf(inserts []Insert) (bytes int) {
 	for i := range inserts {
 		bytes += len(inserts[i].Args) + len(inserts[i].Opts)
+	}
+	return bytes
+}
+
+func signalBytes(signals []Signal) (bytes int) {
+	for i := range signals {
+		bytes += len(signals[i].Value)
 	}
 	return bytes
 }
@@ -256,13 +267,15 @@ func (d *database) settle(now int64, ev committed, fx *effects) {
 			p.Report, p.due = &alone, now+lockedRetry
 			d.commits.locked = append(d.commits.locked, p)
 		case v.State == Invalid:
-			acks.add(p, d.commits.answered(&p), protocol.AckInvalid, v.Why)
+			acks.add(p, d.commits.answered(&p), v)
 			d.refuse(p, v.Why)
 		case v.State == Gone && p.left > 0:
 			d.sendOn(p)
 		default:
-			acks.add(p, d.commits.answered(&p), v.State.wire(), "")
-			d.conclude(now, p, v.State)
+			by := d.commits.answered(&p)
+			v.Inbox = v.Inbox.within(d.s.maxFrame - strandOverhead)
+			v.Stays = d.conclude(now, p, v, by)
+			acks.add(p, by, v)
 		}
 	}
 	acks.flush(fx)
@@ -291,21 +304,33 @@ func (d *database) sendOn(p pending) {
 // besides says whether a report frees no slot of its worker.
 func (p *pending) besides() bool { return p.stray || p.Act == Save }
 
-// conclude ends the run that a settled report was about.
-func (d *database) conclude(now int64, p pending, state VerdictState) {
+// conclude ends the run that a settled report was about, unless it goes on at its next label, which the answer is to say.
+func (d *database) conclude(now int64, p pending, v Verdict, by carrier) (goes bool) {
 	s := d.s
 	d.unwait(p)
-	if state == Applied {
+	stays := p.stay && v.State == Applied && v.Stays
+	if v.State == Applied && !stays {
 		d.scanner.expect(now, *p.Report)
 	}
+	// The first of a report's copies may have stayed, and its answer be lost: then nobody runs what is leased.
+	held := stays || p.Report.Stay && v.State == Dup
 	r := s.runs[p.ID]
-	if p.stray || r == nil || r.Token != p.Token {
-		return
+	switch {
+	case p.stray || r == nil || r.Token != p.Token:
+		if held {
+			yield := yieldOf(p.Pair)
+			d.commits.add(pending{Report: &yield, stray: true})
+		}
+	case p.Act == Save && (v.State == Applied || v.State == Dup): // it goes on
+	case stays && d.goOn(now, r, p.Report, v.Inbox, by):
+		return true
+	case held:
+		d.has(r)
+		s.giveBack(r, yieldOf(r.Pair))
+	default:
+		s.forget(r)
 	}
-	if p.Act == Save && (state == Applied || state == Dup) {
-		return // it goes on
-	}
-	s.forget(r)
+	return false
 }
 
 // refuse fails the run whose outcome the database would not take, so that it is not tried without end.
@@ -376,17 +401,17 @@ type answers struct {
 	by      carrier
 	mixed   bool // some are to a frame of an earlier session that had the same id
 	all     []answer
-	applied int // of all
+	applied int // of all, those of runs that have ended
 }
 
 type answer struct {
 	pending
-	state, why string
+	Verdict // Stays: it goes on at its next label
 }
 
 func newAcks(s *schedule) *acks { return &acks{s: s, frames: map[address]*answers{}} }
 
-func (a *acks) add(p pending, by carrier, state, why string) {
+func (a *acks) add(p pending, by carrier, v Verdict) {
 	if w := a.s.workers[p.from]; w == nil || w.session == 0 {
 		return // nobody there to hear it; a worker that comes back sends it again
 	}
@@ -398,32 +423,47 @@ func (a *acks) add(p pending, by carrier, state, why string) {
 		a.order = append(a.order, to)
 	}
 	f.mixed = f.mixed || by != f.by
-	f.all = append(f.all, answer{p, state, why})
-	if state == protocol.AckApplied {
+	f.all = append(f.all, answer{p, v})
+	if v.State == Applied && !v.Stays {
 		f.applied++
 	}
 }
 
 func (a *acks) flush(fx *effects) {
 	for _, to := range a.order {
-		w := a.s.workers[to.worker]
-		fx.tell(w.session, a.frames[to].ack(w))
+		f, w := a.frames[to], a.s.workers[to.worker]
+		for len(f.all) > 0 {
+			fx.tell(w.session, f.ack(w, a.s.usual()))
+		}
 	}
 }
 
-// ack is the frame that answers. One word will do where every entry of the answered frame has been applied, and the worker
-// cannot take that for another frame.
-func (f *answers) ack(w *worker) *protocol.Ack {
+// ack is the next frame that answers. One word will do where every entry of the answered frame has been applied and none goes
+// on, and the worker cannot take that for another frame. What waits for strands that go on may take several frames.
+func (f *answers) ack(w *worker, most int) *protocol.Ack {
+	ack := &protocol.Ack{Re: f.by.re}
 	if w.ackAll && f.applied == f.by.of && !f.mixed && f.by.session == w.session {
-		return &protocol.Ack{Re: f.by.re, Entries: []protocol.AckEntry{}, All: true}
+		f.all, ack.Entries, ack.All = nil, []protocol.AckEntry{}, true
+		return ack
 	}
-	ack := &protocol.Ack{Re: f.by.re, Entries: make([]protocol.AckEntry, len(f.all))}
-	for i := range f.all {
-		p := &f.all[i]
-		strand, token := p.text()
-		ack.Entries[i] = protocol.AckEntry{Strand: strand, Token: token, Seq: p.Seq, State: p.state, Why: p.why}
+	ack.Entries = make([]protocol.AckEntry, 0, len(f.all))
+	for bytes := 0; len(f.all) > 0; f.all = f.all[1:] {
+		p := &f.all[0]
+		if bytes += p.Inbox.payload(); bytes > most && len(ack.Entries) > 0 {
+			break
+		}
+		ack.Entries = append(ack.Entries, p.entry())
 	}
 	return ack
+}
+
+func (a *answer) entry() protocol.AckEntry {
+	strand, token := a.text()
+	e := protocol.AckEntry{Strand: strand, Token: token, Seq: a.Seq, State: a.State.wire(), Why: a.Why}
+	if a.Stays {
+		e.Next, e.Inbox = protocol.NextGo, a.Inbox.wire()
+	}
+	return e
 }
 
 // wire is the verdict's name in an ack.

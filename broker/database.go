@@ -27,9 +27,9 @@ type database struct {
 	renewAfter int64
 	renewDue   bool // some lease may be due for renewal
 
-	calls     []called // inserts outside runs, in the order in which they came; at most mostCalls, and maxBytes of them
+	calls     []called // from outside runs, in the order in which they came; at most mostCalls, and maxBytes of them
 	callBytes int      // what those hold
-	inserting bool     // one is in flight
+	calling   *called  // in flight; nil = none
 
 	lent int // slots of runs here that have been given to other databases' strands
 
@@ -68,7 +68,9 @@ func (d *database) take(now int64, ev event, fx *effects) {
 	case told:
 		d.place.spoken(now, ev.Presence, ev.err)
 	case inserted:
-		d.reply(ev, fx)
+		d.inserted(ev, fx)
+	case signalled:
+		d.signalled(ev, fx)
 	default:
 		panic("bug: unknown event")
 	}
@@ -79,7 +81,7 @@ func (d *database) ask(now int64, req *requests) {
 	d.divide(now, req)
 	d.scanner.decide(d, now, req)
 	d.write(now, req)
-	d.insert(req)
+	d.callNext(req)
 	d.notice.decide(d, now, req)
 }
 
@@ -95,7 +97,7 @@ func (d *database) next(after int64) (next int64) {
 
 // settled says whether nothing is under way here any more.
 func (d *database) settled(now int64) bool {
-	return d.commits.empty() && d.leasing == nil && d.renewing == nil && !d.inserting && len(d.calls) == 0 && d.place.left(now)
+	return d.commits.empty() && d.leasing == nil && d.renewing == nil && d.calling == nil && len(d.calls) == 0 && d.place.left(now)
 }
 
 // behind says whether this database does not answer. What waits for it shall not take the slots of others' strands.

@@ -33,12 +33,15 @@ type (
 		reports []Report
 		refused []refusal
 	}
-	// called: a worker asks for inserts outside a run.
+	// called: a worker asks for inserts or signals outside a run.
 	called struct {
 		session sessionID
 		id      uint64
 		inserts []Insert
-		home    int // the database to make them in
+		signals []Signal
+		home    int    // the database to insert in, or to signal in first
+		found   []bool // of all its signals, those whose strands are found so far; nil = nobody has looked
+		places  []int  // among those, of the signals
 	}
 	// heard: a frame without content for the schedule arrived.
 	heard struct{ session sessionID }
@@ -62,7 +65,8 @@ type (
 	}
 	// hinted: a notification arrived.
 	hinted struct{ Hint }
-	// scanned, leased, committed, renewed, joined, announced, told, inserted: a statement came back.
+	// scanned, leased, committed, renewed, joined, announced, told, inserted, signalled: a statement
+	// came back.
 	scanned struct {
 		ScanResult
 		err error
@@ -89,10 +93,12 @@ type (
 		err error
 	}
 	inserted struct {
-		session sessionID
-		id      uint64
-		ids     []ID
-		err     error
+		ids []ID
+		err error
+	}
+	signalled struct {
+		found []bool
+		err   error
 	}
 	// draining: stop handing out; give up waiting for workers at by.
 	draining struct{ by int64 }
@@ -118,6 +124,7 @@ func (joined) event()    {}
 func (announced) event() {}
 func (told) event()      {}
 func (inserted) event()  {}
+func (signalled) event() {}
 func (draining) event()  {}
 
 // A hold is a strand that a worker says it holds.
@@ -157,7 +164,7 @@ type requests struct {
 	join     *JoinRequest
 	announce *Announcement
 	present  *Presence
-	insert   *called
+	call     *called
 	change   *change // of the division of the ids, for the log
 	relisten bool    // what we tell the others does not come back: the channel shall connect anew
 }

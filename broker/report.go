@@ -44,8 +44,32 @@ func (s *session) reportOf(r *protocol.Result) (rep Report, err error) {
 	if r.Failure != nil {
 		rep.Failure = &Failure{Class: r.Failure.Class, Message: r.Failure.Message, Trace: r.Failure.Trace, Worker: s.peer.String()}
 	}
-	rep.Inserts, err = insertsOf(r.Inserts)
-	return rep, err
+	if rep.Inserts, err = insertsOf(r.Inserts); err != nil {
+		return rep, err
+	}
+	rep.Frame, rep.Stay = int(r.Frame), r.Chain
+	return rep, rep.addEffects(r)
+}
+
+// addEffects reads what a result does to other strands, and to what waits for its own.
+func (rep *Report) addEffects(r *protocol.Result) (err error) {
+	if rep.Signals, err = signalsOf(r.Signals); err != nil {
+		return err
+	}
+	for _, id := range r.Used {
+		rep.Used = append(rep.Used, int64(id))
+	}
+	for _, child := range r.Reaped {
+		id, err := ParseID(child)
+		if err != nil {
+			return err
+		}
+		rep.Reaped = append(rep.Reaped, id)
+	}
+	if d := r.Due; d != nil {
+		rep.Due = &Due{Target: d.Target, In: durationOf(d.MS), Most: durationOf(d.MostMS)}
+	}
+	return nil
 }
 
 func actOf(wire string) Act {
@@ -79,7 +103,11 @@ func delayOf(r *protocol.Result) time.Duration {
 	case r.DelayMS == nil:
 		return 0
 	}
-	return time.Duration(min(*r.DelayMS, uint64(longestDelay/time.Millisecond))) * time.Millisecond
+	return durationOf(*r.DelayMS)
+}
+
+func durationOf(ms uint64) time.Duration {
+	return time.Duration(min(ms, uint64(longestDelay/time.Millisecond))) * time.Millisecond
 }
 
 func insertsOf(wire []protocol.Insert) ([]Insert, error) {
@@ -95,4 +123,18 @@ func insertsOf(wire []protocol.Insert) ([]Insert, error) {
 		return nil, nil
 	}
 	return inserts, nil
+}
+
+// signalsOf reads signals. One without a strand is to the strand whose result carries it.
+func signalsOf(wire []protocol.Signal) (signals []Signal, err error) {
+	for _, w := range wire {
+		signal := Signal{Name: w.Name, Value: w.Value, Quiet: w.Quiet}
+		if w.Strand != "" {
+			if signal.ID, err = ParseID(w.Strand); err != nil {
+				return nil, err
+			}
+		}
+		signals = append(signals, signal)
+	}
+	return signals, nil
 }

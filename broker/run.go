@@ -30,10 +30,13 @@ type run struct {
 	state  runState
 	alone  bool
 	bytes  int
+	stack  int // of bytes: its stack
+	inbox  int // and what waits for it
 
 	since   int64 // when it could have started
 	foreign bool  // it was found as overdue in another broker's part
 
+	leased   int64 // when its lease was asked for; 0 = a former broker did, nobody knows when
 	leaseEnd int64 // when the holder must have stopped: before the lease ends in the database
 	renewAt  int64
 	runEnd   int64  // when a run that its worker did not stop at its limit costs that worker; 0 = never
@@ -88,7 +91,7 @@ func (s *schedule) free(w *worker, r *run) {
 
 // limit has the limit of a run begin now.
 func (s *schedule) limit(now int64, r *run, limit time.Duration) {
-	if limit > 0 {
+	if r.runEnd = 0; limit > 0 {
 		r.runEnd = now + int64(limit) + int64(s.grace)
 	}
 }

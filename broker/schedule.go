@@ -60,7 +60,7 @@ const (
 	errorRetry   = int64(200 * time.Millisecond) // a statement that failed
 	awaitEOF     = int64(time.Second)            // a dead process whose socket a grandchild may hold open
 	forgetAfter  = int64(10 * time.Minute)       // a worker that holds nothing and does not come back
-	mostCalls    = 1024                          // inserts outside runs that may wait
+	mostCalls    = 1024                          // inserts and signals outside runs that may wait
 	lateAnswer   = int64(time.Second)            // of a database, which shall not hold up others
 	drainFlush   = int64(5 * time.Second)        // for the last reports, after workers were given up
 	finalResults = protocol.DefaultMaxBatch      // entries a worker may put in one frame
@@ -313,6 +313,7 @@ func (d *database) start(now int64, granted *Strand, handouts *perSession[handou
 		s.giveBack(r, yieldOf(r.Pair))
 		return
 	}
+	granted.Inbox = granted.Inbox.within(s.maxFrame - strandOverhead - granted.payload() + granted.Inbox.payload())
 	payload := granted.payload()
 	if payload+strandOverhead > s.maxFrame {
 		s.giveBack(r, tooLarge(r.Pair, payload, s.maxFrame))
@@ -324,13 +325,14 @@ func (d *database) start(now int64, granted *Strand, handouts *perSession[handou
 		s.recount(w)
 		return
 	}
-	r.state = running
+	r.state, r.leased = running, d.leaseAsked
+	r.stack, r.inbox = len(granted.Stack), granted.Inbox.payload()
 	r.leaseRuns(d.leaseAsked, s.lease)
 	d.scanner.started(now, r)
 	limit := w.kinds[granted.Kind]
 	s.limit(now, r, limit)
 	h := handouts.of(w.session)
-	if !h.fits(payload, min(s.maxFrame/2, usualFrame)) {
+	if !h.fits(payload, s.usual()) {
 		h.flush(w.session, fx)
 	}
 	h.add(wireStrand(granted, r.leaseEnd, now, limit), payload)
@@ -377,47 +379,6 @@ func (s *schedule) quiet(now int64, w *worker, why string, within int64, fx *eff
 	if w.session != 0 {
 		fx.tell(w.session, &protocol.Drain{ByMS: millis(within), Why: why})
 	}
-}
-
-// call takes in inserts from outside a run. They are not gathered: they are rare, since those of a run travel in its
-// result, and each call is all or nothing.
-func (s *schedule) call(now int64, ev called, fx *effects) {
-	s.hear(now, ev.session)
-	d := s.databases[ev.home]
-	bytes := payloadOf(ev.inserts)
-	if len(d.calls) == mostCalls || d.callBytes > 0 && d.callBytes+bytes > s.maxBytes {
-		fx.tell(ev.session, &protocol.Reply{Re: ev.id, Err: tooManyCalls()})
-		return
-	}
-	d.calls = append(d.calls, ev)
-	d.callBytes += bytes
-}
-
-// insert asks for the next insert. Many at once would take the database's connections from leases and commits.
-func (d *database) insert(req *requests) {
-	if d.inserting || len(d.calls) == 0 {
-		return
-	}
-	next := d.calls[0]
-	d.inserting, req.insert = true, &next
-	d.calls[0] = called{} // the slice behind it must not keep what it held
-	d.calls = d.calls[1:]
-	d.callBytes -= payloadOf(next.inserts)
-}
-
-func (d *database) reply(ev inserted, fx *effects) {
-	d.inserting = false
-	if d.s.sessions[ev.session] == 0 {
-		return
-	}
-	reply := &protocol.Reply{Re: ev.id}
-	for _, id := range ev.ids {
-		reply.IDs = append(reply.IDs, id.String())
-	}
-	if ev.err != nil {
-		reply.IDs, reply.Err = nil, replyError(ev.err)
-	}
-	fx.tell(ev.session, reply)
 }
 
 func (fx *effects) tell(session sessionID, m protocol.ToWorker) {

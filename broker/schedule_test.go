@@ -583,8 +583,8 @@ func TestCallsThatWaitAreBoundInBytes(t *testing.T) {
 	if reply := firstSent[*protocol.Reply](t, fx); reply.Re != 3 || reply.Err == nil {
 		t.Errorf("reply %+v, want the third call refused", reply)
 	}
-	for id := uint64(1); id <= 2; id++ {
-		b.step(t0, inserted{session: 1, id: id})
+	for range 2 {
+		b.step(t0, inserted{})
 	}
 	if b.callBytes != 0 {
 		t.Errorf("%d bytes are on the account of calls that are answered", b.callBytes)
@@ -890,17 +890,17 @@ func TestInsertsOutsideRunsGoOneByOneAndNotTooManyWait(t *testing.T) {
 		calls = append(calls, called{session: 1, id: id})
 	}
 	fx := b.step(t0, calls...)
-	if fx.insert == nil || fx.insert.id != 0 {
-		t.Fatalf("insert %+v, want the first call", fx.insert)
+	if fx.call == nil || fx.call.id != 0 {
+		t.Fatalf("insert %+v, want the first call", fx.call)
 	}
 	if late := firstSent[*protocol.Reply](t, fx); late.Re != mostCalls || late.Err.RetryMS == 0 {
 		t.Errorf("reply %+v, want call %d put off", late, mostCalls)
 	}
-	if fx := b.step(t0, draining{by: t0}); fx.insert != nil || fx.finished {
-		t.Errorf("insert %+v, finished %v; want neither while one is in flight", fx.insert, fx.finished)
+	if fx := b.step(t0, draining{by: t0}); fx.call != nil || fx.finished {
+		t.Errorf("insert %+v, finished %v; want neither while one is in flight", fx.call, fx.finished)
 	}
-	if fx := b.step(t0, inserted{session: 1, id: 0}); fx.insert == nil || fx.insert.id != 1 {
-		t.Errorf("insert %+v, want the second call", fx.insert)
+	if fx := b.step(t0, inserted{}); fx.call == nil || fx.call.id != 1 {
+		t.Errorf("insert %+v, want the second call", fx.call)
 	}
 }
 

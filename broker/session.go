@@ -326,19 +326,41 @@ func (b *Broker) touched(s *session, m *protocol.Touch) error {
 }
 
 func (b *Broker) called(s *session, m *protocol.Call) error {
-	if m.Method != protocol.MethodInsert {
+	ev := called{session: s.id, id: m.ID}
+	var err error
+	switch m.Method {
+	case protocol.MethodInsert:
+		ev.inserts, ev.home, err = insertsOfCall(m, len(b.databases))
+	case protocol.MethodSignal:
+		ev.signals, err = signalsOfCall(m)
+	default:
 		return s.out.Send(&protocol.Reply{Re: m.ID, Err: protocol.Errorf(protocol.CodeUnknownOp, "there is no method %.40q", m.Method)})
 	}
-	inserts, err := insertsOf(m.Inserts)
 	if err != nil {
 		return s.out.Send(&protocol.Reply{Re: m.ID, Err: &protocol.Err{Code: protocol.CodeBadField, Message: err.Error()}})
 	}
-	home, one := homeOf(inserts, len(b.databases))
-	if !one {
-		return s.out.Send(&protocol.Reply{Re: m.ID, Err: &protocol.Err{Code: protocol.CodeBadField, Message: "call.inserts: their tenants are in several databases, and no transaction spans those"}})
-	}
-	b.post(called{s.id, m.ID, inserts, home})
+	b.post(ev)
 	return nil
+}
+
+// insertsOfCall reads inserts, and which database they are for.
+func insertsOfCall(m *protocol.Call, databases int) (inserts []Insert, home int, err error) {
+	if inserts, err = insertsOf(m.Inserts); err != nil {
+		return nil, 0, err
+	}
+	home, one := homeOf(inserts, databases)
+	if !one {
+		return nil, 0, errors.New("call.enq: their tenants are in several databases, and no transaction spans those")
+	}
+	return inserts, home, nil
+}
+
+// signalsOfCall reads signals. A call is told from one that inserts by having some.
+func signalsOfCall(m *protocol.Call) ([]Signal, error) {
+	if len(m.Signals) == 0 {
+		return nil, errors.New("call.sig: there are none")
+	}
+	return signalsOf(m.Signals)
 }
 
 // bucket bounds the frames that carry no results: they cost their sender nothing.

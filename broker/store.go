@@ -157,7 +157,7 @@ type Ended struct {
 // Limits of an [Inbox], whose payloads are bounded besides.
 const (
 	InboxItems = 256       // of semaphores, and of ended children
-	InboxBytes = 256 << 10 // of values after which no more are listed; one is listed always
+	InboxBytes = 256 << 10 // of the values of either list, after which it has no more; it has the first always
 )
 
 // Kept is a renewed lease.

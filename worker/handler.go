@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -16,8 +17,12 @@ import (
 type handler struct {
 	programs map[string]*program
 	timeout  time.Duration // of kinds that name none; 0 = no limit
+	build    string        // of this program
 	log      *slog.Logger
 }
+
+// ParkTime is for how long a strand is given back whose kind or label this worker does not know.
+const ParkTime = 30 * time.Second
 
 // limit is the longest run of a kind; 0 = no limit.
 func (h *handler) limit(p *program) time.Duration {
@@ -57,14 +62,17 @@ func (h *handler) work(ctx context.Context, strand *protocol.Strand, done func(p
 // result runs one strand. Everything of the user's that may panic is called from here.
 func (h *handler) result(ctx context.Context, strand *protocol.Strand) protocol.Result {
 	program := h.programs[strand.Kind]
-	if program == nil {
-		return failed(fmt.Errorf("this worker does not serve kind %q", strand.Kind), "")
+	if program == nil || !program.has(strand.Label) {
+		return h.park(strand)
 	}
-	job, err := program.prepare(strand)
+	env, err := newEnv(ctx, strand, program, h.log)
 	if err != nil {
 		return failed(err, "")
 	}
-	env := &env{Context: ctx, strand: strand, log: h.log}
+	job, err := program.prepare(env)
+	if err != nil {
+		return failed(err, "")
+	}
 	ctx = env
 	if d := h.runLimit(program, job, strand); d > 0 {
 		var cancel context.CancelFunc
@@ -73,16 +81,30 @@ func (h *handler) result(ctx context.Context, strand *protocol.Strand) protocol.
 		job.row().Deadline, _ = ctx.Deadline()
 	}
 	outcome, err := job.run(ctx)
-	inserts := env.take()
-	if err != nil {
-		return onError(job, err, context.Cause(ctx), inserts)
+	mistake := env.close()
+	if err == nil {
+		err = mistake
 	}
-	result, err := h.encode(program, strand, outcome)
+	var snooze *SnoozeError
+	switch {
+	case errors.As(err, &snooze):
+		outcome = Nap(snooze.After)
+	case err != nil:
+		return onError(job, err, context.Cause(ctx))
+	}
+	result, err := h.encode(env, outcome)
 	if err != nil {
 		return failed(fmt.Errorf("label %q of kind %q: %w", strand.Label, strand.Kind, err), "")
 	}
-	result.Inserts = inserts
 	return result
+}
+
+// park gives a strand back that is at a place which this worker does not know. It was put there by another build, or is
+// waiting for one: no try of it is used up.
+func (h *handler) park(strand *protocol.Strand) protocol.Result {
+	h.log.Warn("strand parked, this worker does not have its label", "strand", strand.ID, "kind", strand.Kind, "label", strand.Label,
+		"build", h.build, "again", ParkTime)
+	return protocol.Result{Act: protocol.ActRelease, DelayMS: delay(ParkTime)}
 }
 
 // runLimit is how long this run may take: what its worker says, but no more than its kind's limit and the broker's.
@@ -97,16 +119,13 @@ func (h *handler) runLimit(p *program, job job, strand *protocol.Strand) time.Du
 }
 
 // onError is the result of a handler that returned an error. cause is why its context has ended, if it has.
-func onError(job job, err, cause error, inserts []protocol.Insert) protocol.Result {
+func onError(job job, err, cause error) protocol.Result {
 	var (
-		snooze *SnoozeError
 		cancel *CancelError
 		dead   *DeadError
 		retry  *RetryError
 	)
 	switch {
-	case errors.As(err, &snooze):
-		return protocol.Result{Act: protocol.ActNap, DelayMS: delay(snooze.After), Inserts: inserts}
 	case errors.As(err, &cancel), errors.Is(cause, ErrCancelled):
 		result := failed(err, "")
 		result.Act = protocol.ActCancel
@@ -136,49 +155,125 @@ func aboutContext(err error) bool {
 }
 
 // encode is the result of a handler that returned an outcome.
-func (h *handler) encode(p *program, strand *protocol.Strand, o Outcome) (result protocol.Result, err error) {
+func (h *handler) encode(e *env, o Outcome) (result protocol.Result, err error) {
+	if err := o.check(); err != nil {
+		return result, err
+	}
+	stack, changed := e.stack, o.frame || e.stack.ret != nil
+	stack.ret = nil // it was there for this run
 	if o.frame {
-		if result.Stack, err = newStack(strand, o.args); err != nil {
-			return result, err
+		if stack.args, err = json.Marshal(o.args); err != nil {
+			return result, fmt.Errorf("encode the new args: %w", err)
 		}
 	}
 	switch o.step {
-	case stepExit:
-		if o.frame || o.kind != "" || o.delay > 0 {
-			return result, errors.New("Exit takes no After, With or To, as nothing runs after it")
-		}
-		result.Act = protocol.ActExit
-		result.Value, err = exitValue(o.value)
 	case stepNap:
-		if o.kind != "" {
-			return result, errors.New("Nap takes no To, as the strand stays where it is; use Hop")
-		}
 		result.Act, result.DelayMS = protocol.ActNap, delay(o.delay)
 	case stepHop:
-		err = h.checkHop(p, o)
-		result.Act, result.Label, result.NewKind = protocol.ActHop, o.label, o.kind
+		result.Label, result.NewKind = o.label, o.kind
+		target := e.program
+		if o.kind != "" {
+			target = h.programs[o.kind]
+		}
+		err = h.checkHop("hop", target, o.kind, o.label)
+	case stepPush:
+		changed = true
+		result.Label = cmp.Or(o.at, StartLabel)
+		result.NewKind, stack, err = h.push(e, stack, o)
+	case stepPop:
+		if len(stack.callers) > 0 {
+			changed = true
+			result.Label, result.NewKind, stack, err = pop(stack, o)
+			break
+		}
+		fallthrough
+	case stepExit:
+		result.Act = protocol.ActExit
+		result.Value, err = exitValue(o.value)
+	}
+	if err != nil {
+		return result, err
+	}
+	if result.Act == "" {
+		result.Act = protocol.ActHop
 		if o.delay > 0 {
 			result.DelayMS = delay(o.delay)
 		}
-	default:
-		err = errors.New("the label returned neither an outcome nor an error; return Exit, Nap or Hop")
 	}
-	return result, err
+	if result.NewKind == e.strand.Kind {
+		result.NewKind = ""
+	}
+	if result.Act != protocol.ActExit {
+		if err := frame(&result, stack, changed); err != nil {
+			return result, err
+		}
+		if err := e.setDue(&result, o.step); err != nil {
+			return result, err
+		}
+	}
+	return result, e.store(&result)
 }
 
-// checkHop refuses a target that nobody could run, as far as this process knows.
-func (h *handler) checkHop(p *program, o Outcome) error {
-	if err := checkName("label", o.label); err != nil {
-		return fmt.Errorf("hop: %w", err)
+// frame says which frame of a stack goes on, and stores the stack if it has changed.
+func frame(r *protocol.Result, s stack, changed bool) (err error) {
+	r.Frame = uint64(len(s.callers))
+	if changed {
+		r.Stack, err = s.encode()
 	}
-	if o.kind != "" {
-		if err := checkName("kind", o.kind); err != nil {
-			return fmt.Errorf("hop: %w", err)
-		}
-		p = h.programs[o.kind] // another worker may serve it
+	return err
+}
+
+// push is the kind and the stack with which a pushed frame starts.
+func (h *handler) push(e *env, s stack, o Outcome) (kind string, _ stack, err error) {
+	if o.push == nil {
+		return "", s, errors.New("push: args is nil")
 	}
-	if p != nil && !p.has(o.label) {
-		return fmt.Errorf("hop: %w", p.noLabel(o.label))
+	kind = o.push.Kind()
+	if err := checkName("kind", kind); err != nil {
+		return "", s, fmt.Errorf("push: %w", err)
+	}
+	if err := h.checkHop("push", h.programs[kind], kind, cmp.Or(o.at, StartLabel)); err != nil {
+		return "", s, err
+	}
+	then := cmp.Or(o.then, e.strand.Label)
+	if !e.program.has(then) {
+		return "", s, fmt.Errorf("push: the label to go on at: %w", e.program.noLabel(then))
+	}
+	args, err := json.Marshal(o.push)
+	if err != nil {
+		return "", s, fmt.Errorf("push: encode args %T: %w", o.push, err)
+	}
+	if s, err = s.push(args, e.strand.Kind, then); err != nil {
+		return "", s, fmt.Errorf("push %q: %w", kind, err)
+	}
+	return kind, s, nil
+}
+
+// pop is where a strand goes on, and with which stack, when its top frame returns. The target is not checked: it was when the
+// frame was pushed, and if this worker does not have it any more, another may.
+func pop(s stack, o Outcome) (label, kind string, _ stack, err error) {
+	value, err := exitValue(o.value)
+	if err != nil {
+		return "", "", s, err
+	}
+	if value == nil {
+		value = []byte("null")
+	}
+	s, to, err := s.pop(value)
+	return to.Label, to.Kind, s, err
+}
+
+// checkHop refuses a target that nobody could run, as far as this process knows: p is nil where another may serve its kind.
+func (h *handler) checkHop(what string, p *program, kind, label string) error {
+	err := checkName("label", label)
+	if kind != "" {
+		err = errors.Join(err, checkName("kind", kind))
+	}
+	if err == nil && p != nil && !p.has(label) {
+		err = p.noLabel(label)
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", what, err)
 	}
 	return nil
 }
@@ -192,23 +287,6 @@ func exitValue(v any) ([]byte, error) {
 		return nil, fmt.Errorf("encode the exit value: %w", err)
 	}
 	return b, nil
-}
-
-// newStack is the strand's stack with args as its frame 0.
-func newStack(strand *protocol.Strand, args any) ([]byte, error) {
-	frames, err := stackFrames(strand)
-	if err != nil {
-		return nil, err
-	}
-	top, err := json.Marshal(args)
-	if err != nil {
-		return nil, fmt.Errorf("encode the new args: %w", err)
-	}
-	if len(frames) == 0 {
-		frames = make([]json.RawMessage, 1)
-	}
-	frames[0] = top
-	return json.Marshal(frames)
 }
 
 // note logs how a run ended.

@@ -15,8 +15,9 @@ type ledger struct{ N int }
 
 func (ledger) Kind() string { return "ledger" }
 
-// 10,000 strands go through a broker whose connections break at the worst moments: within a frame, after the strands
-// were leased, before and after a result was stored. Every strand has to run once, and its result to be stored once.
+// 10,000 strands of two labels go through a broker whose connections break at the worst moments: within a frame, after the
+// strands were leased, before and after a result was stored, before and after a word to go on. Every label has to run once,
+// and its result to be stored once.
 func TestResultsLandExactlyOnceOverBrokenConnections(t *testing.T) {
 	const strands = 10_000
 	seed := rand.Uint64()
@@ -24,13 +25,16 @@ func TestResultsLandExactlyOnceOverBrokenConnections(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		ran := make(map[string]int)
 		var mu sync.Mutex // guards ran
-		AddFunc(b.mux, func(_ context.Context, s *Strand[ledger]) error {
-			time.Sleep(time.Duration(len(s.ID)+int(s.ID[0])) * 10 * time.Microsecond)
-			mu.Lock()
-			defer mu.Unlock()
-			ran[s.ID]++
-			return nil
-		})
+		label := func(next Outcome) Label[ledger] {
+			return func(_ context.Context, s *Strand[ledger]) (Outcome, error) {
+				time.Sleep(time.Duration(len(s.ID)+int(s.ID[0])) * 10 * time.Microsecond)
+				mu.Lock()
+				defer mu.Unlock()
+				ran[s.ID+s.Label]++
+				return next, nil
+			}
+		}
+		AddProg(b.mux, Prog[ledger]{Labels: map[string]Label[ledger]{"start": label(Hop("last")), "last": label(Exit(nil))}})
 		b.cfg.Slots = 10
 		b.start()
 		broker := newLedgerBroker(t, seed, strands)
@@ -52,12 +56,13 @@ func TestResultsLandExactlyOnceOverBrokenConnections(t *testing.T) {
 		<-served
 
 		for id, l := range broker.leases {
-			if l.applied != 1 || ran[id] != 1 {
-				t.Errorf("strand %s: ran %d times, stored %d times; want once each", id, ran[id], l.applied)
+			if first, last := ran[id+"start"], ran[id+"last"]; l.hops != 1 || l.exits != 1 || first != 1 || last != 1 {
+				t.Errorf("strand %s: ran %d and %d times, stored %d and %d times; want once each", id, first, last, l.hops, l.exits)
 			}
 		}
-		t.Logf("%d strands over %d connections; %d results came again, %d were put off", strands, broker.connections, broker.dups, broker.laters)
-		if broker.connections < 50 || broker.dups == 0 || broker.laters == 0 {
+		t.Logf("%d strands over %d connections; %d results came again, %d were put off, %d strands went on, %d of them unheard", strands,
+			broker.connections, broker.dups, broker.laters, broker.goes, broker.unheard)
+		if broker.connections < 50 || broker.dups == 0 || broker.laters == 0 || broker.goes < strands/4 || broker.unheard == 0 {
 			t.Error("the test did not disturb what it should")
 		}
 	})
@@ -73,14 +78,22 @@ type ledgerBroker struct {
 	held   int               // leases of the worker
 	left   int               // strands not stored yet
 
-	connections, dups, laters int
+	connections, dups, laters, goes, unheard int
 }
 
 // lease is a strand as its row would say.
 type lease struct {
-	token   string // of its last lease
-	held    bool
-	applied int
+	token       string // of its last lease
+	seq         uint64 // of the last result under that which went on
+	held        bool
+	hops, exits int // that were stored
+}
+
+func (l *lease) label() string {
+	if l.hops == 0 {
+		return StartLabel
+	}
+	return "last"
 }
 
 func newLedgerBroker(t *testing.T, seed uint64, n int) *ledgerBroker {
@@ -147,9 +160,7 @@ func (b *ledgerBroker) reconcile(p *peer, holds []protocol.Hold) {
 	}
 	for id, l := range b.leases {
 		if l.held && !named[l.token] {
-			l.held = false
-			b.held--
-			b.ready = append(b.ready, id)
+			b.free(id)
 		}
 	}
 }
@@ -159,9 +170,13 @@ func (b *ledgerBroker) store(m *protocol.Results) *protocol.Ack {
 	ack := &protocol.Ack{Re: m.ID}
 	for _, r := range m.Results {
 		entry := protocol.AckEntry{Strand: r.Strand, Token: r.Token, Seq: r.Seq, State: b.verdict(&r)}
-		if entry.State == protocol.AckLater {
+		switch {
+		case entry.State == protocol.AckLater:
 			entry.RetryMS = 20
 			b.laters++
+		case entry.State == protocol.AckApplied && b.leases[r.Strand].held:
+			entry.Next = protocol.NextGo
+			b.goes++
 		}
 		ack.Entries = append(ack.Entries, entry)
 	}
@@ -176,18 +191,38 @@ func (b *ledgerBroker) verdict(r *protocol.Result) string {
 	case !l.held:
 		b.dups++
 		return protocol.AckDup
+	case r.Seq <= l.seq: // it went on, and the word was lost: the worker will forget it
+		b.dups++
+		b.unheard++
+		b.free(r.Strand)
+		return protocol.AckDup
 	case !b.calm && b.rand.IntN(50) == 0:
 		return protocol.AckLater
 	}
-	l.held = false
-	b.held--
-	if r.Act == protocol.ActRelease {
-		b.ready = append(b.ready, r.Strand)
-	} else {
-		l.applied++
+	switch r.Act {
+	case protocol.ActExit:
+		l.held = false
+		b.held--
+		l.exits++
 		b.left--
+	case protocol.ActHop:
+		l.hops++
+		if r.Chain && b.rand.IntN(4) > 0 {
+			l.seq = r.Seq
+			break
+		}
+		b.free(r.Strand)
+	default: // a release
+		b.free(r.Strand)
 	}
 	return protocol.AckApplied
+}
+
+// free makes a strand that was held ready.
+func (b *ledgerBroker) free(id string) {
+	b.leases[id].held = false
+	b.held--
+	b.ready = append(b.ready, id)
 }
 
 // handOut leases until the worker has what it wants. It reports whether the connection is still there.
@@ -197,9 +232,9 @@ func (b *ledgerBroker) handOut(p *peer, want int) bool {
 		id := b.ready[0]
 		b.ready = b.ready[1:]
 		l := b.leases[id]
-		l.held, l.token = true, protocol.NewID()
+		l.held, l.token, l.seq = true, protocol.NewID(), 0
 		b.held++
-		m.Strands = append(m.Strands, protocol.Strand{ID: id, Token: l.token, Kind: "ledger", Label: StartLabel, Args: []byte(`{"N":1}`),
+		m.Strands = append(m.Strands, protocol.Strand{ID: id, Token: l.token, Kind: "ledger", Label: l.label(), Args: []byte(`{"N":1}`),
 			Queue: "default", Try: 1, MaxTries: 25, CreatedMS: 1, DeadlineNS: bubbleClock() + int64(2*time.Minute), TTLMS: 120_000})
 	}
 	if len(m.Strands) == 0 {

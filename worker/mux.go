@@ -31,9 +31,9 @@ func AddSafely[T Args](mux *Mux, w Worker[T]) error {
 		if err := w.Work(ctx, s); err != nil {
 			return Outcome{}, err
 		}
-		return Exit(nil), nil
+		return Pop(nil), nil
 	}
-	h := hooks[T]{labels: map[string]Label[T]{StartLabel: work}, start: StartLabel}
+	h := hooks[T]{labels: map[string]Label[T]{StartLabel: work}, start: StartLabel, ignoreDestroy: true}
 	value := reflect.ValueOf(w)
 	var err error
 	if h.timeout, err = method[func(*Strand[T]) time.Duration](value.MethodByName("Timeout"), "Timeout"); err != nil {
@@ -56,7 +56,8 @@ func AddProg[T Args](mux *Mux, prog Prog[T]) { must(AddProgSafely(mux, prog)) }
 
 // AddProgSafely is [AddProg] with an error instead of a panic.
 func AddProgSafely[T Args](mux *Mux, prog Prog[T]) error {
-	h := hooks[T]{labels: maps.Clone(prog.Labels), start: prog.Start}
+	h := hooks[T]{labels: maps.Clone(prog.Labels), start: prog.Start, beforeRun: prog.BeforeRun,
+		beforeDestroy: prog.BeforeDestroy, ignoreDestroy: prog.IgnoreDestroy}
 	if h.start == "" {
 		h.start = StartLabel
 	}
@@ -85,11 +86,12 @@ func (m *Mux) add(p *program, err error) error {
 
 // program is what a Mux keeps of a kind, its args type forgotten.
 type program struct {
-	kind   string
-	labels []string      // sorted
-	limit  time.Duration // of any run: 0 = Config.Timeout, negative = none
-	// prepare decodes a strand and picks its label.
-	prepare func(p *protocol.Strand) (job, error)
+	kind     string
+	labels   []string      // sorted
+	limit    time.Duration // of any run: 0 = Config.Timeout, negative = none
+	destroys bool          // it obeys the signal destroy
+	// prepare decodes a strand and picks its label, which the program has.
+	prepare func(e *env) (job, error)
 }
 
 // job is one run, ready to go.
@@ -107,10 +109,57 @@ type runOf[T Args] struct {
 	strand Strand[T]
 }
 
-func (r *runOf[T]) row() *Row                                { return &r.strand.Row }
-func (r *runOf[T]) run(ctx context.Context) (Outcome, error) { return r.label(ctx, &r.strand) }
-func (r *runOf[T]) timeout() time.Duration                   { return r.hooks.timeout(&r.strand) }
-func (r *runOf[T]) retry(err error) time.Duration            { return r.hooks.retry(&r.strand, err) }
+func (r *runOf[T]) row() *Row                     { return &r.strand.Row }
+func (r *runOf[T]) timeout() time.Duration        { return r.hooks.timeout(&r.strand) }
+func (r *runOf[T]) retry(err error) time.Duration { return r.hooks.retry(&r.strand, err) }
+
+// run does what comes before the label, and the label unless that leads elsewhere.
+func (r *runOf[T]) run(ctx context.Context) (Outcome, error) {
+	for _, before := range []Label[T]{r.destroy, r.hooks.beforeRun} {
+		if before == nil {
+			continue
+		}
+		if o, err := before(ctx, &r.strand); err != nil || o.step != stepNone {
+			return o, err
+		}
+	}
+	return r.label(ctx, &r.strand)
+}
+
+// destroy obeys the signal of that name, see Prog.
+func (r *runOf[T]) destroy(ctx context.Context, s *Strand[T]) (Outcome, error) {
+	if r.hooks.ignoreDestroy || !s.Has(destroySignal) {
+		return Outcome{}, nil
+	}
+	if s.Has(destroyingMark) {
+		s.Decr(destroySignal)
+		return Outcome{}, nil
+	}
+	if len(s.env.stack.callers) > 0 {
+		return Pop(message{"operation is cancelled due to explicitly requested destruction"}), nil
+	}
+	if hook := r.hooks.beforeDestroy; hook != nil {
+		if err := hook(ctx, s); err != nil {
+			return Outcome{}, fmt.Errorf("before destroy: %w", err)
+		}
+	}
+	s.Decr(destroySignal)
+	if r.hooks.labels[DestroyLabel] == nil {
+		return Exit(message{"exiting early due to destroy semaphore"}), nil
+	}
+	return Hop(DestroyLabel), nil
+}
+
+// Names of semaphores of a strand that is to end early.
+const (
+	destroySignal  = "destroy"
+	destroyingMark = "destroying" // it obeys, or has hopped to DestroyLabel by itself
+)
+
+// message is a value for people.
+type message struct {
+	Text string `json:"msg"`
+}
 
 // hooks is what a program is made from.
 type hooks[T Args] struct {
@@ -118,6 +167,10 @@ type hooks[T Args] struct {
 	start   string // where a strand at StartLabel begins, unless there is a label of that name
 	timeout func(*Strand[T]) time.Duration
 	retry   func(*Strand[T], error) time.Duration
+
+	beforeRun     Label[T]                                // nil = none
+	beforeDestroy func(context.Context, *Strand[T]) error // nil = none
+	ignoreDestroy bool
 }
 
 func newProgram[T Args](h hooks[T]) (*program, error) {
@@ -141,7 +194,8 @@ func newProgram[T Args](h hooks[T]) (*program, error) {
 	if p.limit, err = limitOf(h.timeout, args); err != nil {
 		return nil, fmt.Errorf("add kind %q: %w", p.kind, err)
 	}
-	p.prepare = func(strand *protocol.Strand) (job, error) { return prepare(p, &h, strand) }
+	p.prepare = func(e *env) (job, error) { return prepare(&h, e) }
+	p.destroys = !h.ignoreDestroy
 	return p, nil
 }
 
@@ -170,16 +224,13 @@ func limitOf[T Args](timeout func(*Strand[T]) time.Duration, args T) (d time.Dur
 	return timeout(&Strand[T]{Args: args}), nil
 }
 
-func prepare[T Args](p *program, h *hooks[T], strand *protocol.Strand) (job, error) {
-	label := h.labels[strand.Label]
-	if label == nil && strand.Label == StartLabel {
-		label = h.labels[h.start]
-	}
+func prepare[T Args](h *hooks[T], e *env) (job, error) {
+	label := h.labels[e.strand.Label]
 	if label == nil {
-		return nil, p.noLabel(strand.Label)
+		label = h.labels[h.start] // it is at StartLabel
 	}
 	r := &runOf[T]{hooks: h, label: label}
-	if err := r.strand.read(strand); err != nil {
+	if err := r.strand.read(e); err != nil {
 		return nil, err
 	}
 	return r, nil

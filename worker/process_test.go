@@ -32,6 +32,14 @@ func beWorker(mode string) {
 			time.Sleep(200 * time.Millisecond)
 			return nil
 		})
+	case "hopper":
+		AddProg(mux, Prog[gate]{Labels: map[string]Label[gate]{
+			"start": func(context.Context, *Strand[gate]) (Outcome, error) {
+				os.Stdout.WriteString("started\n")
+				return Hop("again"), nil
+			},
+			"again": func(context.Context, *Strand[gate]) (Outcome, error) { return Hop("again"), nil },
+		}})
 	}
 	Main(mux)
 }
@@ -118,6 +126,34 @@ func TestProcessConnectsDrainsOnASignalAndExitsWithZero(t *testing.T) {
 	p.signal()
 	if r := peer.result(); r.Act != protocol.ActExit {
 		t.Errorf("result %+v, want exit", r)
+	}
+	next[*protocol.Bye](peer)
+	if got := p.status(); got != ExitDone {
+		t.Errorf("status %d, want 0", got)
+	}
+	peer.cut()
+}
+
+// Whatever goes on when the signal comes is given back, and its process ends well.
+func TestProcessThatHopsEndlesslyDrainsOnASignal(t *testing.T) {
+	p := startProc(t, "hopper")
+	peer := p.accept()
+	peer.give("gate")
+	for hops := 1; ; hops++ {
+		m := next[*protocol.Results](peer)
+		r := m.Results[0]
+		if r.Seq != uint64(hops) {
+			t.Fatalf("result %+v, want number %d", r, hops)
+		}
+		if !r.Chain {
+			peer.ack(m, protocol.AckApplied)
+			break
+		}
+		if hops == 5 {
+			p.signal()
+		}
+		peer.send(&protocol.Ack{Re: m.ID, Entries: []protocol.AckEntry{{Strand: r.Strand, Token: r.Token, Seq: r.Seq,
+			State: protocol.AckApplied, Next: protocol.NextGo}}})
 	}
 	next[*protocol.Bye](peer)
 	if got := p.status(); got != ExitDone {

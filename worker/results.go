@@ -11,9 +11,22 @@ import (
 // done queues a result for the broker. It is kept until the broker has acked it.
 func (s *session) done(r *run, result protocol.Result) {
 	r.state, r.since = runDone, s.now
+	r.seq++
 	r.result = result
-	r.result.Strand, r.result.Token, r.result.Seq = r.strand.ID, r.strand.Token, 1
+	r.result.Strand, r.result.Token, r.result.Seq = r.strand.ID, r.strand.Token, r.seq
+	r.result.Chain = s.mayGoOn(r)
 	s.unsent = append(s.unsent, r)
+}
+
+// mayGoOn tells whether to ask for the next label of a strand at once: it is due, we can run it, and there is time.
+func (s *session) mayGoOn(r *run) bool {
+	switch res := &r.result; {
+	case res.Act != protocol.ActHop && res.Act != protocol.ActNap, res.DelayMS != nil && *res.DelayMS > 0:
+		return false
+	case res.NewKind != "" && !s.kinds[res.NewKind]:
+		return false
+	}
+	return !s.draining && r.warned == 0
 }
 
 // report sends the results that wait, as many to a frame as fit. What is too much to be on its way at once waits for
@@ -93,12 +106,17 @@ func (s *session) settle(ack *protocol.Ack) {
 			s.again(r, time.Duration(e.RetryMS)*time.Millisecond)
 			continue
 		}
-		s.forget(r)
 		s.noteFate(r, e)
+		if e.State == protocol.AckApplied && e.Next == protocol.NextGo && r.result.Chain {
+			s.goOn(r, e.Inbox)
+			continue
+		}
+		s.forget(r)
 	}
 }
 
-// settleAll takes one word for all results of a frame. Those that have been settled or sent again since are not meant.
+// settleAll takes one word for all results of a frame: stored, and none of them goes on. Those that have been settled or
+// sent again since are not meant.
 func (s *session) settleAll(frame uint64) {
 	f := s.frames[frame]
 	if f == nil {
@@ -261,5 +279,13 @@ func resultSize(r *protocol.Result) int {
 		in := &r.Inserts[i]
 		n += pairs + len(in.Key) + len(in.Kind) + len(in.Args) + len(in.Opts)
 	}
-	return n
+	for i := range r.Signals {
+		sig := &r.Signals[i]
+		n += pairs + len(sig.Strand) + len(sig.Name) + len(sig.Value)
+	}
+	if r.Due != nil {
+		n += pairs + len(r.Due.Target)
+	}
+	const number, id = 9, 38
+	return n + number*len(r.Used) + id*len(r.Reaped)
 }

@@ -54,7 +54,7 @@ func live(ctx context.Context, mux *Mux, cfg Config, w world) error {
 	if n := len(mux.programs); n > protocol.MaxItems {
 		return fmt.Errorf("%w: %d kinds are registered, a broker takes %d at most; spread them over several programs", ErrConfig, n, protocol.MaxItems)
 	}
-	h := &handler{programs: mux.programs, timeout: cfg.Timeout, log: cfg.Logger}
+	h := &handler{programs: mux.programs, timeout: cfg.Timeout, build: cfg.Build, log: cfg.Logger}
 	l := &loop{
 		world:   w,
 		cfg:     cfg,

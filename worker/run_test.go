@@ -694,3 +694,52 @@ func TestConfigRefusesWhatCannotBe(t *testing.T) {
 		}
 	}
 }
+
+// One strand goes through its labels under one lease: what each has stored is what the next one finds.
+func TestWorkerTakesAStrandThroughItsLabelsUnderOneLease(t *testing.T) {
+	inBubble(t, func(t *testing.T, b *bench) {
+		AddProg(b.mux, Prog[sums]{Labels: map[string]Label[sums]{
+			"start": func(context.Context, *Strand[sums]) (Outcome, error) { return Push(tree{2}).Then("last"), nil },
+			"last": func(_ context.Context, s *Strand[sums]) (Outcome, error) {
+				grown, err := Returned[int](s)
+				if err != nil || grown == nil {
+					return Outcome{}, fmt.Errorf("returned %v, %v", grown, err)
+				}
+				_, came := s.Take("x")
+				return Exit(fmt.Sprint(s.Args.A, *grown, came, s.Try)), nil
+			},
+		}})
+		AddProg(b.mux, Prog[tree]{Labels: map[string]Label[tree]{
+			"start": func(_ context.Context, s *Strand[tree]) (Outcome, error) { return Pop(s.Args.Height * 10), nil },
+		}})
+		b.start()
+		p, _ := b.greet()
+		strand := p.give("sum", withArgs(`{"a":7}`), func(s *protocol.Strand) { s.Try = 3 })
+		var acts []string
+		for seq := uint64(1); ; seq++ {
+			m := next[*protocol.Results](p)
+			r := m.Results[0]
+			acts = append(acts, fmt.Sprintf("%s %s.%s", r.Act, r.NewKind, r.Label))
+			if r.Seq != seq || r.Token != strand.Token || r.Chain != (r.Act == protocol.ActHop) {
+				t.Errorf("result %+v, want number %d", r, seq)
+			}
+			if r.Act != protocol.ActHop {
+				p.ack(m, protocol.AckApplied)
+				if got, want := string(r.Value), `"7 20 true 1"`; got != want || !slices.Equal(r.Used, []uint64{9}) {
+					t.Errorf("exit with %s and used %v, want %s", got, r.Used, want)
+				}
+				break
+			}
+			in := &protocol.Inbox{Semaphores: []protocol.Semaphore{{ID: 9, Name: "x"}}}
+			p.send(&protocol.Ack{Re: m.ID, Entries: []protocol.AckEntry{{Strand: r.Strand, Token: r.Token, Seq: r.Seq,
+				State: protocol.AckApplied, Next: protocol.NextGo, Inbox: in}}})
+		}
+		if want := []string{"hop tree.start", "hop sum.last", "exit ."}; !slices.Equal(acts, want) {
+			t.Errorf("acts %v, want %v", acts, want)
+		}
+		if err := b.end(); err != nil {
+			t.Error(err)
+		}
+		p.cut()
+	})
+}

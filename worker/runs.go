@@ -11,8 +11,9 @@ import (
 
 // run is one lease of a strand on its way through the worker.
 type run struct {
-	strand   protocol.Strand
-	n        uint64 // number of its arrival
+	strand   *protocol.Strand // as the broker sent it, or as it goes on; never written to, as handlers keep it
+	n        uint64           // number of its arrival
+	seq      uint64           // of its last result; 0 = none yet
 	state    runState
 	since    int64 // when it got into this state
 	deadline int64 // when the right to run it ends
@@ -50,7 +51,8 @@ func (s *session) inOrder() []*run {
 
 // accept takes in leased strands.
 func (s *session) accept(strands []protocol.Strand) {
-	for _, strand := range strands {
+	for i := range strands {
+		strand := &strands[i]
 		if s.held[strand.Token] != nil {
 			continue
 		}
@@ -61,6 +63,38 @@ func (s *session) accept(strands []protocol.Strand) {
 		s.by(r.deadline - int64(s.limits.grace))
 		s.by(s.now + int64(patience))
 	}
+}
+
+// goOn runs the next label of a strand under the lease it has, as the broker allows. It comes before those that wait for
+// their first label, and behind others that go on.
+func (s *session) goOn(r *run, inbox *protocol.Inbox) {
+	s.land(r)
+	r.strand = onward(r.strand, &r.result, inbox)
+	r.state, r.since = runQueued, s.now
+	r.result, r.retryAt, r.refusals, r.faults = protocol.Result{}, 0, 0, 0
+	place := slices.IndexFunc(s.queue, func(o *run) bool { return o.seq == 0 })
+	if place < 0 {
+		place = len(s.queue)
+	}
+	s.queue = slices.Insert(s.queue, place, r)
+	s.by(r.deadline - int64(s.limits.grace))
+	s.by(s.now + int64(patience))
+}
+
+// onward is a strand as its result has left it.
+func onward(strand *protocol.Strand, result *protocol.Result, inbox *protocol.Inbox) *protocol.Strand {
+	next := *strand
+	next.Try, next.Inbox = 1, inbox
+	if result.Stack != nil {
+		next.Stack = result.Stack
+	}
+	if result.Act == protocol.ActHop {
+		next.Label = result.Label
+	}
+	if result.NewKind != "" && result.NewKind != strand.Kind {
+		next.Kind, next.RunMS = result.NewKind, 0 // the limit was that of the other kind; ours for this one holds
+	}
+	return &next
 }
 
 // deadline is the end of a lease on our clock.
@@ -93,7 +127,7 @@ func (s *session) fill() {
 		r.state, r.since = runRunning, s.now
 		s.running++
 		s.by(r.deadline - int64(s.limits.grace))
-		s.out.start = append(s.out.start, &r.strand)
+		s.out.start = append(s.out.start, r.strand)
 	}
 }
 

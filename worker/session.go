@@ -92,8 +92,9 @@ type settings struct {
 // come from outside. All times are nanoseconds of the boot clock.
 type session struct {
 	settings
-	now int64 // of the step in progress
-	out effects
+	kinds map[string]bool // those of settings.hello
+	now   int64           // of the step in progress
+	out   effects
 
 	link    link
 	limits  limits
@@ -125,8 +126,13 @@ type session struct {
 }
 
 func newSession(cfg settings, now int64) *session {
+	kinds := make(map[string]bool, len(cfg.hello.Kinds))
+	for _, k := range cfg.hello.Kinds {
+		kinds[k.Name] = true
+	}
 	return &session{
 		settings: cfg,
+		kinds:    kinds,
 		held:     make(map[string]*run),
 		frames:   make(map[uint64]*flight),
 		credit:   credit{slots: cfg.slots, most: cfg.maxHold, told: -1},

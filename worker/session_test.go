@@ -20,6 +20,7 @@ func at(d time.Duration) int64 { return t0 + int64(d) }
 
 func newTestSession(slots int) *session {
 	return newSession(settings{
+		hello:       protocol.Hello{Kinds: []protocol.Kind{{Name: "k"}, {Name: "other"}}},
 		slots:       slots,
 		maxHold:     16 * slots,
 		orphanAfter: 10 * time.Minute,
@@ -57,6 +58,19 @@ func strandsOf(names ...string) received {
 
 func exits(name string) returned {
 	return returned{"t" + name, protocol.Result{Act: protocol.ActExit}}
+}
+
+func hops(name string) returned {
+	return returned{"t" + name, protocol.Result{Act: protocol.ActHop, Label: "next"}}
+}
+
+// goOf tells that the first results of these strands are stored, and that they go on.
+func goOf(names ...string) received {
+	ack := ackOf(protocol.AckApplied, names...)
+	for i := range ack.msg.(*protocol.Ack).Entries {
+		ack.msg.(*protocol.Ack).Entries[i].Next = protocol.NextGo
+	}
+	return ack
 }
 
 func ackOf(state string, names ...string) received {
@@ -121,6 +135,9 @@ func showMessage(m protocol.ToBroker) string {
 		text := "result"
 		for _, r := range m.Results {
 			text += fmt.Sprintf(" %s=%s", r.Strand, r.Act)
+			if r.Chain {
+				text += "+"
+			}
 		}
 		return text
 	}
@@ -364,7 +381,10 @@ func TestSessionSizesResultsNoSmallerThanTheyAre(t *testing.T) {
 		{Strand: text(36), Token: text(64), Seq: 1, Act: protocol.ActRelease},
 		{Strand: text(36), Token: text(64), Seq: 1 << 50, Act: protocol.ActHop, DelayMS: &ms, Label: text(255), NewKind: text(255),
 			Stack: make([]byte, 70_000), Inserts: []protocol.Insert{
-				{Key: text(36), Kind: text(255), Args: make([]byte, 300), Opts: make([]byte, 70_000), Child: true}, {Key: text(36)}}},
+				{Key: text(36), Kind: text(255), Args: make([]byte, 300), Opts: make([]byte, 70_000), Child: true}, {Key: text(36)}},
+			Signals: []protocol.Signal{{Strand: text(36), Name: text(255), Value: make([]byte, 70_000), Quiet: true}, {Name: "x"}},
+			Used:    slices.Repeat([]uint64{1 << 50}, 1024), Reaped: slices.Repeat([]string{text(36)}, 1024),
+			Due: &protocol.Due{Target: text(255), MS: 1 << 40, MostMS: 1 << 40}, Frame: 63, Chain: true},
 		{Strand: text(36), Token: text(64), Seq: 1, Act: protocol.ActFail, DelayMS: &ms, Final: true,
 			Failure: &protocol.Failure{Class: text(255), Message: text(4096), Trace: text(65_536)}},
 	}

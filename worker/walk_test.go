@@ -21,6 +21,8 @@ type walk struct {
 	running  map[string]bool   // handlers, by token
 	finished map[string]bool   // handlers that have returned, by token
 	sent     map[string]bool   // results on the wire in this session, by token
+	asks     map[string]bool   // whether the result of that token asks to go on
+	seq      map[string]uint64 // of that result, the current or the next, by token
 	leased   map[string]string // strand by token: what the broker thinks the worker holds
 	order    []string          // tokens in order, for reproducible choices
 }
@@ -29,6 +31,7 @@ func newWalk(seed uint64) *walk {
 	w := &walk{
 		rand: rand.New(rand.NewPCG(seed, 1)), now: t0, s: newTestSession(3),
 		running: map[string]bool{}, finished: map[string]bool{}, sent: map[string]bool{}, leased: map[string]string{},
+		asks: map[string]bool{}, seq: map[string]uint64{},
 	}
 	w.s.rand = w.rand.Float64
 	w.step(tick{})
@@ -88,7 +91,13 @@ func (w *walk) see(m protocol.ToBroker) {
 			if r.Act != protocol.ActRelease && !w.finished[r.Token] {
 				w.bad("%s has a result but has not run", r.Token)
 			}
-			w.sent[r.Token] = true
+			if r.Seq != w.seq[r.Token] {
+				w.bad("%s has sent number %d, want %d", r.Token, r.Seq, w.seq[r.Token])
+			}
+			if r.Chain != (r.Act == protocol.ActHop) {
+				w.bad("%s=%s asks to go on: %v", r.Token, r.Act, r.Chain)
+			}
+			w.sent[r.Token], w.asks[r.Token] = true, r.Chain
 		}
 	}
 }
@@ -148,7 +157,7 @@ func (w *walk) lease() {
 	w.names++
 	strand := testStrand(fmt.Sprint("s", w.names))
 	strand.DeadlineNS = w.now + int64(2*time.Hour)
-	w.leased[strand.Token] = strand.ID
+	w.leased[strand.Token], w.seq[strand.Token] = strand.ID, 1
 	w.order = append(w.order, strand.Token)
 	w.step(received{&protocol.Strands{Strands: []protocol.Strand{strand}}})
 }
@@ -173,7 +182,11 @@ func (w *walk) endHandler() {
 	delete(w.running, token)
 	w.finished[token] = true
 	w.now += w.rand.Int64N(int64(50 * time.Millisecond))
-	w.step(returned{token, protocol.Result{Act: protocol.ActExit}})
+	result := protocol.Result{Act: protocol.ActExit}
+	if w.rand.IntN(2) == 0 {
+		result = protocol.Result{Act: protocol.ActHop, Label: "next"}
+	}
+	w.step(returned{token, result})
 }
 
 func (w *walk) ack() {
@@ -181,11 +194,16 @@ func (w *walk) ack() {
 	if token == "" {
 		return
 	}
-	entry := protocol.AckEntry{Strand: w.leased[token], Token: token, Seq: 1, State: protocol.AckApplied}
+	entry := protocol.AckEntry{Strand: w.leased[token], Token: token, Seq: w.seq[token], State: protocol.AckApplied}
 	delete(w.sent, token)
-	if w.rand.IntN(4) == 0 {
+	switch n := w.rand.IntN(4); {
+	case n == 0:
 		entry.State, entry.RetryMS = protocol.AckLater, 100
-	} else {
+	case n < 3 && w.asks[token]:
+		entry.Next = protocol.NextGo
+		delete(w.finished, token)
+		w.seq[token]++
+	default:
 		delete(w.leased, token)
 	}
 	w.step(received{&protocol.Ack{Re: 1, Entries: []protocol.AckEntry{entry}}})

@@ -1,15 +1,12 @@
 package worker
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"reflect"
 	"time"
-
-	"github.com/respirated/respirated/protocol"
 )
 
 // Args is what a strand is inserted with: a value that encodes to JSON and knows the kind of strand it is for.
@@ -37,7 +34,9 @@ type Row struct {
 // Strand is one run's view of a strand: its row and its decoded args.
 type Strand[T Args] struct {
 	Row
-	Args T // of the newest frame that a label stored [Outcome.With], else as inserted
+	Args T // of the frame that runs, as a label stored it last with [Outcome.With], else as inserted or pushed
+
+	env *env // of its run; nil = it was made by hand
 }
 
 // Worker runs the strands of one kind. One value serves all slots, so Work is called concurrently.
@@ -71,7 +70,9 @@ type workFunc[T Args] func(ctx context.Context, s *Strand[T]) error
 func (f workFunc[T]) Work(ctx context.Context, s *Strand[T]) error { return f(ctx, s) }
 
 // read decodes what the broker sent.
-func (s *Strand[T]) read(p *protocol.Strand) error {
+func (s *Strand[T]) read(e *env) error {
+	p := e.strand
+	s.env = e
 	s.Row = Row{
 		ID:        p.ID,
 		Kind:      p.Kind,
@@ -85,41 +86,10 @@ func (s *Strand[T]) read(p *protocol.Strand) error {
 		Metadata:  p.Metadata,
 		CreatedAt: time.UnixMilli(p.CreatedMS),
 	}
-	args, err := topFrame(p)
-	if err != nil {
-		return err
-	}
-	if err := json.Unmarshal(args, &s.Args); err != nil {
+	if err := json.Unmarshal(e.stack.args, &s.Args); err != nil {
 		return fmt.Errorf("decode the args of strand %s into %T: %w", p.ID, s.Args, err)
 	}
 	return nil
-}
-
-// topFrame is the JSON of a strand's current args: frame 0 of its stack, or what it was inserted with.
-func topFrame(p *protocol.Strand) (json.RawMessage, error) {
-	frames, err := stackFrames(p)
-	if err != nil {
-		return nil, err
-	}
-	if len(frames) > 0 {
-		return frames[0], nil
-	}
-	if len(bytes.TrimSpace(p.Args)) == 0 {
-		return json.RawMessage("{}"), nil
-	}
-	return p.Args, nil
-}
-
-// stackFrames splits a strand's stack; a strand that has none yet has no frames.
-func stackFrames(p *protocol.Strand) ([]json.RawMessage, error) {
-	if len(p.Stack) == 0 {
-		return nil, nil
-	}
-	var frames []json.RawMessage
-	if err := json.Unmarshal(p.Stack, &frames); err != nil {
-		return nil, fmt.Errorf("decode the stack of strand %s, which should be a JSON array: %w", p.ID, err)
-	}
-	return frames, nil
 }
 
 // newArgs is an empty value of an args type; of a pointer type, a pointer to an empty value, so that Kind can be asked.

@@ -232,3 +232,21 @@ func TestErrorsOfOtherKindsAreNotTakenForAbsence(t *testing.T) {
 		t.Errorf("got %v, want a fault to report", err)
 	}
 }
+
+// A scan for a hint is not to wait for the answer whether its connection lives, so it may meet a dead one.
+func TestScanOutlivesItsConnection(t *testing.T) {
+	s := newSubject(t, migrated(t))
+	id := s.insert("")
+	req := broker.ScanRequest{Kinds: []string{"one"}, Limit: 10, Bottom: true}
+	if _, err := s.Scan(t.Context(), req); err != nil {
+		t.Fatal(err)
+	}
+	const ours = ` from pg_stat_activity where application_name = 'respirated' and datname = current_database()`
+	if got := one[int](s, `select count(pg_terminate_backend(pid, 10000))`+ours); got != 1 {
+		t.Fatalf("%d connections were ended, want the one of the scan", got)
+	}
+	got, err := s.Scan(t.Context(), req)
+	if err != nil || len(got.Candidates) != 1 || got.Candidates[0].ID != id {
+		t.Errorf("scan: got %+v and error %v, want %s", got.Candidates, err, id)
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
 	"slices"
 	"time"
 
@@ -15,6 +16,14 @@ import (
 // Scan implements [broker.Store]. What is due in a lane that was made after the lanes were loaded is found by the next
 // scan that loads them.
 func (s *Store) Scan(ctx context.Context, req broker.ScanRequest) (broker.ScanResult, error) {
+	result, err := s.scan(withoutAsking(ctx), req)
+	if errors.Is(err, broker.ErrAway) { // perhaps it is only that connection, and it changes nothing: others are asked first
+		result, err = s.scan(ctx, req)
+	}
+	return result, err
+}
+
+func (s *Store) scan(ctx context.Context, req broker.ScanRequest) (broker.ScanResult, error) {
 	spots, err := s.lanesFor(ctx, req)
 	if err != nil {
 		return broker.ScanResult{}, s.failed(err, "load the lanes of %d kinds", len(req.Kinds))

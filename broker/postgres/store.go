@@ -29,6 +29,7 @@ const (
 	lockTimeout     = 200 * time.Millisecond // somebody's row lock may cost us no more, once
 	queryTimeout    = 30 * time.Second       // the server gives up
 	callTimeout     = 40 * time.Second       // we give up, since the server does not answer
+	mayBeDead       = time.Second            // a connection that rested for longer is asked whether it lives, before it is used
 	applicationName = "respirated"
 )
 
@@ -47,6 +48,7 @@ type Store struct {
 	mu        sync.Mutex
 	announced broker.Announcement // the last one; the zero value before the first
 	barrier   int64               // what settle drew after that; 0 = not yet
+	paged     time.Time           // when deadlines that have passed were last looked for
 }
 
 var _ broker.Store = (*Store)(nil)
@@ -99,6 +101,9 @@ func (cfg Config) pool() (*pgxpool.Config, error) {
 	}
 	c.MaxConns = maxConns
 	c.MinConns = 0
+	c.ShouldPing = func(ctx context.Context, p pgxpool.ShouldPingParams) bool {
+		return p.IdleDuration > mayBeDead && ctx.Value(unasked{}) == nil
+	}
 	prepare(&c.ConnConfig.Config)
 	return c, nil
 }
@@ -158,6 +163,14 @@ func cannotConnect(err error) error {
 		return fmt.Errorf("cannot connect to the database: create it, or check its name in the URL: %s", why)
 	}
 	return fmt.Errorf("cannot connect to the database: is it running, and are host and port in the URL right? %s: %w", why, broker.ErrAway)
+}
+
+// unasked is the key of a context whose statement does without the question whether its connection lives. That is a round
+// trip, which whoever inserts after a second of silence would wait for.
+type unasked struct{}
+
+func withoutAsking(ctx context.Context) context.Context {
+	return context.WithValue(ctx, unasked{}, true)
 }
 
 // call is the time for one statement or transaction: ctx can prevent it, but once it is sent nothing cancels it except

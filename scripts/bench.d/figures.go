@@ -34,6 +34,15 @@ type Latency struct {
 	P99       float64 `json:"p99_ms"`
 }
 
+// Flush is what it takes to bring a page to the disk.
+type Flush struct {
+	Run     int     `json:"run"`
+	Samples int     `json:"samples"`
+	P50     float64 `json:"p50_ms"`
+	P95     float64 `json:"p95_ms"`
+	P99     float64 `json:"p99_ms"`
+}
+
 // Idle is what a system does when there is nothing to do.
 type Idle struct {
 	System      string  `json:"system"`

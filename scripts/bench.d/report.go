@@ -24,6 +24,7 @@ type Report struct {
 	Drains    []Drain   `json:"drains"`
 	Limits    []Limit   `json:"limits"`
 	Latencies []Latency `json:"latencies"`
+	Flushes   []Flush   `json:"flushes"`
 	Idles     []Idle    `json:"idle"`
 	Targets   []Target  `json:"targets"`
 }
@@ -208,6 +209,17 @@ func (r *Report) printLatencies(w io.Writer) {
 				ms.cell(r.delay(s.Name, loaded, p95)), ms.cell(r.delay(s.Name, loaded, p99)))
 		}
 	}
+	fmt.Fprintf(w, "a bare flush of the disk\tidle\t%s\t%s\t%s\n", ms.cell(r.flush(func(f Flush) float64 { return f.P50 })),
+		ms.cell(r.flush(func(f Flush) float64 { return f.P95 })), ms.cell(r.flush(func(f Flush) float64 { return f.P99 })))
+}
+
+// flush sums one percentile of the disk's up over the runs.
+func (r *Report) flush(figure func(Flush) float64) stat.Summary {
+	var values []float64
+	for _, f := range r.Flushes {
+		values = append(values, figure(f))
+	}
+	return stat.Summarize(values)
 }
 
 func p50(l Latency) float64 { return l.P50 }

@@ -19,7 +19,7 @@ func example() *Report {
 			r.Drains = append(r.Drains, d)
 		}
 		for _, load := range []int{0, 500} {
-			r.Latencies = append(r.Latencies, Latency{System: s.Name, Load: load, P50: cost, P95: cost, P99: cost})
+			r.Latencies = append(r.Latencies, Latency{System: s.Name, Load: load, Samples: fewSamples, P50: cost, P95: cost, P99: cost})
 		}
 		r.Idles = append(r.Idles, Idle{System: s.Name, Statements: 0})
 	}
@@ -78,6 +78,19 @@ func TestTargetOfAnAbsentPeerIsUnknown(t *testing.T) {
 		if target.Verdict != "unknown" && !strings.HasPrefix(target.What, "connections") {
 			t.Errorf("%s: %s", target.What, target.Verdict)
 		}
+	}
+}
+
+func TestRareDelayOfFewSamplesIsUnknown(t *testing.T) {
+	r := example()
+	for i := range r.Latencies {
+		r.Latencies[i].Samples = fewSamples - 1
+	}
+	if got := verdict(t, r, "commit to begin, idle, p99"); got != "unknown" {
+		t.Errorf("p99 of %d samples: %s, want unknown", fewSamples-1, got)
+	}
+	if got := verdict(t, r, "commit to begin, idle, p50"); got != "ok" {
+		t.Errorf("p50 of %d samples: %s, want ok", fewSamples-1, got)
 	}
 }
 

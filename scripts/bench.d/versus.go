@@ -70,6 +70,12 @@ func (c *comparison) run(ctx context.Context) error {
 				return err
 			}
 		}
+		f, err := c.lab.flushes(ctx, run, c.opts.singles, c.opts.gap)
+		if err != nil {
+			return fmt.Errorf("measure the disk: %w", err)
+		}
+		c.report.Flushes = append(c.report.Flushes, f)
+		c.lab.progress.step("run %d: a bare flush of the disk takes %.1f ms, p99 %.1f ms", run+1, f.P50, f.P99)
 	}
 	if c.opts.idleProcs == c.opts.latencyProcs() {
 		return nil // measured together with the latency
