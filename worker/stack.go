@@ -34,17 +34,15 @@ type returnedValue struct {
 
 // readStack takes a strand's stack apart. One that has none stored yet runs its first frame, with its args.
 func readStack(p *protocol.Strand) (stack, error) {
+	if len(p.Stack) == 0 {
+		return firstFrame(p), nil
+	}
 	var frames []json.RawMessage
-	if len(p.Stack) > 0 {
-		if err := json.Unmarshal(p.Stack, &frames); err != nil {
-			return stack{}, fmt.Errorf("decode the stack of strand %s, which should be a JSON array: %w", p.ID, err)
-		}
+	if err := json.Unmarshal(p.Stack, &frames); err != nil {
+		return stack{}, fmt.Errorf("decode the stack of strand %s, which should be a JSON array: %w", p.ID, err)
 	}
 	if len(frames) == 0 {
-		if len(bytes.TrimSpace(p.Args)) == 0 {
-			return stack{args: json.RawMessage("{}")}, nil
-		}
-		return stack{args: p.Args}, nil
+		return firstFrame(p), nil
 	}
 	s := stack{args: frames[0], callers: frames[1:]}
 	if len(s.callers) == 0 {
@@ -58,6 +56,14 @@ func readStack(p *protocol.Strand) (stack, error) {
 		s.ret, s.callers = ret, s.callers[1:]
 	}
 	return s, nil
+}
+
+// firstFrame is the stack of a strand that none has been stored of.
+func firstFrame(p *protocol.Strand) stack {
+	if len(bytes.TrimSpace(p.Args)) == 0 {
+		return stack{args: json.RawMessage("{}")}
+	}
+	return stack{args: p.Args}
 }
 
 // encode is the stack as it is stored.
