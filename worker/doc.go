@@ -30,6 +30,26 @@
 // A handler runs on a goroutine on which others have run, and will. One that changes it, by runtime.LockOSThread or
 // pprof.SetGoroutineLabels, changes it back.
 //
+// # Programs
+//
+// A [Prog] is a state machine whose state is in the row: the label it is at, and the args of its frame. What a label
+// returns says how the strand goes on:
+//
+//	Hop(label)            at another label                        After(d), With(args), To(kind)
+//	Nap(d), Hibernate()   at the same label, later or when woken  With(args)
+//	Push(args)            in a new frame, of another program      At(label), Then(label), With(args)
+//	Pop(value)            in the frame that pushed this one, which finds the value with Returned
+//	Exit(value)           not at all: it is done
+//
+// Each of these is one commit, with all that the run has done besides: [Insert] and [Bud] make strands, [Signal] and
+// [Strand.Incr] send semaphores, [Strand.Take], [Strand.Decr] and [Strand.Await] take them, [Strand.Reap] takes note of
+// children that have ended, and [Strand.RegisterDeadline] says by when the frame should be where. A strand that naps
+// holds no slot, no process and no lease. A semaphore wakes it, also one that comes in the very moment in which it goes
+// to sleep; so does the end of its last child.
+//
+// While a program hops, it goes on under one lease and in one worker: the next label starts as soon as the step before is
+// in the database, and sees what came meanwhile.
+//
 // # How it works
 //
 //	            goroutine of a connection            the loop, one goroutine              goroutines of handlers
@@ -44,8 +64,8 @@
 // has three parts: link.go is the talk with the broker, runs.go the way of a strand from its lease to its handler,
 // results.go the way of its outcome to the database. run.go turns the world into events and effects into the world.
 //
-// A strand's way: leased ─▶ queue ─▶ slot: its handler runs ─▶ result ─▶ sent ─▶ acked: forgotten. What fails on that
-// way, and what happens then:
+// A strand's way: leased ─▶ queue ─▶ slot: its handler runs ─▶ result ─▶ sent ─▶ acked: forgotten, or to the head of the
+// queue with its next label. What fails on that way, and what happens then:
 //
 //   - The connection ends: handlers run on and results wait. The next broker is told of all that is held, and gets every
 //     result that was not acked; it stores one copy.
@@ -53,11 +73,13 @@
 //     itself: the strand is about to run elsewhere. After [Config.OrphanAfter] the worker gives up.
 //   - The database is away: results wait here, and are sent again when the broker says so.
 //   - The broker takes the strand away: the handler is asked to stop, and what it returns is dropped.
+//   - A strand is at a kind or label that this build does not have: it is given back for [ParkTime], until a worker has it.
 //   - The worker is told to stop, by a signal or by the broker: what has not begun is given back, what runs may finish.
 //     Near the end of that time handlers are asked to stop; their strands lose no try.
 //   - Runs are so short that slots wait for the broker: the worker asks for more strands than it has slots (credit.go).
 //     One that waits for a slot for a second is given back.
 //
-// Reading order: worker.go, prog.go, errors.go and insert.go are what users see; then mux.go and handler.go; then
+// Reading order: worker.go, prog.go, errors.go, insert.go, semaphore.go, children.go and deadline.go are what users see;
+// then env.go, stack.go, mux.go and handler.go; then
 // session.go and what follows from it; run.go and conn.go last.
 package worker

@@ -1,6 +1,7 @@
 package worker_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/respirated/respirated/protocol"
@@ -84,6 +86,8 @@ func ExampleAddProg() {
 	// the broker gets: hop to watch in 1m0s
 	// all is well on a
 	// the broker gets: hop to upgrade with [{"hosts":["a","b"],"done":1}]
+	// upgrade b
+	// the broker gets: hop to watch in 1m0s
 }
 
 func ExampleInsert() {
@@ -154,13 +158,25 @@ func serve(mux *worker.Mux, strands ...protocol.Strand) {
 	for i, s := range strands {
 		s.Token = fmt.Sprint("token ", i)
 		b.send(&protocol.Strands{Strands: []protocol.Strand{s}})
-		m := await[*protocol.Results](b)
-		show(&m.Results[0])
-		b.send(&protocol.Ack{Re: m.ID, Entries: []protocol.AckEntry{{Strand: s.ID, Token: s.Token, Seq: 1, State: protocol.AckApplied}}})
+		for b.next() == protocol.NextGo { // it runs its next label
+		}
 	}
 	b.send(&protocol.Drain{ByMS: 1000, Why: "stop"})
 	await[*protocol.Bye](b)
 	check(<-ended)
+}
+
+// next shows a result, and tells that it is stored and whether the strand goes on: at once, if it asks for that.
+func (b *exampleBroker) next() (next string) {
+	m := await[*protocol.Results](b)
+	r := &m.Results[0]
+	show(r)
+	e := protocol.AckEntry{Strand: r.Strand, Token: r.Token, Seq: r.Seq, State: protocol.AckApplied}
+	if r.Chain {
+		e.Next, e.Inbox = protocol.NextGo, &protocol.Inbox{Left: uint64(len(r.Inserts))}
+	}
+	b.send(&protocol.Ack{Re: m.ID, Entries: []protocol.AckEntry{e}})
+	return e.Next
 }
 
 type exampleBroker struct {
@@ -194,18 +210,38 @@ func show(r *protocol.Result) {
 	if r.Label != "" {
 		text += " to " + r.Label
 	}
+	if r.NewKind != "" {
+		text += " of " + r.NewKind
+	}
 	if len(r.Stack) > 0 {
 		text += " with " + string(r.Stack)
 	}
-	if r.DelayMS != nil {
+	if r.DelayMS != nil && *r.DelayMS > 0 {
 		text += fmt.Sprint(" in ", time.Duration(*r.DelayMS)*time.Millisecond)
+		text = strings.Replace(text, fmt.Sprint("in ", protocol.MaxDuration), "until it is woken", 1)
 	}
 	if r.Failure != nil {
 		text += " (" + r.Failure.Message + ")"
 	}
+	if len(r.Value) > 0 {
+		text += " with " + string(r.Value)
+	}
 	fmt.Println("the broker gets:", text)
 	for _, in := range r.Inserts {
-		fmt.Println("and inserts", in.Kind, string(in.Args), string(in.Opts))
+		what := "inserts"
+		if in.Child {
+			what = "buds"
+		}
+		fmt.Println(strings.TrimSpace(fmt.Sprintf("and %s %s %s %s", what, in.Kind, in.Args, in.Opts)))
+	}
+	for _, sig := range r.Signals {
+		fmt.Println("and signals", cmp.Or(sig.Strand, "itself")+":", strings.TrimSpace(sig.Name+" "+string(sig.Value)))
+	}
+	if len(r.Used)+len(r.Reaped) > 0 {
+		fmt.Println("and forgets", len(r.Used), "semaphores and", len(r.Reaped), "children")
+	}
+	if due := r.Due; due != nil {
+		fmt.Println("and expects", due.Target, "in", time.Duration(due.MS)*time.Millisecond)
 	}
 }
 

@@ -1,6 +1,7 @@
-// Package demo has the kinds that show what respirate does: plain ones here, steps in smoke.go, misbehaviour in
-// faults.go, and in ledger.go one that leaves proof of each run. cmd/demo-worker serves them, and so does the hidden
-// verb demo-worker of respirated, so that `respirated dev` needs no second program.
+// Package demo has the kinds that show what respirate does: plain ones here, steps in smoke.go, children, signals and
+// deadlines in provision.go, misbehaviour in faults.go, and in ledger.go one that leaves proof of each run.
+// cmd/demo-worker serves them, and so does the hidden verb demo-worker of respirated, so that `respirated dev` needs no
+// second program.
 package demo
 
 import (
@@ -28,6 +29,8 @@ func Mux() *worker.Mux {
 	worker.AddFunc(mux, alloc)
 	worker.AddProg(mux, smokeProg(os.Stdout))
 	worker.AddFunc(mux, ledger)
+	worker.AddProg(mux, provisionProg())
+	worker.AddProg(mux, partProg())
 	return mux
 }
 
