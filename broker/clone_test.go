@@ -283,7 +283,7 @@ func (n *namer) database(d *database) {
 		n.put("candidate", id[0])
 	}
 	n.put("timers", n.past(d.commits.after), n.past(d.leaseAfter), n.past(d.renewAfter), d.renewDue)
-	n.put("scanner", d.scanner.flying, d.scanner.now, d.scanner.took, d.scanner.waiting, d.scanner.told, n.past(d.scanner.hintAt), d.scanner.more, n.past(d.scanner.at), n.past(d.scanner.bottomAt),
+	n.put("scanner", d.scanner.flying, d.scanner.now, d.scanner.took, d.scanner.taken, d.scanner.waiting, d.scanner.told, n.past(d.scanner.hintAt), d.scanner.more, n.past(d.scanner.at), n.past(d.scanner.bottomAt),
 		n.past(d.scanner.roundAt+busyBottom), n.past(d.scanner.ownAt), d.scanner.asked, d.scanner.walked)
 }
 

@@ -14,6 +14,7 @@ type scanner struct {
 	round    bool     // the one in flight begins a round: in each, every kind is scanned for from the bottom
 	now      bool     // a hint came
 	took     bool     // and a take was for it
+	taken    int      // so many it brought
 	waiting  int      // so many did since the last scan began
 	told     int      // and before that, since the one before: what it is for
 	hintAt   int64    // no scan for a hint before
@@ -155,7 +156,8 @@ func (sc *scanner) found(d *database, now int64, ev scanned) {
 		sc.oldAt = max(sc.oldAt, now+errorRetry)
 		return
 	}
-	added := 0
+	added := sc.taken
+	sc.taken = 0
 	for _, c := range ev.Candidates {
 		seen := sighting{c, now - int64(c.Age), !sc.slice.Has(c.ID)}
 		switch {

@@ -68,7 +68,7 @@ func (d *database) took(now int64, ev took, fx *effects) {
 		t.lostAt, t.after = now, now+errorRetry
 		return
 	}
-	d.taking, d.leaseAsked = nil, t.asked
+	d.taking, d.leaseAsked, d.scanner.taken = nil, t.asked, len(ev.strands)
 	handouts := perSession[handout]{fresh: handout{share: 1}}
 	for i := range ev.strands {
 		st := &ev.strands[i]

@@ -41,11 +41,13 @@ var carriers = map[string][]string{
 	"maintain":    nil,
 	"mixed":       nil,
 	"forget":      nil,
+	"held":        {"strand_ready"},
 	"presence":    nil,
 	"present":     {"strand_pkey"},
 	"renew":       {"strand_pkey"},
 	"scan":        {"strand_ready"},
 	"sweep":       {"strand_pkey"},
+	"take":        {"strand_ready", "strand_pkey"},
 	"tell":        nil,
 	"xid":         nil,
 }
