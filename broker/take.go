@@ -36,7 +36,10 @@ func (sc *scanner) takes(d *database, now int64, req *requests) bool {
 		return false
 	}
 	t := &take{asked: now}
-	t.scan = ScanRequest{Kinds: slices.Clone(sc.hungry), Slice: d.slice(), Limit: n, Bottom: true, Known: true}
+	parts := &d.place.parts
+	t.scan = ScanRequest{
+		Kinds: slices.Clone(sc.hungry), Slice: parts.slice(), Otherwise: parts.slices(), Limit: n, Bottom: true, Known: true,
+	}
 	for range n {
 		t.tokens = append(t.tokens, d.s.token())
 	}

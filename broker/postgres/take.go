@@ -17,8 +17,9 @@ func (s *Store) Take(ctx context.Context, req broker.ScanRequest, tokens []broke
 	if len(spots) == 0 || len(spots) > fewLanes || s.broken.some(time.Now()) {
 		return nil, nil
 	}
-	in := rangesOf(req)
-	args := append(scanArgs(spots), in.first, in.last, tokenColumn(tokens), ttl)
+	args := scanArgs(req, spots, len(tokens))
+	args[len(args)-1] = tokenColumn(tokens) // which are the limit
+	args = append(args, ttl)
 	leased, err := s.queryLeases(withoutAsking(ctx), "take", len(tokens), args...)
 	if pgconn.SafeToRetry(err) { // the connection had died before
 		leased, err = s.queryLeases(ctx, "take", len(tokens), args...)
