@@ -23,7 +23,7 @@ func (s *Store) Lease(ctx context.Context, pairs []broker.Pair, ttl time.Duratio
 	return s.inLanes(ctx, leased)
 }
 
-// inLanes adds to leased strands what is to be said of their lanes.
+// inLanes adds to leased strands what is to be said of their lanes, and what waits for them.
 func (s *Store) inLanes(ctx context.Context, leased leasedRows) ([]broker.Strand, error) {
 	known, err := s.lanesOf(ctx, leased.lanes)
 	if err != nil {
@@ -37,6 +37,22 @@ func (s *Store) inLanes(ctx context.Context, leased leasedRows) ([]broker.Strand
 		}
 		st.Kind, st.Tenant, st.Queue, st.Priority = l.kind, l.tenant, l.queue, int(l.priority)
 	}
+	return s.withInboxes(ctx, leased)
+}
+
+// withInboxes adds what waits for the strands. It is read after the lease: whatever has come by then is in it, or is heard at
+// the next nap.
+func (s *Store) withInboxes(ctx context.Context, leased leasedRows) ([]broker.Strand, error) {
+	if leased.mail == nil {
+		return leased.strands, nil
+	}
+	inboxes, err := s.inboxes(ctx, leased.mail)
+	if err != nil {
+		return nil, s.failed(err, "read what waits for %d leased strands", len(leased.mail))
+	}
+	for i := range leased.strands {
+		leased.strands[i].Inbox = inboxes[leased.strands[i].ID]
+	}
 	return leased.strands, nil
 }
 
@@ -44,10 +60,11 @@ func (s *Store) inLanes(ctx context.Context, leased leasedRows) ([]broker.Strand
 type leasedRows struct {
 	strands []broker.Strand
 	lanes   []int32 // of each
+	mail    uuids   // those for which something may wait; nil = none
 }
 
 func (l *leasedRows) add(m leasedRows) {
-	l.strands, l.lanes = append(l.strands, m.strands...), append(l.lanes, m.lanes...)
+	l.strands, l.lanes, l.mail = append(l.strands, m.strands...), append(l.lanes, m.lanes...), append(l.mail, m.mail...)
 }
 
 // takeReadable takes leases. Where a row cannot be read it halves the pairs until that one is alone, and leaves it out.
@@ -101,13 +118,17 @@ func (s *Store) takeLeases(ctx context.Context, pairs []broker.Pair, ttl time.Du
 
 // queryLeases runs lease.sql, lease_free.sql or take.sql, which return the same: at most so many rows.
 func (s *Store) queryLeases(ctx context.Context, name string, most int, args ...any) (leasedRows, error) {
-	leased := leasedRows{make([]broker.Strand, 0, most), make([]int32, 0, most)}
+	leased := leasedRows{strands: make([]broker.Strand, 0, most), lanes: make([]int32, 0, most)}
 	var st broker.Strand
 	var lane int32
+	var mail bool
 	err := each(ctx, s, func() {
 		leased.strands, leased.lanes = append(leased.strands, st), append(leased.lanes, lane)
+		if mail {
+			leased.mail = append(leased.mail, st.ID)
+		}
 	}, []any{(*[16]byte)(&st.ID), (*[16]byte)(&st.Token), &lane, &st.Label, &st.Args, &st.Stack, &st.Try, &st.MaxTries,
-		&st.Crashes, &st.Created, &st.Tags, &st.Metadata}, name, args...)
+		&st.Crashes, &st.Created, &st.Tags, &st.Metadata, &mail}, name, args...)
 	return leased, err
 }
 
