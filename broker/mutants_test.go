@@ -178,6 +178,16 @@ var mutants = []mutant{
 		"for _, r := range unsaid[:0] {",
 	},
 	{
+		"the tokens of a take of unknown outcome are forgotten", "take.go",
+		"t.lostAt, t.after = now, now+errorRetry\n",
+		"d.taking = nil\n",
+	},
+	{
+		"a take leases more than is wanted", "take.go",
+		"least = min(least, free)",
+		"least = min(least, free+1)",
+	},
+	{
 		"a lease of unknown outcome is forgotten", "schedule.go",
 		"s.giveBack(s.runs[p.ID], yieldOf(p))",
 		"s.forget(s.runs[p.ID])",
