@@ -2,6 +2,7 @@ package brokertest
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/respirated/respirated/broker"
@@ -94,6 +95,9 @@ func (b *batch) apply(r broker.Report) broker.Verdict {
 	}
 	if why := checkReport(r); why != "" {
 		return broker.Verdict{State: broker.Invalid, Why: why}
+	}
+	if row.cancelAsked && rests(r.Act) { // its children would be of the tree that is to end
+		r.Inserts = slices.DeleteFunc(slices.Clone(r.Inserts), func(in broker.Insert) bool { return in.Child })
 	}
 	if why := b.store.checkFamily(row, r.Inserts); why != "" {
 		return broker.Verdict{State: broker.Invalid, Why: why}
