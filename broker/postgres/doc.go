@@ -131,9 +131,26 @@
 // in the small ones: 543,878 pages, in 4 to 7 s, instead of 4,409 in 5 ms. Shares of a batch would read less still, and give
 // up that of one priority the oldest strand comes first.
 //
-// One thing is to be had with the same index: if a row that is locked and compared in each commit says who owns a slice, no
-// strand needs to be leased. A strand of one queue then takes 7.2 us and 56 B of log instead of 11.5 us and 173 B.
-// scripts/bench.d/OWNERSHIP.md is the plan for that.
+// # Why leases are written
+//
+// A lease could be spared: a row that is locked and compared in each commit says who owns a part of the ids, the scan
+// returns the payloads, and a short run costs a read and a deletion. A prototype without crashes, naps, wakes and take-overs,
+// with real daemons and workers, says what that would give at most; scripts/bench.d/OWNERSHIP.md has the plan and all figures:
+//
+//	                                        as it is     no lease, read by id    no lease, payloads from the scan
+//	CPU us a strand, without history            13.9                     10.7                                 8.0
+//	CPU us a strand, with history               22.2                     16.9                                14.8
+//	log B, without and with history       172 and 467              56 and 350                          56 and 350
+//	strands/s, without and with      48,300 and 35,900        49,400 and 40,900                   53,300 and 39,500
+//	p99 commit to start, idle, 5,000/s, ms   4.6, 10.4               4.5, 10.8                            5.0, 9.2
+//
+// With history, which is what queues have by default, that is a third, and three tenths once a commit locks all buckets that
+// it is about, with more to pay on top. For it we would give up that the row says who runs a strand. Parts of brokers may
+// overlap now, and a lease is refused; then they must never, for each kind that is divided, and a slow broker's strands wait
+// for the hand-over of all it owns. What workers hold outlives a broker now, by the tokens in the rows; then by a journal on
+// its host. The lease is the moment that tells signals that a run has seen from later ones, that has cancel ask a run to
+// stop and not end it behind its back, that has views say leased, and after which a dead host's permits and keys are free
+// again. Each would need another.
 //
 // # Past one database
 //
