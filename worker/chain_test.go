@@ -57,7 +57,7 @@ func TestSessionRunsTheNextLabelUnderTheLeaseItHas(t *testing.T) {
 	s := openSession(1)
 	strand := testStrand("a")
 	strand.Args, strand.Stack, strand.Try, strand.RunMS, strand.Inbox = []byte("{}"), []byte("[1]"), 7, 9000, &protocol.Inbox{Left: 2}
-	first := s.step(t0, received{&protocol.Strands{Strands: []protocol.Strand{strand}}}).start[0]
+	first := s.step(t0, received{&protocol.Strands{Strands: []protocol.Strand{strand}}}).start[0].Strand
 	before := *first
 	s.step(t0, returned{"ta", protocol.Result{Act: protocol.ActHop, Label: "next", NewKind: "other", Stack: []byte("[2]")}})
 	ack := goOf("a")
@@ -69,7 +69,7 @@ func TestSessionRunsTheNextLabelUnderTheLeaseItHas(t *testing.T) {
 	}
 	want := strand
 	want.Label, want.Kind, want.Stack, want.Try, want.RunMS, want.Inbox = "next", "other", []byte("[2]"), 1, 0, inbox
-	if d := cmp.Diff(want, *fx.start[0]); d != "" {
+	if d := cmp.Diff(want, *fx.start[0].Strand); d != "" {
 		t.Errorf("strand that goes on (-want +got):\n%s", d)
 	}
 	if d := cmp.Diff(before, *first); d != "" {
@@ -89,7 +89,7 @@ func TestSessionKeepsTheArgsAndTheLabelOfANapThatGoesOn(t *testing.T) {
 	s.step(t0, returned{"ta", protocol.Result{Act: protocol.ActNap}})
 	want := strand
 	want.Try, want.Inbox = 1, nil
-	if d := cmp.Diff(want, *s.step(t0, goOf("a")).start[0]); d != "" {
+	if d := cmp.Diff(want, *s.step(t0, goOf("a")).start[0].Strand); d != "" {
 		t.Errorf("strand that goes on (-want +got):\n%s", d)
 	}
 }

@@ -123,7 +123,7 @@ func TestAStrandAtAnUnknownKindOrLabelIsParked(t *testing.T) {
 			strand := &protocol.Strand{ID: "s", Kind: "sum", Label: StartLabel, Args: []byte("{}")}
 			change(strand)
 			var got protocol.Result
-			h.work(t.Context(), strand, func(r protocol.Result) { got = r })
+			h.work(t.Context(), start{strand, 1}, func(r protocol.Result) { got = r })
 			if d := cmp.Diff(protocol.Result{Act: protocol.ActRelease, DelayMS: delay(ParkTime)}, got); d != "" {
 				t.Errorf("result (-want +got):\n%s", d)
 			}
@@ -195,7 +195,7 @@ func TestWhatAHandlerReturnsAfterTheEndOfItsContext(t *testing.T) {
 			})
 			h := &handler{programs: mux.programs, log: slog.New(slog.DiscardHandler)}
 			var got protocol.Result
-			h.work(ctx, &protocol.Strand{Kind: "sum", Label: StartLabel, Args: []byte("{}")}, func(r protocol.Result) { got = r })
+			h.work(ctx, start{&protocol.Strand{Kind: "sum", Label: StartLabel, Args: []byte("{}")}, 1}, func(r protocol.Result) { got = r })
 			if got.Act != c.act {
 				t.Errorf("result %+v, want %s", got, c.act)
 			}
