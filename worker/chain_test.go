@@ -64,8 +64,8 @@ func TestSessionRunsTheNextLabelUnderTheLeaseItHas(t *testing.T) {
 	inbox := &protocol.Inbox{Semaphores: []protocol.Semaphore{{ID: 5, Name: "x"}}}
 	ack.msg.(*protocol.Ack).Entries[0].Inbox = inbox
 	fx := s.step(at(time.Second), ack)
-	if len(fx.start) != 1 {
-		t.Fatalf("effects %q, want a start", show(fx))
+	if len(fx.start) != 1 || fx.start[0].seq != 2 {
+		t.Fatalf("effects %q, want a start whose result is the second", show(fx))
 	}
 	want := strand
 	want.Label, want.Kind, want.Stack, want.Try, want.RunMS, want.Inbox = "next", "other", []byte("[2]"), 1, 0, inbox
