@@ -18,6 +18,8 @@
 //	│           priority, kind     │         │           whether it is busy │
 //	│ queue     pause, retention   │         └──────────────────────────────┘
 //	└──────────────────────────────┘
+//	What strands have, by their ids: semaphore (what was signalled to them), child (their children, and how these ended),
+//	deadline (by when a frame should be where), page (deadlines that have passed, for people).
 //
 // # What holds
 //
@@ -33,6 +35,11 @@
 //     The plain ones, nearly all, share one transaction of a few statements (commitPlain). The rest share another, which
 //     first locks all rows it will touch in the order of their ids, and applies what concerns parents in a later
 //     statement than what ends their children: one statement for both would lose a wake (commitLooked).
+//   - A strand that has semaphores, ended children or deadlines says so in its row (inbox, deadline: null in all others), which
+//     the plain statements ask. Rows that belong to a strand are written by whoever holds the lock of its row, and leave with it.
+//   - No wake is lost: a signal or the end of a last child sets woken, which the next nap hears. A lease, or a report after which
+//     the strand stays, sets it back, and what waits is read after that has been committed: whatever came by then is in the
+//     inbox, whatever came later is heard.
 //   - Nobody's lock holds up others for long: a statement that waits is given up after 200 ms, and the strands whose rows
 //     are locked are remembered and left out until they are free.
 //   - One report or row that Postgres will not take does not harm its neighbours: batches are halved until it is alone.
@@ -53,7 +60,8 @@
 //	cancel       somebody wants the end of a leased strand
 //
 // Whatever else comes is read as any. SCHEMA_partition says which brokers are there: "3 6ba7b810-9dad-41d1-80b4-00c04fd430c8"
-// is the number and the id of one, and " left" follows when it scans no more. Whatever else comes there is for the log.
+// is the number and the id of one, and " left" follows when it scans no more. Else " kinds:" follows, with the hashes of the kinds
+// that its workers serve, 8 digits each; without that it is taken to serve all. Whatever else comes there is for the log.
 //
 // # Partition numbers
 //
@@ -62,8 +70,8 @@
 // run out may be refreshed by who was only asleep, and a number may be asked for although another broker has it. Leases
 // keep such brokers apart, and they hear of each other.
 //
-// A scan is for the ids of one slice, which is a range, and, each few seconds, for what is overdue in the two ranges beside
-// it: one statement, with a descent of strand_ready for each lane and range, which reads nothing but entries of the index
+// A scan is for the ids of one slice of each kind, which is a range, and, each few seconds, for what is overdue in the two
+// ranges beside it: one statement, with a descent of strand_ready for each lane and range, which reads nothing but entries of the index
 // until it meets strands of that range.
 //
 // # When things fail
