@@ -369,7 +369,7 @@ func TestNothingIsRedoneWhereTheAnswerOfACommitIsLost(t *testing.T) {
 	h.openBroker()
 	sum := h.insert(strands)
 	h.work(bank{db: openPool(t, url), side: h.pool}, 4)
-	h.ended(6*time.Second)
+	h.ended(time.Minute)
 	h.isExact(strands, sum)
 	if n := h.count(`select count(*) from begun`); n != 2*strands || h.attempts("") > 0 {
 		t.Errorf("%d labels were begun, want %d; %d failures", n, 2*strands, h.attempts(""))
@@ -392,7 +392,7 @@ func TestWhatIsNotCommittedIsDoneAgain(t *testing.T) {
 	h.openBroker()
 	sum := h.insert(strands)
 	h.work(bank{db: openPool(t, url), side: h.pool}, 4)
-	h.ended(6*time.Second)
+	h.ended(time.Minute)
 	h.isExact(strands, sum)
 	lost := int(x.lost[loseCommit].Load())
 	if got := h.attempts("not_committed"); got != lost || lost == 0 || h.attempts("") != lost {
@@ -432,7 +432,7 @@ func TestLeaseThatPassesOnTakesTheTransactionWithIt(t *testing.T) {
 	}
 	h.run(`select respirate.step($1, $2, 1, '{"act":"exit"}')`, [16]byte(next.ID), [16]byte(next.Token))
 	pass()
-	h.ended(6*time.Second)
+	h.ended(time.Minute)
 	for end := time.Now().Add(30 * time.Second); h.pool.Stat().AcquiredConns() > 0; time.Sleep(time.Millisecond) { // its rollback
 		if time.Now().After(end) {
 			t.Fatal("the transaction is still open")
@@ -572,7 +572,7 @@ func TestCommitSQLTxWorksAndSaysWhatIsWrong(t *testing.T) {
 			t.Errorf("%d: error %v, want one that says %q", n, err, want)
 		}
 	}
-	h.ended(6*time.Second)
+	h.ended(time.Minute)
 	if n := h.count(`select count(*) from respirate.history h join effect e on e.strand = h.id where h.state = 'done' and h.value = '3'`); n != 1 {
 		t.Errorf("%d strands are done with their effect, want 1", n)
 	}

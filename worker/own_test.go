@@ -79,7 +79,7 @@ func TestCommitTxStoresTheOutcomeWithAllThatTheRunHasDone(t *testing.T) {
 		}
 		s.Take("go")
 		s.Reap(ReapOpts{FallThrough: true})
-		err = errors.Join(Signal(ctx, other, "hello", 1, &SignalOpts{Quiet: true}), s.Incr("mine", nil), s.RegisterDeadline("next", time.Second))
+		err = errors.Join(SignalMany(ctx, []SignalParams{{ID: other, Name: "hello", Value: 1, Quiet: true}}), s.Incr("mine", nil), s.RegisterDeadline("next", time.Second))
 		if err != nil {
 			return Outcome{}, err
 		}

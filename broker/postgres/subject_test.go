@@ -338,9 +338,18 @@ func stepJSON(r broker.Report) ([]byte, error) {
 			report["kind"] = r.Kind
 		}
 	}
-	report["ms"], report["stack"], report["frame"] = ms(r.Delay), raw(r.Stack), r.Frame
+	set := func(o object, key string, value any, given bool) { // a worker leaves out what is none
+		if given {
+			o[key] = value
+		}
+	}
+	set(report, "ms", ms(r.Delay), r.Delay > 0)
+	set(report, "stack", raw(r.Stack), r.Stack != nil)
+	set(report, "frame", r.Frame, r.Frame > 0)
 	if r.Due != nil {
-		report["due"] = object{"target": r.Due.Target, "ms": ms(r.Due.In), "most_ms": ms(r.Due.Most)}
+		due := object{"target": r.Due.Target, "ms": ms(r.Due.In)}
+		set(due, "most_ms", ms(r.Due.Most), r.Due.Most > 0)
+		report["due"] = due
 	}
 	return json.Marshal(report)
 }

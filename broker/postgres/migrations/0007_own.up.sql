@@ -150,10 +150,10 @@ begin
       perform respirate.move_deadlines(array[step.strand], array[coalesce((report->>'frame')::int, 0)],
         array[case when act = 'hop' then report->>'label' end], array[case when act = 'hop' then report->>'kind' end],
         array[report->'due'->>'target'],
-        array[coalesce(least((report->'due'->>'ms')::numeric, century), 0) * interval '1 ms' + (clock_timestamp() - now())],
-        array[coalesce(least((report->'due'->>'most_ms')::numeric, century), 0) * interval '1 ms']);
+        array[least(coalesce((report->'due'->>'ms')::numeric, 0), century) * interval '1 ms' + (clock_timestamp() - now())],
+        array[least(coalesce((report->'due'->>'most_ms')::numeric, 0), century) * interval '1 ms']);
     end if;
-    pause := coalesce(least((report->>'ms')::numeric, century), 0) * interval '1 ms';
+    pause := least(coalesce((report->>'ms')::numeric, 0), century) * interval '1 ms';
     update respirate.strand t set
       seq = step.seq,
       lease = '-infinity',
