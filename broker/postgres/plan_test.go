@@ -46,6 +46,7 @@ var carriers = map[string][]string{
 	"outcome":     {"outcome_pkey"},
 	"pages":       nil,
 	"forget":      nil,
+	"held":        {"strand_ready"},
 	"presence":    nil,
 	"present":     {"strand_pkey"},
 	"renew":       {"strand_pkey"},
@@ -53,6 +54,7 @@ var carriers = map[string][]string{
 	"signal":      nil,
 	"scan":        {"strand_ready"},
 	"sweep":       {"strand_pkey"},
+	"take":        {"strand_ready", "strand_pkey"},
 	"tell":        nil,
 	"xid":         nil,
 }
