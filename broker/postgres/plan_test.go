@@ -45,6 +45,7 @@ var carriers = map[string][]string{
 	"page_due":    nil,
 	"pages":       nil,
 	"forget":      nil,
+	"held":        {"strand_ready"},
 	"presence":    nil,
 	"present":     {"strand_pkey"},
 	"renew":       {"strand_pkey"},
@@ -52,6 +53,7 @@ var carriers = map[string][]string{
 	"signal":      nil,
 	"scan":        {"strand_ready"},
 	"sweep":       {"strand_pkey"},
+	"take":        {"strand_ready", "strand_pkey"},
 	"tell":        nil,
 	"xid":         nil,
 }

@@ -138,9 +138,10 @@ end
 $$;
 
 -- insert_strands is what all inserts end in. ids, opts and parents may have nulls. It gives the ids in order, and which
--- of them are new: an id that is or was there changes nothing.
+-- of them are new: an id that is or was there changes nothing. It joins what it made with what was asked for, which would take
+-- the square of their number without hashing, as brokers do.
 create or replace function respirate.insert_strands(ids uuid[], kinds text[], args jsonb[], opts jsonb[], parents uuid[])
-returns table (id uuid, fresh boolean) language plpgsql as $$
+returns table (id uuid, fresh boolean) language plpgsql set enable_hashjoin = on as $$
 #variable_conflict use_column
 declare
   made uuid[];
