@@ -43,6 +43,7 @@ var carriers = map[string][]string{
 	"maintain":    nil,
 	"mixed":       nil,
 	"page_due":    nil,
+	"outcome":     {"outcome_pkey"},
 	"pages":       nil,
 	"forget":      nil,
 	"held":        {"strand_ready"},

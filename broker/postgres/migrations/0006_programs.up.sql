@@ -280,14 +280,15 @@ end
 $$;
 
 -- children_done tells the parents of children that finish has ended. It must be a later statement than that. (It asks for
--- ended_at and not for state, as that would let the planner take child_ended, and read all ends of a parent for each child.)
+-- ended_at and not for state, as that would let the planner take child_ended, and read all ends of a parent for each child;
+-- and with offset 0, as a planner that does not like to sort would read all children for each child.)
 create function respirate.children_done(parents uuid[], children uuid[]) returns void language sql as $$
   select respirate.child_done(e.parent, e.n) from (
-    select c.parent, count(*)::int as n
+    select r.parent, count(*)::int as n
     from unnest(children_done.parents, children_done.children) r (parent, child)
-    join respirate.child c on c.parent = r.parent and c.child = r.child
-    where c.ended_at is not null
-    group by c.parent
+    cross join lateral (select from respirate.child c
+      where c.parent = r.parent and c.child = r.child and c.ended_at is not null offset 0) c
+    group by r.parent
   ) e
   order by e.parent
 $$;
