@@ -71,6 +71,8 @@ var functionStatements = map[string]struct {
 		[]string{"strand_pkey"}},
 	"respirate.insert_strands": {`select n from unnest($1::uuid[]) n where not exists (select from respirate.history h where h.id = n)`,
 		[]string{"history_"}},
+	"respirate.insert_strands looks for children": {`select n from unnest($1::uuid[]) n, unnest($1::uuid[]) p
+		where n is null or not exists (select from respirate.child c where c.parent = p and c.child = n)`, []string{"child_pkey"}},
 	"respirate.finish tells": {`update respirate.child c set state = '' from unnest($1::uuid[]) e (id), unnest($1::uuid[]) p (id)
 		where c.parent = p.id and c.child = e.id and p.id not in (select i from unnest($1::uuid[]) i)`, []string{"child_pkey"}},
 	"respirate.finish forgets": {`delete from respirate.semaphore m using unnest($1::uuid[]) e (id) where m.strand = e.id`,

@@ -28,6 +28,27 @@ func (s *subject) goingOn(p broker.Pair, seq int32, stay bool) pgx.Tx {
 	return tx
 }
 
+// A queue that keeps no history does not tell of a child that has ended. Its parent does, until it has reaped it.
+func TestChildIsNotMadeAgainBeforeItIsReaped(t *testing.T) {
+	s := newSubject(t, migrated(t))
+	s.run(`insert into respirate.queue (tenant, queue, retention) values ('', 'brief', '0')`)
+	p, seq := s.lease(s.insert(""))[0], uint64(0)
+	child := broker.Insert{ID: broker.ID{1}, Kind: "k", Args: []byte(`{}`), Opts: []byte(`{"queue":"brief"}`), Child: true}
+	goOn := func(reaped []broker.ID, inserts []broker.Insert, left, inbox int) {
+		t.Helper()
+		seq++
+		s.apply(broker.Report{Pair: p, Seq: seq, Act: broker.Nap, Stay: true, Reaped: reaped, Inserts: inserts})
+		if row, _ := s.Row(p.ID); row.ChildrenLeft != left || row.Inbox != inbox {
+			t.Errorf("nap %d: got %d children left and %d to reap, want %d and %d", seq, row.ChildrenLeft, row.Inbox, left, inbox)
+		}
+	}
+	goOn(nil, []broker.Insert{child}, 1, 0)
+	s.apply(broker.Report{Pair: s.lease(child.ID)[0], Seq: 1, Act: broker.Exit})
+	goOn(nil, []broker.Insert{child}, 0, 1)
+	goOn([]broker.ID{child.ID}, nil, 0, 0)
+	goOn(nil, []broker.Insert{child}, 1, 0)
+}
+
 // signalling sends a semaphore in a transaction of its own, and tells whether it reached a strand.
 func (s *subject) signalling(id broker.ID) <-chan bool {
 	found := make(chan bool, 1)

@@ -138,8 +138,9 @@ end
 $$;
 
 -- insert_strands is what all inserts end in. ids, opts and parents may have nulls. It gives the ids in order, and which
--- of them are new: an id that is or was there changes nothing. It joins what it made with what was asked for, which would take
--- the square of their number without hashing, as brokers do.
+-- of them are new: an id that is or was there changes nothing, nor does that of a child that is not reaped, whether history
+-- knows it or not. It joins what it made with what was asked for, which would take the square of their number without hashing,
+-- as brokers do.
 create or replace function respirate.insert_strands(ids uuid[], kinds text[], args jsonb[], opts jsonb[], parents uuid[])
 returns table (id uuid, fresh boolean) language plpgsql set enable_hashjoin = on as $$
 #variable_conflict use_column
@@ -183,6 +184,7 @@ begin
     join respirate.lane l on l.tenant = coalesce(w.opt->>'tenant', '') and l.queue = coalesce(w.opt->>'queue', 'default')
       and l.priority = coalesce((w.opt->>'priority')::numeric::smallint, 5) and l.kind = w.kind
     where w.given is null or not exists (select from respirate.history h where h.id = w.given)
+      and not exists (select from respirate.child c where c.parent = w.parent and c.child = w.given)
     order by w.n
     on conflict (id) do nothing
     returning id
