@@ -1,5 +1,6 @@
 -- Takes strands for $3 under the given tokens. What is not due, leased, cancelled or gone is left out. The same call
 -- again, after an answer that was lost, gives the same strands again. A lease that had run out is counted as a rescue.
+-- mail says that inbox.sql has something about it.
 -- No column here is in an index, so the update is HOT. It waits for locked rows: see lease_free.sql. The ids come in
 -- order.
 -- Carried by strand_pkey.
@@ -9,4 +10,5 @@ update respirate.strand s set
 from unnest($1::uuid[], $2::uuid[]) as p (id, token)
 where s.id = p.id and (
   s.schedule <= now() and s.lease < now() and s.cancel_at is null or s.token = p.token and s.lease > now())
-returning s.id, s.token, s.lane, s.label, s.args, s.stack, s.try, s.max_tries, s.crashes, s.created_at, s.tags, s.metadata
+returning s.id, s.token, s.lane, s.label, s.args, s.stack, s.try, s.max_tries, s.crashes, s.created_at, s.tags, s.metadata,
+  s.inbox is not null or s.children_left > 0 as mail

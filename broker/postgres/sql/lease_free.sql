@@ -14,4 +14,5 @@ update respirate.strand s set
   rescues = least(s.rescues + (s.lease > '-infinity' and s.token is distinct from f.token)::int, 32767)
 from free f
 where s.id = f.id
-returning s.id, s.token, s.lane, s.label, s.args, s.stack, s.try, s.max_tries, s.crashes, s.created_at, s.tags, s.metadata
+returning s.id, s.token, s.lane, s.label, s.args, s.stack, s.try, s.max_tries, s.crashes, s.created_at, s.tags, s.metadata,
+  s.inbox is not null or s.children_left > 0 as mail
