@@ -242,6 +242,7 @@ var treeCases = []testCase{
 	{"CancelOfAParentTellsThoseThatRunTheTree", func(tr *trial) {
 		parent, _ := tr.family(1)
 		tr.rest(parent)
+		tr.announce(broker.Announcement{Broker: newID()}) // somebody who is to be told
 		told := make(chan struct{}, 100)
 		defer tr.store.Listen(func(h broker.Hint) {
 			if h.Cancel {

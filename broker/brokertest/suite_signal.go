@@ -26,6 +26,7 @@ var signalCases = []testCase{
 	}},
 	{"SignalOfASleeperIsTold", func(tr *trial) {
 		id := tr.insert(`{"in":3600}`)
+		tr.announce(broker.Announcement{Broker: newID()}) // somebody who is to be told
 		told := make(chan struct{}, 100)
 		defer tr.store.Listen(func(h broker.Hint) {
 			if !h.Connected && h.Presence == nil {

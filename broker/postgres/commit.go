@@ -245,7 +245,7 @@ func (s *Store) commitPlain(ctx context.Context, entries []*entry) error {
 	batch := newPlainBatch(s, entries)
 	applied := make(map[broker.ID]bool, len(entries))
 	results := s.pool.SendBatch(ctx, &batch.Batch)
-	err := batch.readIDs(results, batch.Len(), applied)
+	err := batch.readIDs(results, 0, batch.Len(), applied)
 	if closing := results.Close(); err == nil {
 		err = closing
 	}
@@ -261,10 +261,16 @@ func (s *Store) commitPlain(ctx context.Context, entries []*entry) error {
 	return nil
 }
 
-// readIDs collects the ids that n statements return, and what go_on.sql tells beside: whether something waits for them.
-func (b *plainBatch) readIDs(results pgx.BatchResults, n int, into map[broker.ID]bool) error {
+// readIDs collects the ids that the first statements return, apart from the very first, which are silent. With each is what
+// go_on.sql tells beside: whether something waits for it.
+func (b *plainBatch) readIDs(results pgx.BatchResults, silent, first int, into map[broker.ID]bool) error {
+	for range silent {
+		if _, err := results.Exec(); err != nil {
+			return err
+		}
+	}
 	var id [16]byte
-	for i := range n {
+	for i := silent; i < first; i++ {
 		var mail bool
 		columns := []any{&id}
 		if i == b.living {

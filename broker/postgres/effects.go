@@ -1,7 +1,6 @@
 package postgres
 
 import (
-	"context"
 	"slices"
 	"time"
 
@@ -38,7 +37,8 @@ func (l *look) asReported() []*entry {
 	return applied
 }
 
-// settle queues what strands that live on have used and reaped.
+// settle queues what strands that live on have used and reaped, before children end in the same batch: those are not reaped
+// yet.
 func (l *look) settle(b *plainBatch, living []*entry) {
 	strands, parents, reaped := uuids{}, uuids{}, uuids{}
 	used := []int64{}
@@ -71,13 +71,13 @@ func (l *look) signal(b *plainBatch) {
 	}
 }
 
-// moveDeadlines says where the frames have come to of strands that nap or hop, as far as they have deadlines or get one.
-func (l *look) moveDeadlines(ctx context.Context, living []*entry) error {
+// moveDeadlines queues where the frames have come to of strands that nap or hop, as far as they have deadlines or get one.
+func (l *look) moveDeadlines(b *plainBatch, living []*entry) {
 	moved := slices.DeleteFunc(slices.Clone(living), func(e *entry) bool {
 		return !rests(e.report) || !l.rows[e.report.ID].timed && e.report.Due == nil
 	})
 	if len(moved) == 0 {
-		return nil
+		return
 	}
 	ids, _, _ := fenceColumns(moved)
 	due := func(r *broker.Report) broker.Due {
@@ -86,14 +86,13 @@ func (l *look) moveDeadlines(ctx context.Context, living []*entry) error {
 		}
 		return *r.Due
 	}
-	_, err := l.tx.Exec(ctx, l.sql.get("deadlines"), ids,
+	b.queue("deadlines", ids,
 		column(moved, func(r *broker.Report) int32 { return int32(r.Frame) }),
 		column(moved, func(r *broker.Report) *string { return textIf(r.Act == broker.Hop, r.Label) }),
 		column(moved, func(r *broker.Report) *string { return textIf(r.Act == broker.Hop && r.Kind != "", r.Kind) }),
 		column(moved, func(r *broker.Report) *string { return textIf(r.Due != nil, due(r).Target) }),
 		column(moved, func(r *broker.Report) time.Duration { return max(due(r).In, 0) }),
 		column(moved, func(r *broker.Report) time.Duration { return max(due(r).Most, 0) }))
-	return err
 }
 
 // openPages queues the pages of strands that a deadline has passed of. Their naps were cut by it once more; the next is not.

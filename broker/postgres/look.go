@@ -149,10 +149,10 @@ func (l *look) write(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := l.moveDeadlines(ctx, living); err != nil {
-		return err
-	}
 	b := newBatch(l.sql, l.host)
+	l.moveDeadlines(b, living)
+	l.settle(b, living)
+	silent := b.Len()
 	_, fails, others := sortActs(living)
 	b.goOn(others, lanes, true)
 	b.fails(fails)
@@ -162,21 +162,21 @@ func (l *look) write(ctx context.Context) error {
 	returning := b.Len()
 	l.attempts(b, ending)
 	l.adopt(b, children)
-	l.settle(b, living)
 	l.signal(b)
 	l.release(b, ending)
 	l.openPages(b, living)
 	if len(l.woken) > 0 {
 		b.queue("tell", uuidsOf(l.woken))
 	}
-	return l.send(ctx, b, returning, expected)
+	return l.send(ctx, b, silent, returning, expected)
 }
 
-// send carries out the statements. The first ones return the strand of each report once.
-func (l *look) send(ctx context.Context, b *plainBatch, returning, expected int) error {
+// send carries out the statements. Those between the first silent ones and the first returning ones return the strand of each
+// report once.
+func (l *look) send(ctx context.Context, b *plainBatch, silent, returning, expected int) error {
 	changed := make(map[broker.ID]bool, expected)
 	results := l.tx.SendBatch(ctx, &b.Batch)
-	err := b.readIDs(results, returning, changed)
+	err := b.readIDs(results, silent, returning, changed)
 	if closing := results.Close(); err == nil {
 		err = closing
 	}

@@ -52,7 +52,7 @@ func signalColumns(signals []broker.Signal) []any {
 	ids, names := make(uuids, len(signals)), make([]string, len(signals))
 	values, wakes := make([][]byte, len(signals)), make([]bool, len(signals))
 	for i, g := range signals {
-		ids[i], names[i], values[i], wakes[i] = g.ID, g.Name, orNull(g.Value), !g.Quiet
+		ids[i], names[i], values[i], wakes[i] = g.ID, g.Name, g.Value, !g.Quiet
 	}
 	return []any{ids, names, values, wakes}
 }
@@ -66,7 +66,7 @@ func (s *Store) whichSignal(ctx context.Context, signals []broker.Signal, err er
 		return &broker.SignalError{Index: n, Why: pg.Message}
 	}
 	for i, g := range signals {
-		_, tried := s.pool.Exec(ctx, "select octet_length($1::jsonb::text)", orNull(g.Value))
+		_, tried := s.pool.Exec(ctx, "select octet_length($1::jsonb::text)", g.Value)
 		if badData(tried) {
 			return &broker.SignalError{Index: i, Why: "value: " + dataError(tried)}
 		}
