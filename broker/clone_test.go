@@ -125,15 +125,19 @@ func (n *namer) put(args ...any) { fmt.Fprintln(n, args...) }
 func (w *world) key() string {
 	n := &namer{tokens: map[Token]int{}, sessions: map[sessionID]int{}, now: w.now}
 	for _, r := range w.rows {
-		n.put("row", n.tok(r.token), r.leased, r.tries > 0, r.seq, r.gone, r.naps)
+		n.put("row", n.tok(r.token), r.leased, r.tries > 0, r.seq, r.gone, r.naps, r.state)
 	}
 	for _, m := range w.workers {
-		n.put("worker", n.ses(m.session), m.crash, m.reaped, len(m.holds))
+		n.put("worker", n.ses(m.session), m.crash, m.reaped, m.quiet, len(m.holds))
 		for _, p := range sortedPairs(m.holds) {
-			n.put(p.ID[0], n.tok(p.Token), m.holds[p].done, m.holds[p].later, m.holds[p].act, w.results[p])
+			h := m.holds[p]
+			n.put(p.ID[0], n.tok(p.Token), *h, w.durable(p, h.seq))
 		}
 		for _, frame := range m.frames {
-			n.pairs(frame)
+			for _, o := range frame {
+				n.put(o.ID[0], n.tok(o.Token), o.seq)
+			}
+			n.put("/")
 		}
 		for _, ev := range m.up {
 			n.event(ev)
@@ -142,7 +146,7 @@ func (w *world) key() string {
 			n.frame(frame)
 		}
 	}
-	n.put(w.faults, w.expired, w.calmSoFar, w.restarted)
+	n.put(w.faults, w.expired, w.calmSoFar, w.restarted, w.cancels, w.drains, w.hurried)
 	for _, c := range w.calls {
 		n.calls(c)
 	}
@@ -159,6 +163,9 @@ func (n *namer) calls(c calls) {
 	n.pairs(c.renew)
 	for _, r := range c.commit {
 		n.report(r)
+	}
+	for _, v := range c.applied {
+		n.put(v.State, v.Stays)
 	}
 }
 
@@ -188,7 +195,9 @@ func (n *namer) pairs(pairs []Pair) {
 	n.put("/")
 }
 
-func (n *namer) report(r Report) { n.put("report", r.ID[0], n.tok(r.Token), r.Seq, r.Act, r.Guilty) }
+func (n *namer) report(r Report) {
+	n.put("report", r.ID[0], n.tok(r.Token), r.Seq, r.Act, r.Guilty, r.Stay)
+}
 
 func (n *namer) event(ev event) {
 	switch ev := ev.(type) {
@@ -213,12 +222,13 @@ func (n *namer) frame(frame protocol.ToWorker) {
 	case *protocol.Strands:
 		for _, st := range f.Strands {
 			n.wire(st.ID, st.Token)
+			n.put(st.Label, st.Inbox != nil)
 		}
 	case *protocol.Ack:
 		n.put(f.Re, f.All)
 		for _, e := range f.Entries {
 			n.wire(e.Strand, e.Token)
-			n.put(e.State, e.Seq)
+			n.put(e.State, e.Seq, e.Next, e.Inbox != nil)
 		}
 	case *protocol.Cancel:
 		for _, c := range f.Cancels {
@@ -236,7 +246,7 @@ func (n *namer) wire(strand, token string) {
 func (n *namer) schedule(s *schedule) {
 	for _, id := range sortedIDs(s.runs) {
 		r := s.runs[id]
-		n.put("run", id[0], n.tok(r.Token), r.of, r.left, r.lent, r.worker != 0, s.nameOf(r.worker), r.state, r.alone, r.stopWhy, n.past(r.leaseEnd), n.past(r.renewAt))
+		n.put("run", id[0], n.tok(r.Token), r.of, r.left, r.lent, r.worker != 0, s.nameOf(r.worker), r.state, r.alone, r.stopWhy, n.past(r.leaseEnd), n.past(r.renewAt), r.leased > 0, n.past(r.leased+int64(s.lease)/chainShare))
 	}
 	var names []string
 	for _, w := range s.workers {
@@ -261,7 +271,10 @@ func (n *namer) database(d *database) {
 	for _, line := range [][]pending{d.commits.waiting, d.commits.locked, d.commits.flying} {
 		for _, p := range line {
 			n.report(*p.Report)
-			n.put(d.s.nameOf(p.from), p.stray, p.left)
+			n.put(d.s.nameOf(p.from), p.stray, p.left, p.stay)
+			if p.stay {
+				n.put(n.ses(d.commits.carriers[copyKey(p.Report, p.from)].session))
+			}
 			if w := d.s.workers[p.from]; w != nil && w.ackAll {
 				by := d.commits.carriers[copyKey(p.Report, p.from)]
 				n.put(n.ses(by.session), by.re, by.of)

@@ -37,12 +37,81 @@ var sharedMutants = []mutant{
 	},
 }
 
+// programMutants must be found by the exhaustive search of the worlds of programs.
+var programMutants = []mutant{
+	{
+		"a run that stays frees its slot", "chain.go",
+		"r.state, r.kind, r.begun = running, kind, false",
+		"r.state, r.kind, r.begun = running, kind, false\n s.free(w, r)",
+	},
+	{
+		"a run stays though its worker has been told to drain", "chain.go",
+		"return serves && w.session != 0 && !w.draining && w.died == nil",
+		"return serves && w.session != 0 && w.died == nil",
+	},
+	{
+		"a copy of a step is gone on after", "commits.go",
+		"stays := p.stay && v.State == Applied && v.Stays",
+		"stays := p.stay && (v.State == Applied && v.Stays || v.State == Dup)",
+	},
+	{
+		"what nobody goes on with is not given back", "commits.go",
+		"held := stays || p.Report.Stay && v.State == Dup",
+		"held := stays",
+	},
+	{
+		"what a worker that is gone would have gone on with is not given back", "commits.go",
+		"held := stays || p.Report.Stay && v.State == Dup",
+		"held := p.Report.Stay && v.State == Dup",
+	},
+	{
+		"a go goes to a session that the step did not come by", "chain.go",
+		" || by.session != w.session",
+		"",
+	},
+	{
+		"a cancelled program goes on", "commits.go",
+		"stays := p.stay && v.State == Applied && v.Stays",
+		"stays := p.stay && v.State == Applied",
+	},
+	{
+		"one word swallows a go", "commits.go",
+		"if v.State == Applied && !v.Stays {",
+		"if v.State == Applied {",
+	},
+	{
+		"a step that is not agreed to is stored as if it were", "commits.go",
+		"rep.Stay = p.stay",
+		"",
+	},
+	{
+		"a step is answered before it is stored", "commits.go",
+		"case v.State == Later:\n",
+		"case v.State == Later:\n acks.add(p, carrier{re: 1}, Verdict{State: Applied, Stays: true})\n",
+	},
+	{
+		"woken is not cleared by a step that stays", "chain_search_test.go",
+		"r.leased, s.woken, s.news = true, false, false",
+		"r.leased, s.news = true, false",
+	},
+	{
+		"the inbox is not read after a step that stays", "chain_search_test.go",
+		"verdicts[i].Inbox = w.row(reports[i].ID).state.inbox()",
+		"",
+	},
+	{
+		"a wake during a run is forgotten", "chain_search_test.go",
+		"s.asleep = !s.woken",
+		"s.asleep = true",
+	},
+}
+
 // mutants must be found by the exhaustive search of the worlds of one broker.
 var mutants = []mutant{
 	{
 		"ack before commit", "commits.go",
 		"case v.State == Later:\n",
-		"case v.State == Later:\n acks.add(p, carrier{re: 1}, protocol.AckApplied, \"\")\n",
+		"case v.State == Later:\n acks.add(p, carrier{re: 1}, Verdict{State: Applied})\n",
 	},
 	{
 		"slot freed before the ack", "commits.go",
@@ -149,8 +218,9 @@ func TestExhaustiveSearchCatchesMutants(t *testing.T) {
 	t.Run("All", func(t *testing.T) { // which ends when all of them have
 		catchMutants(t, "TestExhaustive", mutants, &caught)
 		catchMutants(t, "TestExhaustivePartitions", sharedMutants, &caught)
+		catchMutants(t, "TestExhaustivePrograms", programMutants, &caught)
 	})
-	t.Logf("%d of %d mutants caught", caught.Load(), len(mutants)+len(sharedMutants))
+	t.Logf("%d of %d mutants caught", caught.Load(), len(mutants)+len(sharedMutants)+len(programMutants))
 }
 
 func catchMutants(t *testing.T, search string, all []mutant, caught *atomic.Int64) {

@@ -27,18 +27,32 @@ type world struct {
 	workers   []*modelWorker
 	calls     []calls // for each database
 	sessions  sessionID
-	faults    int           // left
-	calmSoFar bool          // none has happened yet
-	restarted bool          // the broker has: it may have forgotten leases that only their end frees
-	expired   bool          // some lease has run out under a worker that did not notice
-	results   map[Pair]bool // leases whose result is durable
-	broken    string        // an invariant that does not hold
+	faults    int              // left
+	calmSoFar bool             // none has happened yet
+	restarted bool             // the broker has: it may have forgotten leases that only their end frees
+	expired   bool             // some lease has run out under a worker that did not notice
+	results   map[outcome]bool // results that are durable
+	broken    string           // an invariant that does not hold
+
+	// Of a world of programs, see chain_search_test.go.
+	program bool
+	cancels int  // strands that may still be cancelled
+	drains  int  // of the broker, that may still come
+	hurried bool // one run may take its time
+	lingers bool // a program may use its signal, nap, and wait for another one
+}
+
+// outcome is a result, whichever of its copies.
+type outcome struct {
+	Pair
+	seq uint64
 }
 
 // calls are the statements in flight to one database: scan, lease, commit, renew.
 type calls struct {
 	requests
-	saw scanned // what the scan has seen
+	saw     scanned   // what the scan has seen
+	applied []Verdict // the commit has been applied, and this is its answer; what waits for strands that stay is read after that
 }
 
 // row is a strand in a database.
@@ -50,6 +64,7 @@ type row struct {
 	gone   bool
 	exits  int
 	naps   int
+	state  programState
 }
 
 // modelWorker is a worker process as PROTOCOL.md wants it.
@@ -63,20 +78,25 @@ type modelWorker struct {
 	want    int
 	ackAll  bool // it takes one word for all results of a frame
 	stack   []byte
-	frames  [][]Pair // of results, sent in this session by one who takes such a word; their ids are 1, 2 ...
-	crash   bool     // it has died; what it sent before can still be read
-	reaped  bool     // and its end has been reported
+	frames  [][]outcome // of results, sent in this session by one who takes such a word; their ids are 1, 2 ...
+	quiet   bool        // the broker has told it in this session that it drains
+	crash   bool        // it has died; what it sent before can still be read
+	reaped  bool        // and its end has been reported
 }
 
 type modelHold struct {
 	done  bool // its result is sent and not acked
 	later bool // it is to be sent again, when time has passed
 	act   Act
+	seq   uint64
+	label int  // of a program
+	saw   bool // the signal was there when the label began
+	stop  bool // it was asked to stop
 }
 
 // newWorld has strands in several databases, the first one in the second: that is where nobody looks first.
 func newWorld(strands, workers, faults, databases int) *world {
-	w := &world{now: t0, faults: faults, calmSoFar: true, results: map[Pair]bool{}, calls: make([]calls, databases)}
+	w := &world{now: t0, faults: faults, calmSoFar: true, results: map[outcome]bool{}, calls: make([]calls, databases)}
 	w.schedule = newSchedule(ID{1}, [32]byte{1}, w.limits())
 	w.rows = make([]row, strands)
 	for i := range workers {
@@ -116,6 +136,7 @@ func (w *world) step(events ...event) {
 	fx := w.schedule.step(w.now, events...)
 	for _, s := range fx.send {
 		if m := w.connected(s.session); m != nil {
+			w.checkSent(m, s.message)
 			m.down = append(m.down, s.message)
 		}
 	}
@@ -136,6 +157,10 @@ func (w *world) step(events ...event) {
 	for no := range w.calls {
 		w.checkCredit(fx.to(no).lease)
 		w.checkWaiting(no)
+	}
+	if fx.finished {
+		w.sayBye()
+		w.begone()
 	}
 }
 
@@ -223,7 +248,7 @@ func (w *world) checkWaiting(no int) {
 func (w *world) dbScan(no int) scanned {
 	var found scanned
 	for i := range w.rows {
-		if r := &w.rows[i]; !r.gone && !r.leased && w.home(w.id(i)) == no {
+		if r := &w.rows[i]; !r.gone && !r.leased && !r.state.asleep && w.home(w.id(i)) == no {
 			found.Candidates = append(found.Candidates, Candidate{ID: w.id(i), Kind: "k", Priority: 5})
 		}
 	}
@@ -236,21 +261,23 @@ func (w *world) dbLease(no int, pairs []Pair) (granted []Strand) {
 		if w.home(p.ID) != no {
 			w.fail("a strand is to be leased in a database that does not have it")
 		}
-		if r.gone || r.leased {
+		if r.gone || r.leased || r.state.asleep {
 			continue
 		}
 		if r.token == p.Token {
 			w.fail("I1: a token was issued twice")
 		}
 		r.token, r.leased, r.seq = p.Token, true, 0
-		granted = append(granted, Strand{ID: p.ID, Token: p.Token, Kind: "k"})
+		r.state.woken, r.state.news = false, false
+		granted = append(granted, Strand{ID: p.ID, Token: p.Token, Kind: "k", Label: labelOf(r.state.label), Inbox: r.state.inbox()})
 	}
 	return granted
 }
 
 func (w *world) dbCommit(no int, reports []Report) (vs []Verdict) {
 	for _, rep := range reports {
-		vs = append(vs, Verdict{State: w.dbApply(no, rep)})
+		state := w.dbApply(no, rep)
+		vs = append(vs, Verdict{State: state, Stays: state == Applied && rep.Stay && !w.row(rep.ID).gone})
 	}
 	return vs
 }
@@ -268,6 +295,9 @@ func (w *world) dbApply(no int, rep Report) VerdictState {
 		return Stale
 	}
 	r.leased = false
+	if w.program {
+		r.state.apply(w, r, rep)
+	}
 	switch rep.Act {
 	case Exit:
 		r.gone = true
@@ -282,14 +312,14 @@ func (w *world) dbApply(no int, rep Report) VerdictState {
 		return Applied
 	}
 	r.seq = rep.Seq
-	w.results[rep.Pair] = true
+	w.results[outcome{rep.Pair, rep.Seq}] = true
 	return Applied
 }
 
 func (w *world) dbRenew(no int, pairs []Pair) (kept []Kept) {
 	for _, p := range pairs {
 		if r := w.row(p.ID); !r.gone && w.home(p.ID) == no && r.token == p.Token && r.leased {
-			kept = append(kept, Kept{Pair: p})
+			kept = append(kept, Kept{Pair: p, Cancel: r.state.cancelled})
 		}
 	}
 	return kept
@@ -313,6 +343,7 @@ func (w *world) moves() (moves []move[*world]) {
 	for i, m := range w.workers {
 		w.workerMoves(i, m, add)
 	}
+	w.programMoves(add)
 	if next := w.schedule.nextTick(); next < w.now+int64(w.schedule.lease)/2 {
 		add("time passes", func(w *world) { w.now = max(w.now, w.schedule.nextTick()); w.sendAgain(); w.step() })
 	}
@@ -338,12 +369,10 @@ func (w *world) statementMoves(no int, add func(string, func(*world))) {
 			w.step(from{no, leased{granted: w.dbLease(no, pairs)}})
 		})
 	}
-	if w.calls[no].commit != nil {
-		add("commit answers", func(w *world) {
-			reports := w.calls[no].commit
-			w.calls[no].commit = nil
-			w.step(from{no, committed{verdicts: w.dbCommit(no, reports)}})
-		})
+	if w.calls[no].commit != nil && w.calls[no].applied == nil && slices.ContainsFunc(w.calls[no].commit, func(r Report) bool { return r.Stay }) {
+		add("commit is applied", func(w *world) { w.calls[no].applied = w.dbCommit(no, w.calls[no].commit) })
+	} else if w.calls[no].commit != nil {
+		add("commit answers", func(w *world) { w.answer(no) })
 	}
 	if w.calls[no].renew != nil {
 		add("renewal answers", func(w *world) {
@@ -369,17 +398,21 @@ func (w *world) faultyStatements(no int, add func(string, func(*world))) {
 	if w.calls[no].commit != nil {
 		add("commit happens, its answer is lost", func(w *world) {
 			w.fault()
-			w.dbCommit(no, w.calls[no].commit)
-			w.calls[no].commit = nil
+			if w.calls[no].applied == nil {
+				w.dbCommit(no, w.calls[no].commit)
+			}
+			w.calls[no].commit, w.calls[no].applied = nil, nil
 			w.step(from{no, committed{err: ErrAway}})
 		})
+	}
+	if w.calls[no].commit != nil && w.calls[no].applied == nil {
 		add("commit fails", func(w *world) {
 			w.fault()
 			w.calls[no].commit = nil
 			w.step(from{no, committed{err: ErrAway}})
 		})
 	}
-	if w.calls[no].commit != nil {
+	if w.calls[no].commit != nil && w.calls[no].applied == nil {
 		add("commit meets locks", func(w *world) { w.fault(); w.answerCommit(no, Later) })
 		if !slices.ContainsFunc(w.calls[no].commit, func(r Report) bool { return r.Act == Yield }) { // that carries nothing
 			add("commit is of what no row can hold", func(w *world) { w.fault(); w.answerCommit(no, Invalid) })
@@ -419,6 +452,10 @@ func (w *world) workerMoves(i int, m *modelWorker, add func(string, func(*world)
 	}
 	for _, p := range sortedPairs(m.holds) {
 		if m.holds[p].done {
+			continue
+		}
+		if w.program {
+			w.labelMoves(i, p, m.holds[p], add)
 			continue
 		}
 		add(fmt.Sprintf("%s ends strand %d", name, p.ID[0]), func(w *world) { w.finish(w.workers[i], p, Exit) })
@@ -474,7 +511,7 @@ func (w *world) connect(m *modelWorker) {
 			done = append(done, p)
 		}
 	}
-	m.frames = nil
+	m.frames, m.quiet = nil, false
 	m.up = append(m.up, hello, wanted{session: m.session, n: m.want})
 	switch {
 	case m.ackAll && done != nil:
@@ -489,11 +526,20 @@ func (w *world) connect(m *modelWorker) {
 // result is a frame of results.
 func (w *world) result(m *modelWorker, of ...Pair) reported {
 	if m.ackAll {
-		m.frames = append(m.frames[:len(m.frames):len(m.frames)], of)
+		var frame []outcome
+		for _, p := range of {
+			frame = append(frame, outcome{p, m.holds[p].seq})
+		}
+		m.frames = append(m.frames[:len(m.frames):len(m.frames)], frame)
 	}
 	ev := reported{session: m.session, re: max(1, uint64(len(m.frames)))}
 	for _, p := range of {
-		ev.reports = append(ev.reports, Report{Pair: p, Seq: 1, Act: m.holds[p].act, Stack: m.stack})
+		h := m.holds[p]
+		rep := Report{Pair: p, Seq: h.seq, Act: h.act, Stack: m.stack, Stay: h.act == Hop}
+		if h.saw && h.act == Nap {
+			rep.Used = []int64{1}
+		}
+		ev.reports = append(ev.reports, rep)
 	}
 	return ev
 }
@@ -533,6 +579,9 @@ func (w *world) read(m *modelWorker) {
 	case *protocol.Cancel:
 		for _, c := range f.Cancels {
 			p := pairOf(c.Strand, c.Token)
+			if h := m.holds[p]; h != nil {
+				h.stop = true
+			}
 			if c.Why == protocol.StopLost {
 				delete(m.holds, p)
 			}
@@ -547,12 +596,12 @@ func (w *world) begin(m *modelWorker, st protocol.Strand) {
 	for _, other := range w.workers {
 		for held, h := range other.holds {
 			sent := h.done && other.session != 0
-			if held.ID == p.ID && (!other.crash || sent) && !w.expired && !w.durable(held) {
+			if held.ID == p.ID && (!other.crash || sent) && !w.expired && !w.durable(held, h.seq) {
 				w.fail(fmt.Sprintf("strand %d is started twice: %s holds it (result sent: %v)", p.ID[0], other.name, h.done))
 			}
 		}
 	}
-	m.holds[p] = &modelHold{}
+	m.holds[p] = &modelHold{seq: 1, label: labelNo(st.Label), saw: st.Inbox != nil}
 	running := 0
 	for _, h := range m.holds {
 		if !h.done {
@@ -567,8 +616,8 @@ func (w *world) begin(m *modelWorker, st protocol.Strand) {
 	}
 }
 
-// durable says whether the result of this very lease is in the database.
-func (w *world) durable(p Pair) bool { return w.results[p] }
+// durable says whether this very result is in the database.
+func (w *world) durable(p Pair, seq uint64) bool { return w.results[outcome{p, seq}] }
 
 func (w *world) finish(m *modelWorker, p Pair, act Act) {
 	h := m.holds[p]
@@ -581,7 +630,7 @@ func (w *world) finish(m *modelWorker, p Pair, act Act) {
 // acked frees the slot. What is acked as applied, or as a copy of what was, must be in the database: I3.
 func (w *world) acked(m *modelWorker, e protocol.AckEntry) {
 	p := pairOf(e.Strand, e.Token)
-	if (e.State == protocol.AckApplied || e.State == protocol.AckDup) && !w.durable(p) {
+	if (e.State == protocol.AckApplied || e.State == protocol.AckDup) && !w.durable(p, e.Seq) {
 		w.fail("I3: a result was acked that is not in the database")
 	}
 	if e.State == protocol.AckGone && !w.row(p.ID).gone {
@@ -591,7 +640,13 @@ func (w *world) acked(m *modelWorker, e protocol.AckEntry) {
 		m.holds[p].later = true
 		return
 	}
-	delete(m.holds, p)
+	if e.Next == protocol.NextGo {
+		w.goOn(m, p, e)
+		return
+	}
+	if h := m.holds[p]; h != nil && h.seq == e.Seq {
+		delete(m.holds, p)
+	}
 }
 
 // ackedAll takes the word for all results of a frame, whatever was acked of it before.
@@ -600,8 +655,8 @@ func (w *world) ackedAll(m *modelWorker, frame uint64) {
 		w.fail(fmt.Sprintf("%s is told that all of frame %d is applied, and has sent %d frames", m.name, frame, len(m.frames)))
 		return
 	}
-	for _, p := range m.frames[frame-1] {
-		w.acked(m, protocol.AckEntry{Strand: p.ID.String(), Token: p.Token.String(), State: protocol.AckApplied})
+	for _, o := range m.frames[frame-1] {
+		w.acked(m, protocol.AckEntry{Strand: o.ID.String(), Token: o.Token.String(), Seq: o.seq, State: protocol.AckApplied})
 	}
 }
 
@@ -634,13 +689,19 @@ func (w *world) expire() {
 func (w *world) restart() {
 	w.fault()
 	w.restarted = true
+	w.begone()
+	w.step()
+}
+
+// begone has another broker follow.
+func (w *world) begone() {
 	w.calls = make([]calls, len(w.calls))
-	w.schedule = newSchedule(ID{byte(2 + w.faults)}, [32]byte{byte(2 + w.faults)}, w.limits())
+	no := byte(2 + w.faults + 16*w.drains)
+	w.schedule = newSchedule(ID{no}, [32]byte{no}, w.limits())
 	for _, m := range w.workers {
 		m.session, m.up, m.down = 0, nil, nil
 		w.rebirth(m)
 	}
-	w.step()
 }
 
 // check holds what must be true in every state.
@@ -674,7 +735,7 @@ func (w *world) quiet() {
 // calm takes the first move that is no fault, and lets time pass when there is none.
 func (w *world) calm() {
 	for _, m := range w.moves() {
-		if m.name != "time passes" && !strings.Contains(m.name, "naps") {
+		if !slices.ContainsFunc([]string{"passes", "naps", "drains", "cancelled", "takes its time"}, func(word string) bool { return strings.Contains(m.name, word) }) {
 			m.do(w)
 			return
 		}
@@ -687,11 +748,7 @@ func (w *world) calm() {
 		}
 	}
 	w.sendAgain()
-	var pings []event
-	for _, m := range w.workers {
-		pings = append(pings, heard{m.session})
-	}
-	w.step(pings...)
+	w.step(w.pings()...)
 }
 
 // known says whether anybody still knows of the lease on a strand.
