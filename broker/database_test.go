@@ -344,7 +344,7 @@ func TestPartitionsOfSeveralDatabasesAreApart(t *testing.T) {
 		t.Fatal("no number is asked for in one of them")
 	}
 	fx = b.step(t0, from{1, joined{Joined: Joined{Number: 2, Members: []Presence{present(3, 1)}}}})
-	equal(t, "told to the second", fx.to(1).present, &Presence{Broker: brokerID(9), Number: 2})
+	equal(t, "told to the second", fx.to(1).present, &Presence{Broker: brokerID(9), Number: 2, Kinds: hashKinds([]string{"k"})})
 	if fx.to(0).present != nil || fx.to(0).scan != nil {
 		t.Errorf("the first is told %v, and scanned: %v; want neither before it has given a number", fx.to(0).present, fx.to(0).scan)
 	}
@@ -352,8 +352,8 @@ func TestPartitionsOfSeveralDatabasesAreApart(t *testing.T) {
 	if fx.to(0).scan == nil || !fx.to(0).scan.Slice.Whole() {
 		t.Errorf("scan %+v, want one of the whole of the first", fx.to(0).scan)
 	}
-	equal(t, "division of the first", b.databases[0].place.division, division{1, 1, 1})
-	equal(t, "division of the second", b.databases[1].place.division, division{2, 2, 2})
+	equal(t, "division of the first", b.databases[0].place.parts.division, division{1, 1, 1})
+	equal(t, "division of the second", b.databases[1].place.parts.division, division{2, 2, 2})
 }
 
 func TestDrainWaitsForEachDatabase(t *testing.T) {

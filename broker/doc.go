@@ -67,10 +67,12 @@
 // # Many brokers
 //
 // Brokers of one database divide the ids among them, so that they do not fight over rows ([Partition]). Each has a number,
-// its own or the lowest that is free, and tells the others every two seconds that it is there, over the channel that brings
-// the hints. What a broker believes follows from what it has heard, by one of two rules for numbers that nobody has:
+// its own or the lowest that is free, and tells the others every two seconds that it is there, and which kinds its workers
+// serve, over the channel that brings the hints. What a broker believes follows from what it has heard, by one of two rules for
+// numbers that nobody has:
 //
-//   - rank: part r of n, where n is how many numbers are live and r the place of its own among them. No part is left over.
+//   - rank: of each kind part r of n, where n is how many live numbers serve the kind and r the place of its own among them. No
+//     part is left over.
 //   - overdue: part p of n, where p is its own number and n the highest live one. The parts of numbers below n that nobody
 //     has belong to nobody. This is the rule of Ubicloud's respirate.
 //
@@ -78,12 +80,18 @@
 // goodbye, or is silent for four seconds; our own is live always. A change is acted on at once: the new part is scanned from
 // the bottom and announced.
 //
+// A broker serves a kind while some worker of its wants strands of it. A kind that is new to it counts from the word that says
+// so, which goes at once. A kind that it serves no more is given up a beat later, with a word of its own: workers that are
+// only started anew are back by then. A broker counts as serving what it last said, and what it goes by itself is what it has
+// said or says just now, so that both sides agree but for the time that the word is under way. One that is known from the
+// table alone counts as serving all until its answer comes, so a newcomer begins with parts that are too narrow for a moment.
+//
 // Parts are hints. Nothing relies on them being disjoint: who runs a strand is decided by its lease, and two brokers that
 // both scan for it cost a lease that is not granted. Nor does anything rely on them covering the ids, since that cannot be had
 // while beliefs differ, as they do for as long as a word is under way, lost, or its host cut off. I9 rests on two legs:
 //
 //   - When all who live have heard of each other, and of nobody else, their parts cover the ids. By rank they believe in the
-//     same set of numbers, so in the same n, and have the ranks 1 to n. A word is repeated every two seconds, and the dead
+//     same set of numbers for each kind, so in the same n, and have the ranks 1 to n. A word is repeated every two seconds, and the dead
 //     are forgotten within seven, so that this is so seven seconds after the last disturbance.
 //   - Always, whatever anybody believes: each broker looks every scanEvery, at a time of its own, for strands outside of its
 //     part that could have started long ago. So every due strand is found by every live broker that serves its kind and
@@ -116,5 +124,5 @@
 //     trusted that the database does not confirm.
 //
 // Reading order: event.go (what comes in and goes out), schedule.go, database.go, worker.go, run.go, commits.go, scanner.go,
-// notice.go; then partition.go, members.go, place.go and share.go; then broker.go and session.go.
+// notice.go; then partition.go, kinds.go, members.go, place.go and share.go; then broker.go and session.go.
 package broker

@@ -16,6 +16,8 @@ type members struct {
 	number int // our own; 0 = none yet
 	most   int // highest number
 	gaps   Gaps
+	kinds  []string // those that we tell that we serve; sorted, never changed in place
+	told   []uint32 // and how; nil = all
 	others map[ID]member
 
 	heardAt int64    // when the last word came, whoever's
@@ -27,8 +29,9 @@ type members struct {
 // member is another broker. Several may have one number, which is live while any of them is.
 type member struct {
 	number  int
-	heardAt int64 // when its last word came; 0 = we have only read of it
-	open    int64 // how long our ears had been open by then
+	kinds   []uint32 // as in its last word; nil = all
+	heardAt int64    // when its last word came; 0 = we have only read of it
+	open    int64    // how long our ears had been open by then
 }
 
 const (
@@ -39,7 +42,11 @@ const (
 )
 
 func newMembers(self ID, p Partition) members {
-	return members{self: self, most: p.Most, gaps: p.Gaps, others: map[ID]member{}}
+	m := members{self: self, most: p.Most, gaps: p.Gaps, others: map[ID]member{}}
+	if p.Gaps == GapsRank {
+		m.told = []uint32{} // else nobody goes by it
+	}
+	return m
 }
 
 // beatEvery is how often each of n brokers tells that it is there. A word goes to everybody, so that words cost n*n/beatEvery.
@@ -104,11 +111,24 @@ func (m *members) update(now int64, p Presence) (unknown bool) {
 		m.note("%d has become %d", old.number, p.Number)
 	case old.heardAt == 0 && p.Number == m.number: // so it is not who had our number before
 		m.note("%d is there, too", p.Number)
+	case !sameKinds(old.kinds, p.Kinds):
+		m.note("%d %s", p.Number, newsOf(old.kinds, p.Kinds))
 	}
 	if !p.Left {
-		m.others[p.Broker] = member{p.Number, now, m.open}
+		m.others[p.Broker] = member{p.Number, p.Kinds, now, m.open}
 	}
 	return !p.Left && old.heardAt == 0
+}
+
+// newsOf says how the kinds that a broker serves have changed.
+func newsOf(before, after []uint32) string {
+	switch {
+	case !hasAny(after):
+		return "has no workers"
+	case !hasAny(before):
+		return "has workers"
+	}
+	return "serves other kinds"
 }
 
 // forget drops those that are silent.
@@ -181,22 +201,85 @@ func (m *members) reopen(now int64) {
 	}
 }
 
-// divide is the division among the live.
-func (m *members) divide() division {
+// serve takes in the kinds that we tell that we serve.
+func (m *members) serve(kinds []string) {
+	before := m.told
+	m.kinds, m.told = kinds, hashKinds(kinds)
+	m.note("%s", newsOf(before, m.told))
+}
+
+// divide is the division among the live. By rank each kind is divided among those who serve it.
+func (m *members) divide() parts {
 	if m.number == 0 {
-		return division{}
-	}
-	numbers := []int{m.number}
-	for _, o := range m.others {
-		numbers = append(numbers, o.number)
+		return parts{}
 	}
 	if m.gaps == GapsOverdue {
-		return division{m.number, m.number, slices.Max(numbers)}
+		highest := m.number
+		for _, o := range m.others {
+			highest = max(highest, o.number)
+		}
+		p := parts{division: division{m.number, m.number, highest}}
+		p.take(p.division)
+		return p
+	}
+	all := m.among(hasAny)
+	if !m.differ() {
+		return newParts(all, m.kinds, nil)
+	}
+	otherwise := map[string]division{}
+	for _, kind := range m.kinds {
+		hash := hashKind(kind)
+		if d := m.among(func(kinds []uint32) bool { return hasKind(kinds, hash) }); d != all {
+			otherwise[kind] = d
+		}
+	}
+	if len(otherwise) == 0 {
+		otherwise = nil
+	}
+	return newParts(all, m.kinds, otherwise)
+}
+
+// differ says whether some broker with workers has none for some kind of ours.
+func (m *members) differ() bool {
+	for _, o := range m.others {
+		if hasAny(o.kinds) && !hasKinds(o.kinds, m.told) {
+			return true
+		}
+	}
+	return false
+}
+
+// among is the division by the ranks of those who serve what is asked.
+func (m *members) among(serves func(kinds []uint32) bool) division {
+	var numbers []int
+	mine := serves(m.told)
+	if mine {
+		numbers = append(numbers, m.number)
+	}
+	for _, o := range m.others {
+		if serves(o.kinds) {
+			numbers = append(numbers, o.number)
+		}
 	}
 	slices.Sort(numbers)
 	numbers = slices.Compact(numbers)
-	index, _ := slices.BinarySearch(numbers, m.number)
-	return division{m.number, index + 1, len(numbers)}
+	d := division{number: m.number, of: len(numbers)}
+	if mine {
+		index, _ := slices.BinarySearch(numbers, m.number)
+		d.rank = index + 1
+	}
+	return d
+}
+
+// turn is the place of our number among all that are live, from 1.
+func (m *members) turn() int {
+	lower := map[int]bool{}
+	for _, o := range m.others {
+		if o.number < m.number {
+			lower[o.number] = true
+		}
+	}
+	return len(lower) + 1
 }
 
 // twins are the others that say that they have our number, by id. One that we have only read of may be who had it before.

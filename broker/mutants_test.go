@@ -17,7 +17,7 @@ type mutant struct{ name, file, old, new string }
 var sharedMutants = []mutant{
 	{
 		"what is overdue elsewhere is not looked for", "scanner.go",
-		"return now >= sc.oldAt && !d.slice().Whole()",
+		"return now >= sc.oldAt && d.place.parts.elsewhere",
 		"return false",
 	},
 	{
@@ -27,13 +27,28 @@ var sharedMutants = []mutant{
 	},
 	{
 		"our own number is forgotten", "members.go",
-		"numbers := []int{m.number}",
-		"numbers := []int{}",
+		"numbers = append(numbers, m.number)",
+		"",
 	},
 	{
 		"the silent are not forgotten", "members.go",
 		"if m.open-o.open > limit {",
 		"if m.open < limit-limit {",
+	},
+	{
+		"a kind is divided among those who do not serve it, too", "kinds.go",
+		"return has || kinds == nil",
+		"return has || hasAny(kinds)",
+	},
+	{
+		"a kind without workers is kept", "place.go",
+		"if p.fewerAt != 0 && now >= p.fewerAt {",
+		"if false {",
+	},
+	{
+		"where kinds are divided otherwise a scan looks in one part for all", "scanner.go",
+		"Otherwise: sc.parts.slices(),",
+		"",
 	},
 }
 

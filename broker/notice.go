@@ -64,7 +64,7 @@ func (n *notice) next() int64 {
 }
 
 func (d *database) announcement() Announcement {
-	a := Announcement{Broker: d.s.broker, Slice: d.slice(), Busy: d.scanner.busy}
+	a := Announcement{Broker: d.s.broker, Slice: d.place.parts.hull(), Busy: d.scanner.busy}
 	for _, c := range d.s.classes {
 		a.Kinds = append(a.Kinds, c.kinds...)
 		a.Workers += len(c.members)
@@ -78,6 +78,6 @@ func (d *database) announcement() Announcement {
 		a.Slots = 0
 		return a
 	}
-	a.Number, a.Rank, a.Members = d.place.division.number, d.place.division.rank, d.place.division.of
+	a.Number, a.Rank, a.Members = d.place.parts.number, d.place.parts.rank, d.place.parts.division.of
 	return a
 }

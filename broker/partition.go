@@ -1,6 +1,11 @@
 package broker
 
-import "fmt"
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+)
 
 // Partition says which part of the ids a broker scans. The zero value: all of them, and nobody is told.
 //
@@ -25,7 +30,7 @@ type Gaps uint8
 
 // The rules for gaps.
 const (
-	GapsRank    Gaps = iota // the live brokers divide the ids among them by the order of their numbers: there are no gaps
+	GapsRank    Gaps = iota // the live brokers divide the ids of each kind that they serve by the order of their numbers: there are no gaps
 	GapsOverdue             // the part stays, and what is due in it is found when it is overdue: the rule of Ubicloud's respirate
 )
 
@@ -65,17 +70,123 @@ func (p Partition) withDefaults() (Partition, error) {
 	return p, nil
 }
 
-// division is how a broker believes the ids to be divided, and which part is its own: that of rank among of. The zero
-// value: they are not.
+// division is how a broker believes the ids to be divided, and which part is its own: that of rank among of; 0 = it has none.
+// The zero value: they are not.
 type division struct{ number, rank, of int }
 
 // slice is the part: those of ranks 1 to of are disjoint and cover all ids, for every of.
 func (d division) slice() Slice {
-	if d.of == 0 {
+	switch {
+	case d.number == 0:
 		return Slice{}
+	case d.rank == 0:
+		return nowhere()
 	}
 	return Slice{boundary(d.rank-1, d.of), boundary(d.rank, d.of)}
 }
 
 // boundary is where part k of n ends.
 func boundary(k, n int) uint64 { return uint64(k) * space / uint64(n) }
+
+// parts are the parts of a broker: that of the division among all who serve anything, and those of the kinds that some of them
+// do not serve. It is never changed in place. The zero value: the ids are not divided, and all are its own.
+type parts struct {
+	division
+	otherwise map[string]division // kinds that are divided otherwise; nil = none
+	ours      []Slice             // the ids of all its parts: disjoint, in order
+	elsewhere bool                // other brokers have parts of its kinds
+}
+
+// newParts are those of a broker that serves these kinds.
+func newParts(d division, kinds []string, otherwise map[string]division) parts {
+	p := parts{division: d, otherwise: otherwise}
+	if len(otherwise) < len(kinds) {
+		p.take(d)
+	}
+	for _, other := range otherwise {
+		p.take(other)
+	}
+	p.join()
+	return p
+}
+
+func (p *parts) take(d division) {
+	slice := d.slice()
+	p.ours = append(p.ours, slice)
+	p.elsewhere = p.elsewhere || !slice.Whole()
+}
+
+// join makes the slices disjoint.
+func (p *parts) join() {
+	slices.SortFunc(p.ours, func(a, b Slice) int { return cmp.Compare(a.Lo, b.Lo) })
+	joined := p.ours[:0]
+	for _, s := range p.ours {
+		if last := len(joined) - 1; last >= 0 && s.Lo <= joined[last].end() {
+			joined[last].Hi = max(joined[last].end(), s.end())
+		} else {
+			joined = append(joined, s)
+		}
+	}
+	p.ours = joined
+}
+
+func (p parts) equal(q parts) bool {
+	return p.division == q.division && maps.Equal(p.otherwise, q.otherwise) && slices.Equal(p.ours, q.ours)
+}
+
+// among is how the ids of a kind are divided.
+func (p parts) among(kind string) division {
+	if d, ok := p.otherwise[kind]; ok {
+		return d
+	}
+	return p.division
+}
+
+// alone says whether nobody else serves a kind that others could.
+func (p parts) alone(kind string) bool {
+	d, other := p.otherwise[kind]
+	return other && d.of == 1
+}
+
+// slices are the parts of the kinds that are divided otherwise.
+func (p parts) slices() map[string]Slice {
+	if p.otherwise == nil {
+		return nil
+	}
+	all := make(map[string]Slice, len(p.otherwise))
+	for kind, d := range p.otherwise {
+		all[kind] = d.slice()
+	}
+	return all
+}
+
+// hull is the narrowest slice that has all parts.
+func (p parts) hull() Slice {
+	switch {
+	case p.number == 0:
+		return Slice{}
+	case len(p.ours) == 0:
+		return nowhere()
+	}
+	return Slice{p.ours[0].Lo, p.ours[len(p.ours)-1].end()}
+}
+
+// mayHave says whether some id that begins with one of these bytes is in a part.
+func (p parts) mayHave(firsts []byte) bool {
+	return p.number == 0 || slices.ContainsFunc(p.ours, func(s Slice) bool { return s.mayHave(firsts) })
+}
+
+// ofAll is how many of something there are for all ids, if there are n for those of the parts.
+func (p parts) ofAll(n int64) int64 {
+	if p.number == 0 {
+		return n
+	}
+	width := int64(0)
+	for _, s := range p.ours {
+		width += int64(s.end() - s.Lo)
+	}
+	if width == 0 {
+		return 0
+	}
+	return (n*int64(space) + width/2) / width
+}

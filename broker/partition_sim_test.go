@@ -143,6 +143,39 @@ var disturbances = []struct {
 		sim.leave(twin)
 		sim.run(time.Second)
 	}},
+	{"the workers of every third end", handOver, func(sim *simulation) {
+		for _, b := range sim.some(len(sim.brokers) / 3) {
+			sim.hire(b, nil)
+		}
+	}},
+	{"the workers of every third are started anew", handOver, func(sim *simulation) {
+		for _, b := range sim.some(len(sim.brokers) / 3) {
+			before := b.works
+			sim.after(sim.between(0, 5*time.Second), func() { sim.hire(b, nil) })
+			sim.after(sim.between(5*time.Second, 7*time.Second), func() { sim.hire(b, before) })
+		}
+		sim.run(7 * time.Second)
+	}},
+	{"those that come have no workers at first", 2 * time.Second, func(sim *simulation) {
+		for range 1 + len(sim.brokers)/3 {
+			b := sim.start(Auto)
+			sim.hire(b, nil)
+			sim.after(sim.between(0, 10*time.Second), func() { sim.hire(b, sim.draw()) })
+		}
+		sim.run(10 * time.Second)
+	}},
+	{"workers serve other kinds each moment", anyTime, func(sim *simulation) {
+		sim.weather = weather{lost: 0.2, late: time.Second}
+		for range 20 * len(sim.brokers) {
+			sim.after(sim.between(0, 30*time.Second), func() {
+				b := sim.some(1)[0]
+				sim.hire(b, sim.kinds[:sim.chance.IntN(len(sim.kinds)+1)])
+			})
+		}
+		sim.run(30 * time.Second)
+		sim.weather = weather{}
+		sim.run(time.Second)
+	}},
 	{"all of that in a minute", anyTime, func(sim *simulation) {
 		sim.weather = weather{lost: 0.2, twice: 0.1, late: time.Second}
 		for range 30 {
@@ -170,7 +203,7 @@ func stormy(w weather) func(sim *simulation) {
 // mishap is one of several.
 func (sim *simulation) mishap() {
 	b := sim.some(1)[0]
-	switch sim.chance.IntN(5) {
+	switch sim.chance.IntN(6) {
 	case 0:
 		if len(sim.brokers) > 2 {
 			sim.crash(b)
@@ -186,6 +219,9 @@ func (sim *simulation) mishap() {
 		if len(sim.brokers) > 2 && !b.paused {
 			sim.leave(b)
 		}
+	case 5:
+		sim.hire(b, nil)
+		sim.after(sim.between(0, 5*time.Second), func() { sim.hire(b, sim.draw()) })
 	}
 }
 
@@ -210,7 +246,7 @@ func (sim *simulation) dissent() string {
 	text := ""
 	for _, b := range sim.brokers {
 		if len(text) < 1000 {
-			text += fmt.Sprintf("\n%d: %v, serving %v", b.number, b.covers, b.serving)
+			text += fmt.Sprintf("\n%d: %v, serving %v with workers for %v", b.number, b.covers, b.serving, b.works)
 		}
 	}
 	return text
@@ -228,22 +264,48 @@ func TestPartitionsAgreeAfterWhateverBefallsThem(t *testing.T) {
 					t.Parallel()
 					sim := newSimulation(t, simulationSeed(t))
 					sim.gaps = gaps
-					sim.assemble(size)
-					sim.cover.reset(sim.now)
-					began, told, delivered := sim.now, sim.told, sim.delivered
-					d.befall(sim)
-					took := sim.settle()
-					sim.cover.pass(sim.now)
-					passed := time.Duration(sim.now - began).Seconds()
-					t.Logf("%s: agreed after %v; ids were in nobody's slice for %v at most, %.2f %% of them on average; %.0f notifications and %.0f deliveries a second",
-						t.Name(), took.Round(time.Millisecond), sim.cover.longest.Round(time.Millisecond), 100*sim.cover.missing.Seconds()/passed,
-						float64(sim.told-told)/passed, float64(sim.delivered-delivered)/passed)
-					if gaps == GapsRank && len(sim.brokers) > 0 && sim.cover.longest > d.bare {
-						t.Errorf("want ids in nobody's slice for %v at most", d.bare)
-					}
+					sim.endure(size, d.befall, d.bare)
 				})
 			}
 		}
+	}
+}
+
+// Some serve one kind, some three, and some have no workers. A kind may be served by nobody; else its ids are covered as if
+// there were no other.
+func TestPartitionsOfDifferentKindsAgreeAfterWhateverBefallsThem(t *testing.T) {
+	for _, size := range []int{2, 3, 24} {
+		for _, d := range disturbances {
+			t.Run(fmt.Sprintf("%d brokers, %s", size, d.name), func(t *testing.T) {
+				t.Parallel()
+				sim := newSimulation(t, simulationSeed(t)).know("a", "b", "c")
+				sim.differ = true
+				sim.endure(size, d.befall, max(d.bare, 300*time.Millisecond)) // a newcomer does not know yet who serves what
+			})
+		}
+	}
+}
+
+// endure has so many brokers go through something, and agree soon after. Meanwhile ids may be in nobody's slice for that long.
+func (sim *simulation) endure(size int, befall func(*simulation), bare time.Duration) {
+	sim.assemble(size)
+	for _, c := range sim.covers {
+		c.reset(sim.now)
+	}
+	began, told, delivered := sim.now, sim.told, sim.delivered
+	befall(sim)
+	took := sim.settle()
+	passed := time.Duration(sim.now - began).Seconds()
+	var longest, missing time.Duration
+	for _, c := range sim.covers {
+		c.pass(sim.now)
+		longest, missing = max(longest, c.longest), max(missing, c.missing)
+	}
+	sim.t.Logf("%s: agreed after %v; ids were in nobody's slice for %v at most, %.2f %% of them on average; %.0f notifications and %.0f deliveries a second",
+		sim.t.Name(), took.Round(time.Millisecond), longest.Round(time.Millisecond), 100*missing.Seconds()/passed,
+		float64(sim.told-told)/passed, float64(sim.delivered-delivered)/passed)
+	if sim.gaps == GapsRank && len(sim.brokers) > 0 && longest > bare {
+		sim.t.Errorf("want ids in nobody's slice for %v at most", bare)
 	}
 }
 

@@ -19,18 +19,21 @@ type place struct {
 	readyAt int64 // the first scan waits until then, at most; 0 = we have no number yet
 	echoed  bool  // our own word has come back: we hear what is told
 
-	speaking bool  // a word is on its way
-	spokenAt int64 // when the last one went
-	speakAt  int64 // the next one by time
-	soonAt   int64 // and by reason; 0 = there is none
-	unheard  int   // words sent since the last of ours came back
-	moved    bool  // to another number, which was not told yet
+	speaking bool     // a word is on its way
+	spokenAt int64    // when the last one went
+	speakAt  int64    // the next one by time
+	soonAt   int64    // and by reason; 0 = there is none
+	unheard  int      // words sent since the last of ours came back
+	moved    bool     // to another number, which was not told yet
+	served   []string // the kinds that our workers serve; sorted, never changed in place
+	fewerAt  int64    // when to tell that some kind is served no more; 0 = there is none
 	leaving  bool
 	silentBy int64 // leaving: the goodbye has until then
 
-	division division // as of the last call of divide
-	twinIDs  []ID     // the others with our number, as of then
-	twinAt   int64    // when we give up a number that another has, too; 0 = never
+	parts   parts // as of the last call of divide
+	turn    int   // when to ask for those who are silent: the place of our number among all, as of then
+	twinIDs []ID  // the others with our number, as of then
+	twinAt  int64 // when we give up a number that another has, too; 0 = never
 }
 
 const (
@@ -103,7 +106,11 @@ func (p *place) speak(now int64) *Presence {
 		return nil // we were about to ask for those who have spoken meanwhile
 	}
 	p.speaking, p.spokenAt, p.soonAt = true, now, 0
-	return &Presence{Broker: p.self, Number: p.number, Left: p.leaving}
+	said := Presence{Broker: p.self, Number: p.number, Left: p.leaving}
+	if !p.leaving {
+		said.Kinds = p.told
+	}
+	return &said
 }
 
 // spoken takes in that the others have been told.
@@ -166,9 +173,30 @@ func (p *place) deaf() bool {
 	return true
 }
 
+// serves takes in which kinds our workers serve by now. One that is new is told at once. One that is served no more is told a
+// beat later: if the workers were only started anew they are back by then, and no ids have moved.
+func (p *place) serves(now int64, kinds []string) {
+	if !p.on() || p.leaving || p.gaps == GapsOverdue {
+		return
+	}
+	p.served = kinds
+	every := slices.Concat(p.kinds, kinds)
+	slices.Sort(every)
+	if every = slices.Compact(every); len(every) > len(p.kinds) {
+		p.serve(every)
+		p.soonAt = now
+	}
+	switch {
+	case len(p.kinds) == len(kinds):
+		p.fewerAt = 0
+	case p.fewerAt == 0:
+		p.fewerAt = now + beat
+	}
+}
+
 // leave takes in that we scan no more. The others are told at once.
 func (p *place) leave(now int64) {
-	p.leaving = true
+	p.leaving, p.fewerAt = true, 0
 	if p.number != 0 {
 		p.soonAt, p.silentBy = now, now+goodbyeTime
 	}
@@ -179,7 +207,7 @@ func (p *place) left(now int64) bool { return now >= p.silentBy }
 
 // change is what is new about the division of the ids.
 type change struct {
-	division
+	parts
 	why   []string // nil = the division is as before
 	twins []ID     // others with our number, of whom we did not know
 }
@@ -189,11 +217,15 @@ func (p *place) divide(now int64) *change {
 	if p.twinAt != 0 && now >= p.twinAt {
 		p.joinAt, p.twinAt = now, 0
 	}
+	if p.fewerAt != 0 && now >= p.fewerAt {
+		p.serve(p.served)
+		p.fewerAt, p.soonAt = 0, now
+	}
 	if p.news == nil {
 		return nil
 	}
-	c := change{division: p.members.divide()}
-	if c.division != p.division {
+	c := change{parts: p.members.divide()}
+	if !c.parts.equal(p.parts) {
 		c.why = p.news
 	}
 	twins := p.twins()
@@ -202,7 +234,7 @@ func (p *place) divide(now int64) *change {
 			c.twins = append(c.twins, id)
 		}
 	}
-	p.news, p.division, p.twinIDs = nil, c.division, twins
+	p.news, p.parts, p.turn, p.twinIDs = nil, c.parts, p.members.turn(), twins
 	p.resent(now)
 	if c.why == nil && c.twins == nil {
 		return nil
@@ -226,7 +258,7 @@ func (p *place) resent(now int64) {
 
 // next is when the place wants to be looked at, later than after, if nothing happens before; 0 = never.
 func (p *place) next(after int64) (next int64) {
-	for _, at := range []int64{p.joinTime(), p.speakTime(), p.twinAt, p.waitTime(), p.silentBy} {
+	for _, at := range []int64{p.joinTime(), p.speakTime(), p.twinAt, p.waitTime(), p.silentBy, p.fewerAt} {
 		if at > after && (next == 0 || at < next) {
 			next = at
 		}
@@ -268,7 +300,7 @@ func (p *place) probeTime() int64 {
 	if silence <= p.spokenAt {
 		return 0
 	}
-	return silence + min(int64(p.division.rank)*answerShare, probeSpread)
+	return silence + min(int64(p.turn)*answerShare, probeSpread)
 }
 
 // waitTime is when the first scan need not wait any longer for our own word.

@@ -21,7 +21,10 @@ func newSeat(t *testing.T, p Partition) *seat {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &seat{t, newPlace(brokerID(9), p, 1)}
+	s := &seat{t, newPlace(brokerID(9), p, 1)}
+	s.serves(t0, []string{"k"})
+	s.divide(t0)
+	return s
 }
 
 // sit has the place get a number beside others that the database knows.
@@ -66,7 +69,7 @@ func (s *seat) divided(now int64, rank, of int, why string) {
 		got = strings.Join(c.why, ", ")
 	}
 	equal(s.t, "why", got, why)
-	if d := s.division; d.rank != rank || d.of != of {
+	if d := s.parts.division; d.rank != rank || d.of != of {
 		s.t.Errorf("rank %d of %d, want %d of %d", d.rank, d.of, rank, of)
 	}
 }
@@ -165,7 +168,7 @@ func TestPartitionDeadInTheMiddleLeavesAGapByRespiratesRule(t *testing.T) {
 func TestPartitionHighestNumberIsAtLeastOnesOwn(t *testing.T) {
 	s := newSeat(t, Partition{Number: 200, Gaps: GapsOverdue}).sit(t0, 200, present(2, 2))
 	s.divided(t0, 200, 200, "joined, 2 has come")
-	if slice := s.division.slice(); slice.Hi != space || slice.Lo != boundary(199, 200) {
+	if slice := s.parts.division.slice(); slice.Hi != space || slice.Lo != boundary(199, 200) {
 		t.Errorf("slice %v, want the last of 200", slice)
 	}
 }
@@ -351,7 +354,7 @@ func TestPartitionNumberThatIsFixedIsKeptBesideATwin(t *testing.T) {
 	if s.join(t0 + 60*second) {
 		t.Error("a fixed number is given up")
 	}
-	equal(t, "division", s.division, division{2, 1, 1})
+	equal(t, "division", s.parts.division, division{2, 1, 1})
 }
 
 // TestPartitionNumberBesideATwinThatDoesNotYieldIsGivenUp: the twin may have been told its number.

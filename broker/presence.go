@@ -72,10 +72,15 @@ func (b *Broker) performPlace(ctx context.Context, wg *sync.WaitGroup, l *link, 
 	}
 }
 
-// noteChange logs how the ids are divided from now on, and who has our number, too.
+// noteChange logs how the ids are divided from now on, of how many kinds otherwise since not all serve them, and who has our
+// number, too.
 func (l *link) noteChange(c change) {
 	if c.why != nil {
-		l.log.Info("partition changed", "number", c.number, "rank", c.rank, "of", c.of, "range", c.slice().String(), "why", reasons(c.why))
+		facts := []any{"number", c.number, "rank", c.rank, "of", c.of, "range", c.slice().String()}
+		if n := len(c.otherwise); n > 0 {
+			facts = append(facts, "kinds_otherwise", n)
+		}
+		l.log.Info("partition changed", append(facts, "why", reasons(c.why))...)
 	}
 	for _, id := range c.twins {
 		l.log.Warn("another broker has the same partition number", "number", c.number, "broker", id.String())

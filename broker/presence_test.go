@@ -79,13 +79,13 @@ func TestWithoutAFreePartitionNumberTheLogSaysWhatToDo(t *testing.T) {
 
 func TestPartitionChangeIsLoggedInOneLineWithItsReason(t *testing.T) {
 	b, log := sharer(t)
-	b.databases[0].noteChange(change{division: division{3, 2, 3}, why: []string{"1 has left", "7 is silent"}})
+	b.databases[0].noteChange(change{parts: parts{division: division{3, 2, 3}}, why: []string{"1 has left", "7 is silent"}})
 	want := `msg="partition changed" number=3 rank=2 of=3 range=55555555-aaaaaaa9 why="1 has left, 7 is silent"`
 	if got := log.String(); strings.Count(got, "\n") != 1 || !strings.Contains(got, want) {
 		t.Errorf("got %s, want one line with %s", got, want)
 	}
 	log.Reset()
-	b.databases[0].noteChange(change{division: division{3, 2, 3}, twins: []ID{brokerID(7)}})
+	b.databases[0].noteChange(change{parts: parts{division: division{3, 2, 3}}, twins: []ID{brokerID(7)}})
 	if got := log.String(); !strings.Contains(got, "level=WARN") || !strings.Contains(got, "broker="+brokerID(7).String()) {
 		t.Errorf("got %s, want a warning that names the other", got)
 	}

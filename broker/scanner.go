@@ -24,7 +24,7 @@ type scanner struct {
 	hungry   []string // kinds with workers and too few candidates; sorted; made anew by decide
 	asked    []string // the kinds of the last one
 	walked   []string // those scanned for from the bottom in this round, or since there is a new lane; sorted
-	slice    Slice    // of the last one
+	parts    parts    // as of the last one
 	old      bool     // it asked for what is overdue elsewhere, too
 	oldAt    int64    // the next one that does
 	delays   delays   // of our own strands: others' are overdue after longer than those
@@ -32,7 +32,7 @@ type scanner struct {
 	busy      bool  // inserters need not notify: we look often
 	settleEnd int64 // until then some transaction may still believe that we are busy; 0 = none does
 	since     int64 // the rate is measured in windows that start here
-	seen      int   // new candidates in this window
+	seen      int   // new candidates in this window, of all brokers as far as ours tell
 	hints     int   // and hints
 }
 
@@ -61,7 +61,7 @@ func (sc *scanner) decide(d *database, now int64, req *requests) {
 	if len(sc.hungry) == 0 || !(hinted || sc.more || sc.timely(d, now) || sc.beyond(sc.asked)) {
 		return
 	}
-	sc.slice, sc.old = d.slice(), sc.oldDue(d, now)
+	sc.parts, sc.old = d.place.parts, sc.oldDue(d, now)
 	bottom, known := sc.fromBottom(now)
 	sc.flying, sc.now, sc.asked = true, false, slices.Clone(sc.hungry)
 	sc.told, sc.waiting = sc.waiting, 0
@@ -70,7 +70,9 @@ func (sc *scanner) decide(d *database, now int64, req *requests) {
 		sc.ownAt = 0
 	}
 	again := d.atHand(sc.asked) + len(d.leasing) // they may be found again
-	req.scan = &ScanRequest{Kinds: sc.asked, Slice: sc.slice, Limit: ahead + again, Bottom: bottom, Known: known}
+	req.scan = &ScanRequest{
+		Kinds: sc.asked, Slice: sc.parts.slice(), Otherwise: sc.parts.slices(), Limit: ahead + again, Bottom: bottom, Known: known,
+	}
 	if sc.old {
 		req.scan.Overdue = sc.delays.overdue(now)
 	}
@@ -114,7 +116,9 @@ func (sc *scanner) timely(d *database, now int64) bool {
 }
 
 // oldDue says whether it is time to look for what is overdue in the parts of others.
-func (sc *scanner) oldDue(d *database, now int64) bool { return now >= sc.oldAt && !d.slice().Whole() }
+func (sc *scanner) oldDue(d *database, now int64) bool {
+	return now >= sc.oldAt && d.place.parts.elsewhere
+}
 
 // divided takes in that other ids are ours now: they are scanned for from the bottom, at once. What is overdue elsewhere is
 // looked for at a time of each broker's own, or all would find the same.
@@ -126,10 +130,13 @@ func (sc *scanner) divided(d *database, now int64) {
 }
 
 // started takes in that a strand goes to its worker. Where one of another's part was overdue there may be more.
-func (sc *scanner) started(now int64, r *run) {
+func (sc *scanner) started(d *database, now int64, r *run) {
 	if r.foreign {
 		sc.oldAt = min(sc.oldAt, now)
 		return
+	}
+	if d.place.parts.alone(r.kind) {
+		return // it has no neighbours who could have the same trouble
 	}
 	sc.delays.add(now, now-r.since)
 }
@@ -153,7 +160,8 @@ func (sc *scanner) found(d *database, now int64, ev scanned) {
 	}
 	added := 0
 	for _, c := range ev.Candidates {
-		seen := sighting{c, now - int64(c.Age), !sc.slice.Has(c.ID)}
+		part := sc.parts.among(c.Kind)
+		seen := sighting{c, now - int64(c.Age), !part.slice().Has(c.ID)}
 		switch {
 		case !d.isNew(c.ID):
 			continue
@@ -165,15 +173,15 @@ func (sc *scanner) found(d *database, now int64, ev scanned) {
 			continue
 		}
 		added++
+		sc.seen += max(1, part.of)
 	}
-	sc.seen += added
 	if sc.round {
 		sc.roundAt, sc.bottomAt = now, now+sc.bottomPeriod(d, now)
 	} else if sc.told > 0 && (sc.more || sc.told > added) {
 		sc.bottomAt = min(sc.bottomAt, sc.roundAt+busyBottom) // what the hint was about may be below: committed late
 	}
 	sc.more = ev.More
-	if sc.slice != d.slice() {
+	if !sc.parts.equal(d.place.parts) {
 		sc.bottomAt = now // it has looked elsewhere
 	}
 	if sc.old {
@@ -223,7 +231,8 @@ func (sc *scanner) expect(now int64, r Report) {
 
 // measure decides whether inserters should notify: not if that is so often that they may wait for each other, which on a
 // slow disk begins at some hundred commits a second. Once they do not, what scans find tells how much comes. Of several
-// brokers each hears of its own part alone, and takes the others to hear as much.
+// brokers each hears of its own parts alone, and takes there to be as many hints for the other ids. A hint does not say of
+// which kind, so that counts for all parts together; a candidate does, and counts once for each part of its kind.
 func (sc *scanner) measure(d *database, now int64) {
 	elapsed := now - sc.since
 	if elapsed < rateWindow {
@@ -231,8 +240,7 @@ func (sc *scanner) measure(d *database, now int64) {
 	}
 	hints, seen := int64(sc.hints)*rateWindow/elapsed, int64(sc.seen)*rateWindow/elapsed
 	sc.since, sc.hints, sc.seen = now, 0, 0
-	brokers := int64(max(1, d.place.division.of))
-	busy := hints*brokers >= busyAbove || sc.busy && seen*brokers >= busyBelow
+	busy := d.place.parts.ofAll(hints) >= busyAbove || sc.busy && seen >= busyBelow
 	if busy != sc.busy {
 		sc.busy = busy
 		d.notice.changed = true
@@ -253,7 +261,7 @@ func (sc *scanner) next(d *database) int64 {
 		if sc.now {
 			next = min(next, sc.hintAt)
 		}
-		if !d.slice().Whole() {
+		if d.place.parts.elsewhere {
 			next = min(next, sc.oldAt)
 		}
 	}
@@ -291,7 +299,7 @@ func (d *database) atHand(kinds []string) int {
 // hungryKinds appends the kinds that some worker wants and of which fewer than low candidates are at hand.
 func (d *database) hungryKinds(kinds []string, low int) []string {
 	for _, c := range d.s.classes {
-		if !slices.ContainsFunc(c.members, func(w *worker) bool { return w.wantN > 0 && !w.draining }) {
+		if !c.wants() {
 			continue
 		}
 		for _, kind := range c.kinds {

@@ -18,13 +18,14 @@ type schedule struct {
 	broker ID
 	rng    *rand.ChaCha8 // draws tokens
 
-	workers  map[workerNo]*worker
-	byUUID   map[string]workerNo
-	sessions map[sessionID]workerNo
-	exits    map[string]pastExit // by spawn key; forgotten after a while
-	lastNo   workerNo
-	classes  []*class
-	turn     int // class that chooses first
+	workers    map[workerNo]*worker
+	byUUID     map[string]workerNo
+	sessions   map[sessionID]workerNo
+	exits      map[string]pastExit // by spawn key; forgotten after a while
+	lastNo     workerNo
+	classes    []*class
+	turn       int  // class that chooses first
+	otherKinds bool // other kinds may have workers that want strands
 
 	databases []*database // at least one
 	first     int         // of them, the one that chooses first
@@ -98,6 +99,9 @@ func (s *schedule) step(now int64, events ...event) effects {
 		s.sweep(now, &fx)
 	}
 	s.match(now, &fx)
+	if s.otherKinds {
+		s.serve(now)
+	}
 	for _, d := range s.databases {
 		d.ask(now, fx.to(d.no))
 	}
@@ -328,7 +332,7 @@ func (d *database) start(now int64, granted *Strand, handouts *perSession[handou
 	r.state, r.leased = running, d.leaseAsked
 	r.stack, r.inbox = len(granted.Stack), granted.Inbox.payload()
 	r.leaseRuns(d.leaseAsked, s.lease)
-	d.scanner.started(now, r)
+	d.scanner.started(d, now, r)
 	limit := w.kinds[granted.Kind]
 	s.limit(now, r, limit)
 	h := handouts.of(w.session)
@@ -374,7 +378,7 @@ func (s *schedule) drain(now, by int64, fx *effects) {
 
 // quiet asks one worker to finish or release what it holds; it gets nothing more.
 func (s *schedule) quiet(now int64, w *worker, why string, within int64, fx *effects) {
-	w.draining = true
+	w.draining, s.otherKinds = true, true
 	s.recount(w)
 	if w.session != 0 {
 		fx.tell(w.session, &protocol.Drain{ByMS: millis(within), Why: why})

@@ -1,7 +1,26 @@
 package broker
 
-// slice is what this broker scans of a database.
-func (d *database) slice() Slice { return d.place.division.slice() }
+import "slices"
+
+// serve has each database know which kinds have workers that want strands.
+func (s *schedule) serve(now int64) {
+	s.otherKinds = false
+	kinds := s.served()
+	for _, d := range s.databases {
+		d.place.serves(now, kinds)
+	}
+}
+
+// served are those kinds, sorted.
+func (s *schedule) served() (kinds []string) {
+	for _, c := range s.classes {
+		if c.wants() {
+			kinds = append(kinds, c.kinds...)
+		}
+	}
+	slices.Sort(kinds)
+	return slices.Compact(kinds)
+}
 
 // divide keeps the place among the brokers, and acts on what is new about it.
 func (d *database) divide(now int64, req *requests) {
@@ -29,7 +48,7 @@ func (d *database) hint(now int64, h Hint) {
 	case h.Cancel:
 		d.renewAll(now)
 	case h.Lanes:
-	case len(h.Due) > 0 && !d.slice().mayHave(h.Due):
+	case len(h.Due) > 0 && !d.place.parts.mayHave(h.Due):
 		return
 	}
 	d.scanner.hint(h)

@@ -14,8 +14,8 @@ import (
 
 // The second exhaustive search is about what brokers do to each other: two real schedules share the ids of a small
 // database. They start, join, hear of each other or not, drain, and die with strands in their hands. In every state it is
-// seen that a broker which is idle has looked through its part from the bottom; from every state a quiet world must bring
-// all strands to their end in time, and the parts to be disjoint and to cover all ids (I9).
+// seen that a broker which is idle has looked through its part of each kind from the bottom; from every state a quiet world must
+// bring all strands to their end in time, and the parts of each kind to be disjoint and to cover all ids (I9).
 
 // shared is one state.
 type shared struct {
@@ -32,9 +32,10 @@ type shared struct {
 	broken  string
 }
 
-// sharedRow is a strand. There is one in each half of the ids.
+// sharedRow is a strand. There is one in each half of the ids, of the kind that not all serve, if there is one.
 type sharedRow struct {
 	id       ID
+	kind     string
 	token    Token
 	leaseEnd int64 // 0 = free
 	due      int64
@@ -44,9 +45,12 @@ type sharedRow struct {
 // sharedHost is a place where a broker may run, with one worker that ends what it gets.
 type sharedHost struct {
 	id       ID
-	schedule *schedule // nil = none runs
-	calls    effects   // statements in flight
-	looked   *Slice    // the part that the last scan from the bottom was for
+	kinds    []string         // that its worker serves
+	schedule *schedule        // nil = none runs
+	session  sessionID        // of the worker; 0 = there is none
+	sessions sessionID        // so far
+	calls    effects          // statements in flight
+	looked   map[string]Slice // the parts that the last scans from the bottom were for, by kind
 }
 
 func sharedLimits(gaps Gaps) limits {
@@ -56,10 +60,15 @@ func sharedLimits(gaps Gaps) limits {
 	return l
 }
 
-func newShared(gaps Gaps, faults int) *shared {
-	w := &shared{now: t0, until: t0 + 8*second, gaps: gaps, faults: faults, table: map[ID]int{}, hosts: []*sharedHost{{}, {}}}
+// newShared is a world of two hosts whose workers serve these kinds. The first serves all that the second does.
+func newShared(gaps Gaps, faults int, kinds ...[]string) *shared {
+	w := &shared{now: t0, until: t0 + 8*second, gaps: gaps, faults: faults, table: map[ID]int{}}
+	for _, these := range kinds {
+		w.hosts = append(w.hosts, &sharedHost{kinds: these})
+	}
+	last := kinds[0][len(kinds[0])-1]
 	for _, first := range []byte{0x10, 0x90} {
-		w.rows = append(w.rows, sharedRow{id: ID{0: first, 15: 1}, due: t0})
+		w.rows = append(w.rows, sharedRow{id: ID{0: first, 15: 1}, kind: last, due: t0})
 	}
 	return w
 }
@@ -68,9 +77,30 @@ func (w *shared) fail(format string, args ...any) { w.broken = fmt.Sprintf(forma
 
 func (w *shared) start(h *sharedHost) {
 	w.started++
-	*h = sharedHost{id: ID{15: w.started}}
+	*h = sharedHost{id: ID{15: w.started}, kinds: h.kinds}
 	h.schedule = newSchedule(h.id, [32]byte{w.started}, sharedLimits(w.gaps))
-	w.step(h, greeted{session: 1, worker: "w", name: "w", kinds: []protocol.Kind{{Name: "k"}}}, wanted{session: 1, n: 2})
+	w.hire(h)
+}
+
+// hire has the worker of a host come.
+func (w *shared) hire(h *sharedHost) {
+	h.sessions++
+	h.session = h.sessions
+	var kinds []protocol.Kind
+	for _, kind := range h.kinds {
+		kinds = append(kinds, protocol.Kind{Name: kind})
+	}
+	w.step(h, greeted{session: h.session, worker: "w", name: "w", kinds: kinds}, wanted{session: h.session, n: 2})
+}
+
+// stop ends a host, with its worker.
+func (w *shared) stop(h *sharedHost) { *h = sharedHost{kinds: h.kinds} }
+
+// dismiss ends the worker of a host.
+func (w *shared) dismiss(h *sharedHost) {
+	gone := h.session
+	h.session = 0
+	w.step(h, parted{gone})
 }
 
 // step has a broker take events in. Commits take their time, and announcements until time passes; all else is answered,
@@ -95,7 +125,7 @@ func (w *shared) step(h *sharedHost, events ...event) {
 
 func (w *shared) take(h *sharedHost, events []event) {
 	for len(events) > 0 && h.schedule != nil {
-		events = w.perform(h, h.schedule.step(w.now, append(events, heard{1})...))
+		events = w.perform(h, h.schedule.step(w.now, append(events, heard{h.session})...))
 	}
 }
 
@@ -103,7 +133,7 @@ func (w *shared) perform(h *sharedHost, fx effects) (events []event) {
 	if fx.scan != nil {
 		events = append(events, w.dbScan(fx.scan))
 		if fx.scan.Bottom {
-			h.looked = &fx.scan.Slice
+			h.look(fx.scan)
 		}
 	}
 	if fx.lease != nil {
@@ -129,13 +159,13 @@ func (w *shared) perform(h *sharedHost, fx effects) (events []event) {
 	for _, s := range fx.send {
 		if m, ok := s.message.(*protocol.Strands); ok {
 			for _, st := range m.Strands {
-				events = append(events, reported{session: 1, re: 1, reports: []Report{exitOf(pairOf(st.ID, st.Token))}})
+				events = append(events, reported{session: h.session, re: 1, reports: []Report{exitOf(pairOf(st.ID, st.Token))}})
 			}
 		}
 	}
 	if fx.finished {
 		delete(w.table, h.id)
-		*h = sharedHost{}
+		w.stop(h)
 	}
 	return events
 }
@@ -150,8 +180,20 @@ func (w *shared) checkLooked(h *sharedHost) {
 	if d.scanner.flying || !d.place.ready(s.stepped) {
 		return
 	}
-	if h.looked == nil || *h.looked != d.slice() {
-		w.fail("I9: a broker with the part %v is idle, and has looked through %v", d.slice(), h.looked)
+	for _, kind := range s.served() {
+		part := d.place.parts.among(kind).slice()
+		if looked, has := h.looked[kind]; !has || looked != part {
+			w.fail("I9: a broker with the part %v of %s is idle, and has looked through %v", part, kind, h.looked)
+		}
+	}
+}
+
+func (h *sharedHost) look(req *ScanRequest) {
+	if h.looked == nil {
+		h.looked = map[string]Slice{}
+	}
+	for _, kind := range req.Kinds {
+		h.looked[kind] = req.SliceOf(kind)
 	}
 }
 
@@ -159,10 +201,10 @@ func (w *shared) dbScan(req *ScanRequest) (found scanned) {
 	for _, r := range w.rows {
 		since := max(r.due, r.leaseEnd)
 		age := time.Duration(w.now - since)
-		if r.exits > 0 || age < 0 || !req.Slice.Has(r.id) && (req.Overdue == 0 || age <= req.Overdue) {
+		if r.exits > 0 || age < 0 || !slices.Contains(req.Kinds, r.kind) || !req.SliceOf(r.kind).Has(r.id) && (req.Overdue == 0 || age <= req.Overdue) {
 			continue
 		}
-		found.Candidates = append(found.Candidates, Candidate{ID: r.id, Kind: "k", Priority: 5, Age: age})
+		found.Candidates = append(found.Candidates, Candidate{ID: r.id, Kind: r.kind, Priority: 5, Age: age})
 	}
 	return found
 }
@@ -171,7 +213,9 @@ func (w *shared) dbLease(pairs []Pair) (granted []Strand) {
 	for _, p := range pairs {
 		if r := w.row(p.ID); r.exits == 0 && r.leaseEnd <= w.now {
 			r.token, r.leaseEnd = p.Token, w.now+int64(12*time.Second)
-			granted = append(granted, strandsOf([]Pair{p})...)
+			strand := strandsOf([]Pair{p})[0]
+			strand.Kind = r.kind
+			granted = append(granted, strand)
 		}
 	}
 	return granted
@@ -231,8 +275,14 @@ func (w *shared) moves() (moves []move[*shared]) {
 			continue
 		}
 		w.answers(i, h, add)
+		if h.session == 0 && !h.schedule.draining {
+			add(fmt.Sprint(i, "'s worker is back"), func(w *shared) { w.hire(w.hosts[i]) })
+		}
+		if w.faults > 0 && h.session != 0 && len(h.kinds) != len(w.hosts[1-i].kinds) {
+			add(fmt.Sprint(i, "'s worker ends"), func(w *shared) { w.faults--; w.dismiss(w.hosts[i]) })
+		}
 		if w.faults > 0 {
-			add(fmt.Sprint(i, " dies"), func(w *shared) { w.faults--; *w.hosts[i] = sharedHost{} })
+			add(fmt.Sprint(i, " dies"), func(w *shared) { w.faults--; w.stop(w.hosts[i]) })
 			if !h.schedule.draining {
 				add(fmt.Sprint(i, " drains"), func(w *shared) { w.faults--; w.step(w.hosts[i], draining{by: w.now + second}) })
 			}
@@ -282,7 +332,7 @@ func (w *shared) pass() {
 	for until := w.now + 2*second; w.now < until; {
 		w.now = max(w.now+int64(time.Millisecond), w.tick())
 		for _, h := range w.hosts {
-			w.step(h, heard{1})
+			w.step(h, heard{h.session})
 		}
 		if slices.ContainsFunc(w.hosts, func(h *sharedHost) bool { return h.calls.commit != nil }) {
 			return
@@ -299,11 +349,13 @@ func (w *shared) quiet() {
 			w.fail("I6: a quiet world does not come to its end from here: %+v", w.rows)
 			return
 		}
-		if w.hosts[0].schedule == nil && w.hosts[1].schedule == nil {
+		if w.unserved() {
 			w.start(w.hosts[0])
 		}
 		moves := w.moves()
-		moves = slices.DeleteFunc(moves, func(m move[*shared]) bool { return strings.HasSuffix(m.name, " starts") })
+		moves = slices.DeleteFunc(moves, func(m move[*shared]) bool {
+			return strings.HasSuffix(m.name, " starts") || m.name == "1's worker is back"
+		})
 		moves[0].do(w)
 		ended := !slices.ContainsFunc(w.rows, func(r sharedRow) bool { return r.exits == 0 })
 		if ended && w.now >= began+10*second {
@@ -313,25 +365,36 @@ func (w *shared) quiet() {
 	}
 }
 
-// checkParts holds I9: when all has been quiet for long, the parts are disjoint and cover the ids, but for the parts of
-// numbers that nobody has, where those stay.
+// unserved says whether there is a kind that no broker has a worker for, and the first could.
+func (w *shared) unserved() bool {
+	return w.hosts[0].schedule == nil && (w.hosts[1].schedule == nil || len(w.hosts[1].kinds) < len(w.hosts[0].kinds))
+}
+
+// checkParts holds I9: when all has been quiet for long, the parts of each kind are disjoint and cover the ids, but for the
+// parts of numbers that nobody has, where those stay.
 func (w *shared) checkParts() {
+	for _, kind := range w.hosts[0].kinds {
+		w.checkPartsOf(kind)
+	}
+}
+
+func (w *shared) checkPartsOf(kind string) {
 	var parts []Slice
 	for _, h := range w.hosts {
-		if h.schedule != nil && !h.schedule.draining {
-			parts = append(parts, h.schedule.databases[0].slice())
+		if h.schedule != nil && !h.schedule.draining && h.schedule.serves(kind) {
+			parts = append(parts, h.schedule.databases[0].place.parts.among(kind).slice())
 		}
 	}
 	slices.SortFunc(parts, func(a, b Slice) int { return int(a.Lo>>1) - int(b.Lo>>1) })
 	end := uint64(0)
 	for _, p := range parts {
 		if p.Lo < end || p.Lo > end && w.gaps == GapsRank {
-			w.fail("I9: the parts are %v", parts)
+			w.fail("I9: the parts of %s are %v", kind, parts)
 		}
 		end = p.end()
 	}
 	if end != space {
-		w.fail("I9: the parts are %v", parts)
+		w.fail("I9: the parts of %s are %v", kind, parts)
 	}
 }
 
@@ -352,7 +415,7 @@ func (w *shared) clone() *shared {
 		if h.schedule != nil {
 			copied.schedule = h.schedule.clone()
 		}
-		copied.calls.commit = slices.Clone(h.calls.commit)
+		copied.calls.commit, copied.looked = slices.Clone(h.calls.commit), maps.Clone(h.looked)
 		c.hosts = append(c.hosts, &copied)
 	}
 	return &c
@@ -379,7 +442,7 @@ func (w *shared) key() string {
 			n.report(r)
 		}
 		d := s.databases[0]
-		n.put(h.calls.announce != nil, s.draining, n.past(d.scanner.oldAt), d.scanner.old, h.looked, d.slice())
+		n.put(h.calls.announce != nil, s.draining, n.past(d.scanner.oldAt), d.scanner.old, h.looked, d.place.parts)
 		n.place(w, &d.place)
 	}
 	return n.String()
@@ -392,24 +455,33 @@ func (w *shared) hostOf(id ID) int {
 
 func (n *namer) place(w *shared, p *place) {
 	n.put("place", p.joining, n.past(p.joinAt), n.past(p.readyAt), p.echoed, p.speaking, n.past(p.speakAt), n.past(p.soonAt),
-		p.number, p.moved, n.past(p.twinAt), p.leaving, n.past(p.silentBy), min(p.unheard, 1))
+		p.number, p.moved, n.past(p.twinAt), p.leaving, n.past(p.silentBy), min(p.unheard, 1), p.served, p.kinds, n.past(p.fewerAt))
 	for _, id := range slices.SortedFunc(maps.Keys(p.others), compareIDs) {
 		o := p.others[id]
-		n.put(w.hostOf(id), o.number, o.heardAt != 0, (p.open-o.open)/beat)
+		n.put(w.hostOf(id), o.number, o.kinds, o.heardAt != 0, (p.open-o.open)/beat)
 	}
 }
 
 func (w *shared) broke() string { return w.broken }
 
-// TestExhaustivePartitions visits the worlds of two brokers whole. RESPIRATE_LONG=1 adds a second fault.
+// TestExhaustivePartitions visits the worlds of two brokers whole. RESPIRATE_LONG=1 adds a second fault; scripts/search has one
+// happen where the brokers serve different kinds, too, which takes longest.
 func TestExhaustivePartitions(t *testing.T) {
-	faults := 1
-	if os.Getenv("RESPIRATE_LONG") != "" {
-		faults = 2
+	faults, differing := 1, 0
+	if os.Getenv("RESPIRATE_MUTANTS") != "" {
+		differing = 1
 	}
-	for _, gaps := range []Gaps{GapsRank, GapsOverdue} {
+	if os.Getenv("RESPIRATE_LONG") != "" {
+		faults, differing = 2, 1
+	}
+	one, two := []string{"k"}, []string{"k", "l"}
+	for _, c := range []struct {
+		gaps   Gaps
+		faults int
+		kinds  [][]string
+	}{{GapsRank, faults, [][]string{one, one}}, {GapsOverdue, faults, [][]string{one, one}}, {GapsRank, differing, [][]string{two, one}}} {
 		start := time.Now()
-		states := explore(t, newShared(gaps, faults), 100_000)
-		t.Logf("gaps %s, %d faults: %d states visited in %v", gaps, faults, states, time.Since(start).Round(time.Millisecond))
+		states := explore(t, newShared(c.gaps, c.faults, c.kinds...), 100_000)
+		t.Logf("gaps %s, kinds %v, %d faults: %d states visited in %v", c.gaps, c.kinds, c.faults, states, time.Since(start).Round(time.Millisecond))
 	}
 }

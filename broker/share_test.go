@@ -87,7 +87,7 @@ func TestPartitionIsJoinedBeforeAnythingIsScannedOrAnnounced(t *testing.T) {
 	if fx.scan == nil || !fx.scan.Slice.Whole() || !fx.scan.Bottom {
 		t.Errorf("scan %+v, want one for all ids from the bottom", fx.scan)
 	}
-	equal(t, "told", fx.present, &Presence{Broker: brokerID(9), Number: 1})
+	equal(t, "told", fx.present, &Presence{Broker: brokerID(9), Number: 1, Kinds: hashKinds([]string{"k"})})
 	if a := fx.announce; a == nil || a.Number != 1 || a.Rank != 1 || a.Members != 1 {
 		t.Errorf("announced %+v, want 1 of 1", a)
 	}
@@ -145,7 +145,7 @@ func TestWithoutPartitionNobodyIsAskedOrTold(t *testing.T) {
 		}
 		return nil
 	})
-	if fx := b.step(t0+60*second, presenceOf(2, 2)); fx.change != nil || !b.slice().Whole() {
+	if fx := b.step(t0+60*second, presenceOf(2, 2)); fx.change != nil || !b.place.parts.hull().Whole() {
 		t.Errorf("the presence of another changes %+v", fx.change)
 	}
 	if fx := b.step(t0+60*second, draining{by: t0 + 61*second}); fx.present != nil {

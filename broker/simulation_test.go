@@ -10,13 +10,15 @@ import (
 )
 
 // simulation is many brokers that share the ids, each with the real schedule, in virtual time. Between them is a database
-// that can be away, and notifications that can be lost, late, twice, and in any order. They have no workers, so that all
-// they do is about each other.
+// that can be away, and notifications that can be lost, late, twice, and in any order. Their workers want strands, and there
+// are none, so that all they do is about each other.
 type simulation struct {
 	t      testing.TB
 	chance *rand.Rand
 	most   int // highest partition number
 	gaps   Gaps
+	kinds  []string // that there are; each broker serves all, unless they differ
+	differ bool     // each serves some, drawn by lot
 
 	now     int64
 	agenda  agenda
@@ -27,12 +29,12 @@ type simulation struct {
 	away    bool          // the database
 	weather weather
 
-	cover     cover
-	agreed    bool  // all brokers have the slices that they should have
-	agreedAt  int64 // since when
-	told      int   // notifications sent
-	delivered int   // and received
-	changes   int   // of slices
+	covers    map[string]*cover // by kind
+	agreed    bool              // all brokers have the slices that they should have
+	agreedAt  int64             // since when
+	told      int               // notifications sent
+	delivered int               // and received
+	changes   int               // of slices
 }
 
 // weather is what becomes of notifications.
@@ -50,14 +52,15 @@ type simRow struct {
 // simBroker is one broker of a simulation.
 type simBroker struct {
 	*place
+	works   []string // the kinds that its workers serve
 	tick    *appointment
 	gone    bool
 	deaf    bool // its LISTEN connection is broken
 	paused  bool
-	backlog []func() // what came while it was paused
-	hearsAt int64    // when the last notification that was sent in good weather comes
-	covers  Slice    // what it is accounted for
-	serving bool     // it is accounted for something
+	backlog []func()         // what came while it was paused
+	hearsAt int64            // when the last notification that was sent in good weather comes
+	covers  map[string]Slice // what it is accounted for, by kind
+	serving bool             // it takes part
 }
 
 // appointment is something that happens at a time: to a broker, or to the world if there is none. A broker to which nothing
@@ -90,7 +93,34 @@ func (a *agenda) Pop() any {
 }
 
 func newSimulation(t testing.TB, seed uint64) *simulation {
-	return &simulation{t: t, chance: rand.New(rand.NewPCG(seed, 0)), most: 1000, now: t0, rows: map[ID]simRow{}, cover: newCover(t0)}
+	sim := &simulation{t: t, chance: rand.New(rand.NewPCG(seed, 0)), most: 1000, now: t0, rows: map[ID]simRow{}, covers: map[string]*cover{}}
+	return sim.know("k")
+}
+
+// know says which kinds there are.
+func (sim *simulation) know(kinds ...string) *simulation {
+	sim.kinds, sim.covers = kinds, map[string]*cover{}
+	for _, kind := range kinds {
+		sim.covers[kind] = newCover(sim.now)
+	}
+	return sim
+}
+
+// draw is what the workers of a broker serve.
+func (sim *simulation) draw() (kinds []string) {
+	for _, kind := range sim.kinds {
+		if !sim.differ || sim.chance.IntN(2) == 0 {
+			kinds = append(kinds, kind)
+		}
+	}
+	return kinds
+}
+
+// hire has the workers of a broker serve these kinds from now on.
+func (sim *simulation) hire(b *simBroker, kinds []string) {
+	b.works = kinds
+	sim.judge()
+	sim.keep(&appointment{broker: b, do: func() { b.serves(sim.now, b.works) }})
 }
 
 // plan makes an appointment.
@@ -258,10 +288,11 @@ func (sim *simulation) start(number int) *simBroker {
 	binary.BigEndian.PutUint64(id[:], sim.chance.Uint64())
 	binary.BigEndian.PutUint64(id[8:], sim.born)
 	p := newPlace(id, Partition{Number: number, Most: sim.most, Gaps: sim.gaps}, sim.chance.Uint64())
-	b := &simBroker{place: &p}
+	b := &simBroker{place: &p, covers: map[string]Slice{}}
 	sim.brokers = append(sim.brokers, b)
 	sim.judge()
 	sim.connect(b, 0)
+	sim.hire(b, sim.draw())
 	sim.look(b)
 	sim.after(time.Duration(announceEvery), func() { sim.announce(b) })
 	return b
@@ -338,23 +369,36 @@ func (sim *simulation) byNumber(place int) *simBroker {
 
 // account takes in what a broker looks after by now.
 func (sim *simulation) account(b *simBroker) {
-	slice := b.division.slice()
-	serving := !b.gone && !b.paused && !b.leaving && b.number != 0 && b.ready(sim.now)
-	if serving && (slice.Lo >= slice.end() || slice.end() > space) {
-		sim.t.Fatalf("after %v a broker has the range %v", time.Duration(sim.now-t0), slice)
+	b.serving = !b.gone && !b.paused && !b.leaving && b.number != 0 && b.ready(sim.now)
+	for _, kind := range sim.kinds {
+		slice := b.parts.among(kind).slice()
+		before, had := b.covers[kind]
+		has := b.serving && slices.Contains(b.looksFor(), kind)
+		if has && (slice.Lo >= slice.end() || slice.end() > space) {
+			sim.t.Fatalf("after %v a broker has the range %v", time.Duration(sim.now-t0), slice)
+		}
+		if has == had && (!has || slice == before) {
+			continue
+		}
+		sim.changes++
+		if had {
+			sim.covers[kind].change(sim.now, before, -1)
+			delete(b.covers, kind)
+		}
+		if has {
+			sim.covers[kind].change(sim.now, slice, +1)
+			b.covers[kind] = slice
+		}
 	}
-	if serving == b.serving && (!serving || slice == b.covers) {
-		return
-	}
-	sim.changes++
-	if b.serving {
-		sim.cover.change(sim.now, b.covers, -1)
-	}
-	if serving {
-		sim.cover.change(sim.now, slice, +1)
-	}
-	b.covers, b.serving = slice, serving
 	sim.judge()
+}
+
+// looksFor are the kinds that the others believe a broker to look for. Its workers may be about to start anew.
+func (b *simBroker) looksFor() []string {
+	if b.gaps == GapsOverdue {
+		return b.works
+	}
+	return b.place.kinds
 }
 
 // judge notes since when all brokers have the slices that they should have.
@@ -364,33 +408,49 @@ func (sim *simulation) judge() {
 	}
 }
 
-// agree says whether each broker has the slice that it should have.
+// agree says whether each broker has the slices that it should have.
 func (sim *simulation) agree() bool {
-	numbers := make([]int, len(sim.brokers))
-	for i, b := range sim.brokers {
-		if !b.serving {
-			return false
-		}
-		numbers[i] = b.number
+	if slices.ContainsFunc(sim.brokers, func(b *simBroker) bool { return !b.serving }) {
+		return false
 	}
-	slices.Sort(numbers)
-	numbers = slices.Compact(numbers)
-	for _, b := range sim.brokers {
-		rank, of := 1+slices.Index(numbers, b.number), len(numbers)
-		if sim.gaps == GapsOverdue {
-			rank, of = b.number, numbers[of-1]
-		}
-		lo, hi := uint64(rank-1)<<32/uint64(of), uint64(rank)<<32/uint64(of)
-		if b.covers.Lo != lo || b.covers.end() != hi {
+	for _, kind := range sim.kinds {
+		if !sim.agreeOn(kind) {
 			return false
 		}
 	}
 	return true
 }
 
-// cover tells which of the ids are in somebody's slice. It looks at so many places.
+// agreeOn says whether those who have workers for a kind, and nobody else, have the slices of it that they should have.
+func (sim *simulation) agreeOn(kind string) bool {
+	var numbers []int
+	for _, b := range sim.brokers {
+		if slices.Contains(b.works, kind) || sim.gaps == GapsOverdue {
+			numbers = append(numbers, b.number)
+		}
+	}
+	slices.Sort(numbers)
+	numbers = slices.Compact(numbers)
+	for _, b := range sim.brokers {
+		got, has := b.covers[kind]
+		if has != slices.Contains(b.works, kind) {
+			return false
+		}
+		rank, of := 1+slices.Index(numbers, b.number), len(numbers)
+		if sim.gaps == GapsOverdue {
+			rank, of = b.number, numbers[of-1]
+		}
+		if has && (got.Lo != uint64(rank-1)<<32/uint64(of) || got.end() != uint64(rank)<<32/uint64(of)) {
+			return false
+		}
+	}
+	return true
+}
+
+// cover tells which of the ids of a kind are in somebody's slice, while anybody looks for it. It looks at so many places.
 type cover struct {
 	at      int64 // of the last change
+	lookers int   // brokers that look for it
 	holders [places]int
 	since   [places]int64 // that nobody holds it
 	bare    int           // places that nobody holds
@@ -400,17 +460,18 @@ type cover struct {
 
 const places = 4096
 
-func newCover(now int64) cover {
-	c := cover{at: now, bare: places}
-	for i := range c.since {
-		c.since[i] = now
-	}
+func newCover(now int64) *cover {
+	c := &cover{at: now, bare: places}
+	c.bareSince(now)
 	return c
 }
 
 // change takes in that a slice is held by one more, or one less.
 func (c *cover) change(now int64, s Slice, by int) {
-	c.pass(now)
+	if c.pass(now); c.lookers == 0 {
+		c.bareSince(now)
+	}
+	c.lookers += by
 	const each = space / places
 	for i := (s.Lo + each - 1) / each; i < (s.end()+each-1)/each; i++ {
 		before := c.holders[i]
@@ -427,9 +488,11 @@ func (c *cover) change(now int64, s Slice, by int) {
 
 // pass takes in that time has passed.
 func (c *cover) pass(now int64) {
-	c.missing += time.Duration((now - c.at) * int64(c.bare) / places)
+	if c.lookers > 0 {
+		c.missing += time.Duration((now - c.at) * int64(c.bare) / places)
+	}
 	c.at = now
-	if c.bare == 0 {
+	if c.bare == 0 || c.lookers == 0 {
 		return
 	}
 	for i, n := range c.holders {
@@ -443,6 +506,10 @@ func (c *cover) pass(now int64) {
 func (c *cover) reset(now int64) {
 	c.pass(now)
 	c.longest, c.missing = 0, 0
+	c.bareSince(now)
+}
+
+func (c *cover) bareSince(now int64) {
 	for i := range c.since {
 		c.since[i] = now
 	}

@@ -12,6 +12,9 @@ type Slice struct {
 
 const space = uint64(1) << 32
 
+// nowhere has no id.
+func nowhere() Slice { return Slice{space, space} }
+
 // end is Hi, whichever way it is said.
 func (s Slice) end() uint64 {
 	if s.Hi == 0 {
@@ -40,5 +43,10 @@ func (s Slice) mayHave(firsts []byte) bool {
 	return false
 }
 
-// String is the first and the last place in hex, such as 55555555-aaaaaaa9.
-func (s Slice) String() string { return fmt.Sprintf("%08x-%08x", s.Lo, s.end()-1) }
+// String is the first and the last place in hex, such as 55555555-aaaaaaa9, or none.
+func (s Slice) String() string {
+	if s.Lo >= s.end() {
+		return "none"
+	}
+	return fmt.Sprintf("%08x-%08x", s.Lo, s.end()-1)
+}

@@ -43,10 +43,14 @@ type DatabaseSnapshot struct {
 
 // PartitionSnapshot is how a broker believes the ids to be divided.
 type PartitionSnapshot struct {
-	Number  int              `json:"number"` // 0 = none yet
-	Rank    int              `json:"rank"`
-	Of      int              `json:"of"`
-	Range   string           `json:"range"` // of the first 32 bits of ids, in hex: the first and the last
+	Number int    `json:"number"` // 0 = none yet
+	Rank   int    `json:"rank"`
+	Of     int    `json:"of"`
+	Range  string `json:"range"` // of the first 32 bits of ids, in hex: the first and the last; "none" without workers
+
+	// The ranges of the kinds that some broker with workers does not serve: they are divided among those who do.
+	Otherwise map[string]string `json:"otherwise,omitempty"`
+
 	Gaps    string           `json:"gaps"`
 	Ready   bool             `json:"ready"` // it scans
 	Members []MemberSnapshot `json:"members"`
@@ -142,10 +146,16 @@ func (p *place) snapshot(now int64) *PartitionSnapshot {
 	if !p.on() {
 		return nil
 	}
-	d := p.division
+	d := p.parts.division
 	snap := PartitionSnapshot{
 		Number: d.number, Rank: d.rank, Of: d.of, Range: d.slice().String(), Gaps: p.gaps.String(), Ready: p.ready(now),
 		Members: []MemberSnapshot{},
+	}
+	for kind, slice := range p.parts.slices() {
+		if snap.Otherwise == nil {
+			snap.Otherwise = map[string]string{}
+		}
+		snap.Otherwise[kind] = slice.String()
 	}
 	for id, o := range p.others {
 		ms := MemberSnapshot{Broker: id.String(), Number: o.number, SilentMS: -1, Twin: o.number == d.number}

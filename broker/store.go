@@ -74,15 +74,25 @@ type Hint struct {
 
 // ScanRequest asks for due strands.
 type ScanRequest struct {
-	Kinds  []string // only these, sorted; never empty
-	Slice  Slice
+	Kinds     []string         // only these, sorted; never empty
+	Slice     Slice            // the ids to look at
+	Otherwise map[string]Slice // and of kinds of which it is others; nil = there are none
+
 	Limit  int  // at least 1
 	Bottom bool // look at everything that is due; else go on behind what earlier scans returned, or a moment before
 	Known  bool // with Bottom: the lanes that earlier scans have met will do; queues may have been paused meanwhile
 
-	// Overdue has strands outside of Slice be found too, in order among the others, if their Age is more than that; 0 = none.
+	// Overdue has strands outside of those ids be found too, in order among the others, if their Age is more than that; 0 = none.
 	// It counts only with Bottom; scans that go on pass over them. Limit is for all together.
 	Overdue time.Duration
+}
+
+// SliceOf is where to look for strands of a kind.
+func (r *ScanRequest) SliceOf(kind string) Slice {
+	if s, other := r.Otherwise[kind]; other {
+		return s
+	}
+	return r.Slice
 }
 
 // ScanResult answers a scan.
@@ -291,7 +301,7 @@ type Announcement struct {
 	Broker  ID     // drawn at boot
 	Host    string // stable name
 	PID     int
-	Slice   Slice
+	Slice   Slice // the narrowest that has all its parts, of whichever kind
 	Busy    bool
 	Kinds   []string // kinds that connected workers serve
 	Workers int      // connected workers
@@ -299,7 +309,7 @@ type Announcement struct {
 	Build   string
 
 	Number  int // its partition number; 0 = none, or it scans no more
-	Rank    int // place of that among the numbers of those it knows, from 1
+	Rank    int // place of that among the numbers of those it knows to have workers, from 1; 0 = it has none itself
 	Members int // into how many parts it believes the ids to be divided
 }
 
@@ -324,4 +334,8 @@ type Presence struct {
 	Broker ID
 	Number int  // its partition number
 	Left   bool // it scans no more
+
+	// Kinds are those that its workers serve, as 32-bit FNV-1a hashes of their names; sorted, never changed in place. None: it has
+	// no part. nil = all: it does not say, or there are too many to say, or nobody has heard it yet.
+	Kinds []uint32
 }

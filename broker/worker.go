@@ -66,6 +66,11 @@ type class struct {
 	free    int // credit of all members
 }
 
+// wants says whether some member wants strands.
+func (c *class) wants() bool {
+	return slices.ContainsFunc(c.members, func(w *worker) bool { return w.wantN > 0 && !w.draining })
+}
+
 // pick takes the member with credit whose turn it is. A turn lasts for a portion: strands that are spread thinly over
 // many processes cost each of them a frame, a wake-up and an answer, which is more than a short run. What finds no free
 // slot waits where it is, so that is for a backlog only: without one, the next member may have a free slot.
@@ -144,6 +149,7 @@ func (s *schedule) join(w *worker) {
 	w.counted = 0
 	s.recount(w)
 	s.announce()
+	s.otherKinds = true
 }
 
 // leave takes a worker out of its class, and drops candidates that nobody serves any more.
@@ -160,6 +166,7 @@ func (s *schedule) leave(w *worker) {
 		d.buffer.retain(s.serves)
 	}
 	s.announce()
+	s.otherKinds = true
 }
 
 func (s *schedule) serves(kind string) bool {
@@ -289,6 +296,7 @@ func (s *schedule) want(now int64, ev wanted, fx *effects) {
 	}
 	if (w.wantN == 0) != (ev.n == 0) {
 		s.look()
+		s.otherKinds = true
 	}
 	w.wantN, w.wantBytes = ev.n, s.maxBytes
 	if w.slots == 0 {

@@ -15,11 +15,11 @@ type BrokerRow struct {
 	Host       string    `json:"host"`
 	PID        int       `json:"pid"`
 	Build      string    `json:"build"`
-	Lo         int64     `json:"lo"`        // it looks after the ids whose first 32 bits are at least Lo
-	Hi         int64     `json:"hi"`        // and less than Hi
+	Lo         int64     `json:"lo"`        // it looks after ids whose first 32 bits are at least Lo, of some kinds perhaps after some of them
+	Hi         int64     `json:"hi"`        // and less than Hi; none, if that is Lo
 	Partition  int       `json:"partition"` // its number; 0 = it has none
-	Rank       int       `json:"rank"`      // its place among the live numbers, from 1 on; 0 = it has no number
-	Members    int       `json:"members"`   // how many parts it believes there are
+	Rank       int       `json:"rank"`      // its place among the live numbers that have workers, from 1 on; 0 = it has no number, or no workers
+	Members    int       `json:"members"`   // how many parts it believes there are, but for kinds that not all of them serve
 	Kinds      []string  `json:"kinds"`
 	Workers    int       `json:"workers"`
 	Slots      int       `json:"slots"`

@@ -106,14 +106,14 @@ func (s *Store) nextDue(req broker.ScanRequest, now time.Time) time.Duration {
 // asked says whether a request is about this strand, be it due or not: covered, or somebody else's and overdue.
 func (s *Store) asked(req broker.ScanRequest, r *strand, now time.Time) bool {
 	if req.Bottom && req.Overdue > 0 && r.age(now) > req.Overdue {
-		req.Slice = broker.Slice{}
+		req.Slice, req.Otherwise = broker.Slice{}, nil
 	}
 	return s.covers(req, r)
 }
 
 // covers says whether a request asks for this strand, be it due or not.
 func (s *Store) covers(req broker.ScanRequest, r *strand) bool {
-	return req.Slice.Has(r.id) && slices.Contains(req.Kinds, r.kind) && !s.paused[r.queue]
+	return req.SliceOf(r.kind).Has(r.id) && slices.Contains(req.Kinds, r.kind) && !s.paused[r.queue]
 }
 
 // small is a payload that need not be told from none.

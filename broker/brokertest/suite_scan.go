@@ -61,6 +61,7 @@ var scanCases = []testCase{
 		tr.findsOf([]string{"z"})
 	}},
 	{"ScanFindsOnlyItsSlice", scanFindsOnlyItsSlice},
+	{"ScanFindsOfEachKindOnlyItsSlice", scanFindsOfEachKindOnlyItsSlice},
 	{"ScanPassesOverWhatCannotStart", func(tr *trial) {
 		tr.insert(`{"in":3600}`)
 		tr.insertLeased("")
@@ -212,6 +213,30 @@ func scanFindsOnlyItsSlice(tr *trial) {
 		got := candidates(tr.scan(broker.ScanRequest{Kinds: []string{kind}, Bottom: true, Slice: c.slice}))
 		tr.equal(fmt.Sprintf("found in %#x", c.slice), got, c.want)
 	}
+}
+
+func scanFindsOfEachKindOnlyItsSlice(tr *trial) {
+	at := func(first byte, kind string, age time.Duration) (id broker.ID) {
+		id = newID()
+		id[0] = first
+		tr.insertAs(id, kind, "")
+		tr.store.Age(id, age)
+		return id
+	}
+	lowA, highA, lowB, highB := at(0x10, "a", 4*time.Hour), at(0x90, "a", 3*time.Hour), at(0x10, "b", 2*time.Hour), at(0x90, "b", time.Hour)
+	lowC, youngC := at(0x10, "c", 30*time.Minute), at(0x11, "c", time.Minute)
+	tr.insertAs(newID(), "d", "")
+	req := broker.ScanRequest{
+		Kinds: []string{"a", "b", "c"}, Bottom: true, Slice: upperHalf,
+		Otherwise: map[string]broker.Slice{"a": {}, "b": {Hi: 0x80000000}, "d": {}},
+	}
+	tr.equal("found", candidates(tr.scan(req)), []broker.ID{lowA, highA, lowB})
+	req.Overdue = 10 * time.Minute
+	tr.equal("found, with what is overdue", candidates(tr.scan(req)), []broker.ID{lowA, highA, lowB, highB, lowC})
+	req.Overdue = time.Second
+	tr.equal("found, with more that is", candidates(tr.scan(req)), []broker.ID{lowA, highA, lowB, highB, lowC, youngC})
+	req.Kinds, req.Overdue = []string{"c"}, 0
+	tr.equal("found of one that is not named", candidates(tr.scan(req)), []broker.ID(nil))
 }
 
 func scanGoesOnBehindEarlierScans(tr *trial) {

@@ -3,6 +3,7 @@ package brokertest
 import (
 	"bytes"
 	"fmt"
+	"reflect"
 	"slices"
 	"sync"
 
@@ -76,5 +77,5 @@ func (h *hints) add(hint broker.Hint) {
 func (h *hints) has(p broker.Presence) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return slices.ContainsFunc(h.all, func(hint broker.Hint) bool { return hint.Presence != nil && *hint.Presence == p })
+	return slices.ContainsFunc(h.all, func(hint broker.Hint) bool { return hint.Presence != nil && reflect.DeepEqual(*hint.Presence, p) })
 }

@@ -53,7 +53,8 @@
 //	cancel       somebody wants the end of a leased strand
 //
 // Whatever else comes is read as any. SCHEMA_partition says which brokers are there: "3 6ba7b810-9dad-41d1-80b4-00c04fd430c8"
-// is the number and the id of one, and " left" follows when it scans no more. Whatever else comes there is for the log.
+// is the number and the id of one, and " left" follows when it scans no more. Else " kinds:" follows, with the hashes of the kinds
+// that its workers serve, 8 digits each; without that it is taken to serve all. Whatever else comes there is for the log.
 //
 // # Partition numbers
 //
@@ -62,8 +63,8 @@
 // run out may be refreshed by who was only asleep, and a number may be asked for although another broker has it. Leases
 // keep such brokers apart, and they hear of each other.
 //
-// A scan is for the ids of one slice, which is a range, and, each few seconds, for what is overdue in the two ranges beside
-// it: one statement, with a descent of strand_ready for each lane and range, which reads nothing but entries of the index
+// A scan is for the ids of one slice of each kind, which is a range, and, each few seconds, for what is overdue in the two
+// ranges beside it: one statement, with a descent of strand_ready for each lane and range, which reads nothing but entries of the index
 // until it meets strands of that range.
 //
 // # When things fail

@@ -24,9 +24,7 @@ func (c *Channel) SetPing(d time.Duration) { c.ping = d }
 // ScanStatement is what the next scan of these kinds would send, from the lanes that are known.
 func (s *Store) ScanStatement(req broker.ScanRequest) (sql string, args []any) {
 	spots, _ := s.lanes.start(req.Kinds, req.Bottom)
-	args = scanArgs(spots[:min(fewLanes, len(spots))])
-	in := rangesOf(req)
-	return s.sql.get("scan"), append(args, in.first, in.last, in.overdue, req.Limit)
+	return s.sql.get("scan"), scanArgs(req, spots[:min(fewLanes, len(spots))], req.Limit)
 }
 
 // Statement is the text of a file of sql/, in the default schema.
@@ -70,6 +68,12 @@ func (s *Store) RewindScan() {
 	defer s.lanes.mu.Unlock()
 	clear(s.lanes.cursors)
 }
+
+// PresenceText and ParsePresence are the two ways of a presence.
+var (
+	PresenceText  = presenceText
+	ParsePresence = parsePresence
+)
 
 // Essentials are the settings that every connection gets.
 var Essentials = essentials

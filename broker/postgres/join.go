@@ -2,6 +2,8 @@ package postgres
 
 import (
 	"context"
+	"encoding/binary"
+	"encoding/hex"
 	"strconv"
 	"strings"
 	"time"
@@ -45,15 +47,23 @@ func (s *Store) Tell(ctx context.Context, p broker.Presence) error {
 const (
 	mostPartitions = 4096 // no configuration allows a higher number
 	leftWord       = "left"
+	kindsWord      = "kinds:"
 )
 
-// presenceText is how a presence is told: "3 6ba7b810-9dad-41d1-80b4-00c04fd430c8", and " left" behind it from one who leaves.
+// presenceText is how a presence is told: "3 6ba7b810-9dad-41d1-80b4-00c04fd430c8", and behind it " kinds:0a1b2c3d99999999" with
+// the hashes of the kinds that it serves, unless it is to be taken to serve all, or " left" from one who leaves.
 func presenceText(p broker.Presence) string {
-	text := strconv.Itoa(p.Number) + " " + p.Broker.String()
-	if p.Left {
-		text += " " + leftWord
+	text := []byte(strconv.Itoa(p.Number) + " " + p.Broker.String())
+	switch {
+	case p.Left:
+		text = append(text, " "+leftWord...)
+	case p.Kinds != nil:
+		text = append(text, " "+kindsWord...)
+		for _, hash := range p.Kinds {
+			text = hex.AppendEncode(text, binary.BigEndian.AppendUint32(nil, hash))
+		}
 	}
-	return text
+	return string(text)
 }
 
 // parsePresence reads what presenceText writes, and nothing else.
@@ -70,6 +80,30 @@ func parsePresence(text string) (p broker.Presence, ok bool) {
 	if err != nil {
 		return p, false
 	}
-	p = broker.Presence{Broker: id, Number: number, Left: len(words) > 2}
+	p = broker.Presence{Broker: id, Number: number}
+	if len(words) > 2 {
+		if hashes, kinds := strings.CutPrefix(words[2], kindsWord); kinds {
+			p.Kinds = parseKinds(hashes)
+		} else {
+			p.Left = true
+		}
+	}
 	return p, presenceText(p) == text
+}
+
+// parseKinds reads hashes in their order, each once; nil = they are not that.
+func parseKinds(text string) []uint32 {
+	bytes, err := hex.DecodeString(text)
+	if err != nil || len(bytes)%4 != 0 {
+		return nil
+	}
+	kinds := make([]uint32, 0, len(bytes)/4)
+	for ; len(bytes) > 0; bytes = bytes[4:] {
+		hash := binary.BigEndian.Uint32(bytes)
+		if n := len(kinds); n > 0 && hash <= kinds[n-1] {
+			return nil
+		}
+		kinds = append(kinds, hash)
+	}
+	return kinds
 }

@@ -160,6 +160,8 @@ func TestPresenceIsHeardByAllAndByWhoTellsIt(t *testing.T) {
 	nextHint(t, second, broker.Hint{Connected: true})
 	for _, p := range []broker.Presence{
 		{Broker: newID(), Number: 1}, {Broker: newID(), Number: 256}, {Broker: newID(), Number: 4096, Left: true},
+		{Broker: newID(), Number: 2, Kinds: []uint32{}}, {Broker: newID(), Number: 2, Kinds: []uint32{0, 1, 0x0a1b2c3d, 0xffffffff}},
+		{Broker: newID(), Number: 2, Kinds: manyKinds(900)},
 	} {
 		for _, from := range []*subject{s, other} {
 			if err := from.Tell(t.Context(), p); err != nil {
@@ -169,6 +171,33 @@ func TestPresenceIsHeardByAllAndByWhoTellsIt(t *testing.T) {
 			nextHint(t, second, broker.Hint{Presence: &p})
 		}
 	}
+}
+
+// manyKinds are the hashes of so many kinds.
+func manyKinds(n int) []uint32 {
+	kinds := make([]uint32, n)
+	for i := range kinds {
+		kinds[i] = uint32(i+1) * 4_000_000
+	}
+	return kinds
+}
+
+// FuzzPresence reads whatever comes on the channel as what a broker would have said, or as nothing.
+func FuzzPresence(f *testing.F) {
+	const id = "6ba7b810-9dad-41d1-80b4-00c04fd430c8"
+	for _, text := range []string{"3 " + id, "3 " + id + " left", "3 " + id + " kinds:", "3 " + id + " kinds:0a1b2c3d99999999", "3 " + id + " kinds:00000001"} {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		p, ok := postgres.ParsePresence(text)
+		switch {
+		case !ok:
+		case postgres.PresenceText(p) != text:
+			t.Errorf("%q is read as %+v, which is told by %q", text, p, postgres.PresenceText(p))
+		case p.Number < 1 || p.Left && p.Kinds != nil || !slices.IsSorted(p.Kinds):
+			t.Errorf("%q is read as %+v", text, p)
+		}
+	})
 }
 
 // Anybody may send anything to a channel.
@@ -187,6 +216,11 @@ func TestForeignPresencesAreBadAndNothingElse(t *testing.T) {
 		"1 " + upper, "1 {" + id.String() + "}", "1 urn:uuid:" + id.String(), "1 " + strings.ReplaceAll(id.String(), "-", ""),
 		"1 " + id.String()[:35], "1 " + id.String()[:35] + "g", "1 " + id.String() + " gone", "1 " + id.String() + " left left",
 		"1 " + id.String() + " Left", "1 " + id.String() + " left " + strings.Repeat("x", 7000),
+		"1 " + id.String() + " kinds", "1 " + id.String() + " kinds: ", "1 " + id.String() + " Kinds:", "1 " + id.String() + " kinds:0",
+		"1 " + id.String() + " kinds:0000000", "1 " + id.String() + " kinds:000000000", "1 " + id.String() + " kinds:0000000g",
+		"1 " + id.String() + " kinds:0000000A", "1 " + id.String() + " kinds:0000000100000001", "1 " + id.String() + " kinds:0000000200000001",
+		"1 " + id.String() + " kinds:00000001 left", "1 " + id.String() + " left kinds:00000001", "1 " + id.String() + " kinds:00000001,00000002",
+		"1 " + id.String() + " kinds:0x000001", "1 " + id.String() + " kinds:" + strings.Repeat("00000001", 900), "1 kinds:00000001 " + id.String(),
 	} {
 		s.run(`select pg_notify('respirate_partition', $1)`, text)
 		got := <-hints

@@ -43,7 +43,8 @@ type mate struct {
 	broker *broker.Broker
 	dead   atomic.Bool
 	began  time.Time
-	finish func() // ends what runs for it
+	hire   func(kinds ...string) // starts a worker for these, or for none; the one before ends
+	finish func()                // ends what runs for it
 }
 
 // stint is a strand of these tests.
@@ -51,6 +52,12 @@ type stint struct{}
 
 // Kind is "stint".
 func (stint) Kind() string { return "stint" }
+
+// errand is a strand of another kind.
+type errand struct{}
+
+// Kind is "errand".
+func (errand) Kind() string { return "errand" }
 
 func newCrew(t *testing.T, url string) *crew {
 	t.Helper()
@@ -82,8 +89,16 @@ func (b *syncBuffer) tail(most int) string {
 	return text[max(0, len(text)-most):]
 }
 
-// join starts a broker with a worker. The test's end stops it.
+// join starts a broker with a worker for stints. The test's end stops it.
 func (c *crew) join(name string, partition broker.Partition) *mate {
+	c.t.Helper()
+	m := c.joinIdle(name, partition)
+	m.hire("stint")
+	return m
+}
+
+// joinIdle starts a broker without workers.
+func (c *crew) joinIdle(name string, partition broker.Partition) *mate {
 	c.t.Helper()
 	m := &mate{crew: c, name: name}
 	log := slog.New(slog.NewTextHandler(c.log, nil)).With("mate", name)
@@ -121,7 +136,15 @@ func (c *crew) join(name string, partition broker.Partition) *mate {
 			c.t.Errorf("channel of %s: %v", name, err)
 		}
 	})
-	running.Go(func() { m.work(ctx, socket.Path) })
+	dismiss := func() {}
+	m.hire = func(kinds ...string) {
+		dismiss()
+		working, stop := context.WithCancel(ctx)
+		dismiss = stop
+		if len(kinds) > 0 {
+			running.Go(func() { m.work(working, socket.Path, kinds) })
+		}
+	}
 	m.finish = sync.OnceFunc(func() {
 		cancel()
 		running.Wait()
@@ -148,18 +171,26 @@ func (e *earshot) Run(ctx context.Context, notify func(broker.Hint)) error {
 }
 
 // work runs a worker that notes each run.
-func (m *mate) work(ctx context.Context, socket string) {
+func (m *mate) work(ctx context.Context, socket string, kinds []string) {
 	mux := worker.NewMux()
-	worker.AddFunc(mux, func(_ context.Context, s *worker.Strand[stint]) error {
-		m.crew.mu.Lock()
-		defer m.crew.mu.Unlock()
-		m.crew.runs[s.ID] = append(m.crew.runs[s.ID], m)
-		return nil
-	})
+	if slices.Contains(kinds, "stint") {
+		worker.AddFunc(mux, func(_ context.Context, s *worker.Strand[stint]) error { return m.note(s.ID) })
+	}
+	if slices.Contains(kinds, "errand") {
+		worker.AddFunc(mux, func(_ context.Context, s *worker.Strand[errand]) error { return m.note(s.ID) })
+	}
 	err := worker.Run(ctx, mux, worker.Config{Socket: socket, Slots: 10, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		m.crew.t.Errorf("worker of %s: %v", m.name, err)
 	}
+}
+
+// note notes a run.
+func (m *mate) note(id string) error {
+	m.crew.mu.Lock()
+	defer m.crew.mu.Unlock()
+	m.crew.runs[id] = append(m.crew.runs[id], m)
+	return nil
 }
 
 // crash has broker and database hear nothing more of each other, without a goodbye.
@@ -456,4 +487,80 @@ func TestPartitionsStandThatTwoHaveOneNumber(t *testing.T) {
 	}
 	twin.finish()
 	c.whole(slices.Concat(ids, stop()), first, second)
+}
+
+// startsSoon inserts strands all over the ids, one after the other, and checks that each starts in well under a second, with
+// one of these.
+func (c *crew) startsSoon(kind string, where ...*mate) {
+	c.t.Helper()
+	slowest := time.Duration(0)
+	for first := 0; first < 256; first += 16 {
+		began := time.Now()
+		id := one[string](c.subject, `select respirate.insert($1, '{}', jsonb_build_object('id', lpad(to_hex($2::int), 2, '0') || substr(gen_random_uuid()::text, 3)))::text`, kind, first)
+		c.awaitRuns([]string{id})
+		slowest = max(slowest, time.Since(began))
+		if who := c.ran(id)[0]; !slices.Contains(where, who) {
+			c.t.Errorf("%s %s ran at %s", kind, id, who.name)
+		}
+	}
+	c.t.Logf("the slowest %s started after %v", kind, slowest)
+	if slowest > time.Second {
+		c.t.Errorf("a strand of kind %s started after %v, want a second at most", kind, slowest)
+	}
+}
+
+// ranges are those of two kinds at some brokers.
+func ranges(mates ...*mate) string {
+	var all []string
+	for _, m := range mates {
+		p := m.partition()
+		for _, kind := range []string{"stint", "errand"} {
+			r, other := p.Otherwise[kind]
+			if !other {
+				r = p.Range
+			}
+			all = append(all, r)
+		}
+	}
+	return strings.Join(all, " ")
+}
+
+func TestPartitionsOfKindsThatNotAllServeAreDividedAmongThoseWhoDo(t *testing.T) {
+	t.Parallel()
+	const low, high, all = "00000000-7fffffff", "80000000-ffffffff", "00000000-ffffffff"
+	c := newCrew(t, migrated(t))
+	both, stints, idle := c.joinIdle("both", auto), c.joinIdle("stints", auto), c.joinIdle("idle", auto)
+	both.hire("stint", "errand")
+	stints.hire("stint")
+	await := func(what, want string) {
+		t.Helper()
+		eventually(t, what, func() bool { return ranges(both, stints, idle) == want })
+	}
+	sorted := func() (string, string) { // who has the lower number has the lower part
+		if both.partition().Number < stints.partition().Number {
+			return low, high
+		}
+		return high, low
+	}
+	eventually(t, "all have a number", func() bool { return both.partition().Ready && stints.partition().Ready && idle.partition().Ready })
+	mine, theirs := sorted()
+	await("the kinds are divided", mine+" "+all+" "+theirs+" "+theirs+" none none")
+	c.startsSoon("stint", both, stints)
+	c.startsSoon("errand", both)
+
+	both.hire("stint")
+	await("nobody serves errands", mine+" "+mine+" "+theirs+" "+theirs+" none none")
+	idle.hire("errand")
+	eventually(t, "errands have one who serves them", func() bool { return idle.partition().Otherwise["errand"] == all })
+	c.startsSoon("errand", idle)
+	c.startsSoon("stint", both, stints)
+
+	stints.hire()
+	eventually(t, "a broker without workers gives its part up", func() bool {
+		return stints.partition().Range == "none" && both.partition().Otherwise["stint"] == all
+	})
+	c.startsSoon("stint", both)
+	if n := one[int](c.subject, `select count(*) from respirate.brokers where alive and lo = hi`); n != 1 {
+		t.Errorf("%d brokers have announced that they have no part, want one", n)
+	}
 }

@@ -112,12 +112,11 @@ const (
 // there are many lanes, those come first that should start first, and the others only if that was not enough: all at
 // once would read everything that waits in a thousand short lanes.
 func (s *Store) scanLanes(ctx context.Context, req broker.ScanRequest, spots []spot) (all []dueRow, end scanEnd, err error) {
-	ranges := rangesOf(req)
 	for few := fewLanes; ; few *= moreLanes {
 		some := spots[:min(few, len(spots))]
 		spots = spots[len(some):]
 		limit := req.Limit - len(all)
-		found, ended, err := s.scanSome(ctx, ranges, some, limit)
+		found, ended, err := s.scanSome(ctx, req, some, limit)
 		if err != nil {
 			return nil, scanEnd{}, err
 		}
@@ -144,9 +143,7 @@ func sooner(a, b time.Duration) time.Duration {
 }
 
 // scanSome asks some lanes for what is due.
-func (s *Store) scanSome(ctx context.Context, in ranges, spots []spot, limit int) ([]dueRow, scanEnd, error) {
-	args := append(scanArgs(spots), in.first, in.last, in.overdue, limit)
-
+func (s *Store) scanSome(ctx context.Context, req broker.ScanRequest, spots []spot, limit int) ([]dueRow, scanEnd, error) {
 	found := make([]dueRow, 0, min(limit, usualBatch))
 	var (
 		end              scanEnd
@@ -163,20 +160,19 @@ func (s *Store) scanSome(ctx context.Context, in ranges, spots []spot, limit int
 			return
 		}
 		end = scanEnd{next: until(next.Float64), xmin: xmin.Int64, at: schedule.Time}
-	}, []any{&id, &lane, &schedule, &since, &size, &alone, &cancelled, &next, &xmin}, "scan", args...)
+	}, []any{&id, &lane, &schedule, &since, &size, &alone, &cancelled, &next, &xmin}, "scan", scanArgs(req, spots, limit)...)
 	return found, end, err
 }
 
-func scanArgs(spots []spot) []any {
-	numbers := make([]int32, len(spots))
-	priorities := make([]int16, len(spots))
-	schedules := make([]pgtype.Timestamptz, len(spots))
-	ids := make(uuids, len(spots))
-	for i, at := range spots {
-		numbers[i], priorities[i] = at.number, at.priority
-		schedules[i], ids[i] = at.schedule, at.id
+// scanArgs are the parameters of scan.sql: the lanes with their ranges as columns, and the limit.
+func scanArgs(req broker.ScanRequest, spots []spot, limit int) []any {
+	n := len(spots)
+	c := columns{make([]int32, 0, n), make([]int16, 0, n), make([]pgtype.Timestamptz, 0, n), make(uuids, 0, n),
+		make(uuids, 0, n), make(uuids, 0, n), make([]time.Duration, 0, n)}
+	for _, at := range spots {
+		c.ask(req, at)
 	}
-	return []any{numbers, priorities, schedules, ids}
+	return []any{c.numbers, c.priorities, c.schedules, c.ids, c.first, c.last, c.overdue, limit}
 }
 
 // until is a number of seconds, cut where it does not matter any more and does not fit into a Duration.
@@ -185,29 +181,31 @@ func until(seconds float64) time.Duration {
 	return time.Duration(min(seconds, ages.Seconds()) * float64(time.Second))
 }
 
-// ranges are those of ids that a scan looks at, as columns.
-type ranges struct {
+// columns are where a scan looks: for each range of ids in each lane a row.
+type columns struct {
+	numbers     []int32
+	priorities  []int16
+	schedules   []pgtype.Timestamptz
+	ids         uuids
 	first, last uuids
 	overdue     []time.Duration // what could have started so long ago
 }
 
-// rangesOf are the slice, and, where a scan is for what is overdue elsewhere too, what is below and above it.
-func rangesOf(req broker.ScanRequest) ranges {
-	var r ranges
-	hi := req.Slice.Hi
-	if hi == 0 {
-		hi = 1 << 32
+// ask adds the slice of a lane, and, where a scan is for what is overdue elsewhere too, what is below and above it.
+func (c *columns) ask(req broker.ScanRequest, at spot) {
+	slice := req.SliceOf(at.kind)
+	if slice.Hi == 0 {
+		slice.Hi = 1 << 32
 	}
-	r.add(req.Slice.Lo, hi, 0)
+	c.add(at, slice.Lo, slice.Hi, 0)
 	if req.Bottom && req.Overdue > 0 {
-		r.add(0, req.Slice.Lo, req.Overdue)
-		r.add(hi, 1<<32, req.Overdue)
+		c.add(at, 0, slice.Lo, req.Overdue)
+		c.add(at, slice.Hi, 1<<32, req.Overdue)
 	}
-	return r
 }
 
-// add takes in the ids whose first 32 bits are in [lo, hi), if there are any.
-func (r *ranges) add(lo, hi uint64, overdue time.Duration) {
+// add adds the ids whose first 32 bits are in [lo, hi), if there are any.
+func (c *columns) add(at spot, lo, hi uint64, overdue time.Duration) {
 	if lo >= hi {
 		return
 	}
@@ -217,7 +215,9 @@ func (r *ranges) add(lo, hi uint64, overdue time.Duration) {
 	}
 	binary.BigEndian.PutUint32(first[:], uint32(lo))
 	binary.BigEndian.PutUint32(last[:], uint32(hi-1))
-	r.first, r.last, r.overdue = append(r.first, first), append(r.last, last), append(r.overdue, overdue)
+	c.numbers, c.priorities = append(c.numbers, at.number), append(c.priorities, at.priority)
+	c.schedules, c.ids = append(c.schedules, at.schedule), append(c.ids, at.id)
+	c.first, c.last, c.overdue = append(c.first, first), append(c.last, last), append(c.overdue, overdue)
 }
 
 // take moves the cursors behind what was found at that time in the lanes served, and turns it into candidates. What is

@@ -128,6 +128,9 @@ func (d *doctor) checkCoverage(ctx context.Context) ([]finding, error) {
 
 func judgeCoverage(brokers []*client.BrokerRow) []finding {
 	const do = "wait 30 s and look again: ranges move when brokers come and go, and one that was killed is listed for so long. If it stays, start the number that is missing, or run all with --gaps rank; until then others find these strands after 5 s and more"
+	if !slices.ContainsFunc(brokers, func(b *client.BrokerRow) bool { return b.Lo < b.Hi }) {
+		return fine("no broker has a worker that wants strands, and so none looks for any")
+	}
 	var found []finding
 	for _, gap := range gapsOf(brokers) {
 		found = append(found, bad(warned, do, "no broker looks after the ids %s", gap))
@@ -153,7 +156,7 @@ func gapsOf(brokers []*client.BrokerRow) (gaps []string) {
 	return gaps
 }
 
-// judgeKinds looks for kinds that some brokers serve, but not all who share the ids.
+// judgeKinds looks for kinds that some brokers serve, and others whose ranges are not divided by kind do not.
 func judgeKinds(brokers []*client.BrokerRow) []finding {
 	serving := make(map[string][]*client.BrokerRow)
 	for _, b := range brokers {
@@ -175,7 +178,7 @@ func judgeKinds(brokers []*client.BrokerRow) []finding {
 	if len(late) > most {
 		names += fmt.Sprintf(" and %d more", len(late)-most)
 	}
-	return []finding{bad(warned, "give every host workers for all kinds, or run all daemons with --partition none",
+	return []finding{bad(warned, "wait 30 s and look again: ranges move when workers come and go. If it stays, run all daemons with --gaps rank, or give every host workers for all kinds",
 		"some brokers have no worker for: %s. Such strands in their ranges start only once they are overdue, after 5 s and more", names)}
 }
 

@@ -342,6 +342,9 @@ func TestDoctorFindsIdsThatNobodyLooksAfter(t *testing.T) {
 		want   []string
 	}{
 		{[]broker.Slice{{}}, []string{"ok: "}},
+		{[]broker.Slice{{Lo: 1 << 32, Hi: 1 << 32}}, []string{"ok: no broker has a worker"}},
+		{[]broker.Slice{{Lo: 1 << 32, Hi: 1 << 32}, {Hi: 1 << 31}, {Lo: 1 << 31}}, []string{"ok: each"}},
+		{[]broker.Slice{{Lo: 1 << 32, Hi: 1 << 32}, {Hi: 1 << 31}, {Lo: 1 << 32, Hi: 1 << 32}}, []string{"the ids 80000000-ffffffff"}},
 		{[]broker.Slice{{Hi: 1 << 31}, {Lo: 1 << 31}}, []string{"ok: "}},
 		{[]broker.Slice{{Lo: 1 << 31}, {}}, []string{"ok: "}},
 		{[]broker.Slice{{Lo: 0x55555555, Hi: 0xAAAAAAAA}, {Hi: 0xC0000000}, {Lo: 0xC0000000}}, []string{"ok: "}},

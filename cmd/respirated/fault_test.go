@@ -234,7 +234,7 @@ func TestNextDaemonTakesTheSocketOfAKilledOneAndACancelReachesARunningStrand(t *
 func TestNextDaemonHasThePartitionOfAKilledOneAtOnce(t *testing.T) {
 	t.Parallel()
 	url := privatetest.URL(t)
-	first, second := newHost(t, url), newHost(t, url)
+	first, second := newHost(t, url, demoWorkers(t, 1)...), newHost(t, url, demoWorkers(t, 1)...)
 	first.start()
 	second.start()
 	shared := func(of *host) bool {

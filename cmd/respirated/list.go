@@ -85,7 +85,7 @@ func printDatabases(out io.Writer, databases []broker.DatabaseSnapshot) error {
 		if d.Away {
 			state = "away"
 		}
-		if p := d.Partition; p != nil && p.Of > 0 {
+		if p := d.Partition; p != nil && p.Rank > 0 {
 			part = fmt.Sprintf("%d of %d", p.Rank, p.Of)
 		}
 		t.row(d.Name, state, part, strconv.Itoa(d.Held), strconv.Itoa(d.Unsettled))
@@ -252,13 +252,13 @@ func (v *brokerView) heard(id string) string {
 	return ""
 }
 
-// slice is the part of the ids that a broker looks after.
+// slice is the part of the ids that a broker looks after: none before it has announced one, and without workers.
 func slice(lo, hi int64) string {
 	switch {
 	case lo == 0 && hi == 1<<32:
 		return "all"
 	case lo == hi:
-		return "none yet"
+		return "none"
 	}
 	return fmt.Sprintf("%08x-%08x", lo, hi-1)
 }

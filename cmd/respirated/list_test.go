@@ -31,7 +31,7 @@ func TestBrokersAreListedWithTheirPartsAndWhoElseHasTheirNumber(t *testing.T) {
 		{"twin", "7", "idle", "5, as 2 of 2 (2 have it)", "80000000-ffffffff"},
 		{"all", "7", "idle", "-", "all"},
 		{"gone", "7", "gone, seen 0s ago", "5, as 2 of 2", "00000000-7fffffff"},
-		{"new", "7", "idle", "2", "none yet"},
+		{"new", "7", "idle", "2", "none"},
 	}
 	compareTable(t, list, now, want)
 

@@ -1,16 +1,16 @@
 -- The first $8 due strands of the given lanes behind the cursors (schedule, id) of each, in the order in which they
 -- should start. It locks nothing. A cancelled strand whose lease has run out is shown too: somebody must end it.
 --
--- They are looked for in ranges of ids, in each those that could have started so long ago ($7): 0 in the slice of who asks,
--- more in what others should look after.
+-- They are looked for in ranges of ids of each lane, in each those that could have started so long ago ($7): 0 in the slice of
+-- who asks, more in what others should look after. A lane with several ranges is named once for each.
 --
 -- The last row is about the scan: its time in place of a schedule, in how many seconds the next strand of the slice becomes
 -- due, if the limit was not reached (0 = none is deferred), and the xmin of the snapshot that it saw.
 -- Carried by strand_ready, one descent for each lane and range; ids out of range are passed over in the index.
 with lanes as materialized (
-  select l.lane, l.priority, l.low, l.low_id, r.first, r.last, r.overdue
-  from unnest($1::int[], $2::smallint[], $3::timestamptz[], $4::uuid[]) as l (lane, priority, low, low_id)
-  cross join unnest($5::uuid[], $6::uuid[], $7::interval[]) as r (first, last, overdue)
+  select l.lane, l.priority, l.low, l.low_id, l.first, l.last, l.overdue
+  from unnest($1::int[], $2::smallint[], $3::timestamptz[], $4::uuid[], $5::uuid[], $6::uuid[], $7::interval[])
+    as l (lane, priority, low, low_id, first, last, overdue)
 ), found as materialized (
   select s.id, l.lane, s.schedule, s.since, s.bytes, s.alone, s.cancelled
   from lanes l
