@@ -81,7 +81,10 @@ var functionStatements = map[string]struct {
 	"respirate.settle": {`delete from respirate.semaphore m using unnest($1::uuid[], $2::bigint[]) r (strand, id)
 		where m.strand = r.strand and m.id = r.id`, []string{"semaphore_pkey"}},
 	"respirate.settle reaps": {`delete from respirate.child c using unnest($1::uuid[], $2::uuid[]) r (parent, child)
-		where c.parent = r.parent and c.child = r.child and c.state is not null`, []string{"child_"}},
+		where c.parent = r.parent and c.child = r.child and c.ended_at is not null`, []string{"child_pkey"}},
+	"respirate.children_done": {`select c.parent, count(*) from unnest($1::uuid[], $2::uuid[]) r (parent, child)
+		join respirate.child c on c.parent = r.parent and c.child = r.child where c.ended_at is not null group by c.parent`,
+		[]string{"child_pkey"}},
 	"respirate.note_deadlines": {`update respirate.strand s set deadline = d.first from unnest($1::uuid[]) i (id)
 		cross join lateral (select min(d.at) as first from respirate.deadline d where d.strand = i.id) d where s.id = i.id`,
 		[]string{"deadline_pkey", "strand_pkey"}},

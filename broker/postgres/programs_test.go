@@ -372,3 +372,66 @@ func TestSignalsThatCannotBeStoredAreNamed(t *testing.T) {
 		t.Errorf("stored: got %+v, want nothing", in)
 	}
 }
+
+// An application that could wake strands may send them semaphores as soon as there are any.
+func TestRolesOfBeforeGetTheRightsOfPrograms(t *testing.T) {
+	url := migrated(t)
+	m := newMigrator(t, postgres.Config{URL: url})
+	s, conn := clientOf(t, url)
+	parent, kids := s.family(2)
+	s.apply(exitOf(kids[0]))
+	if _, err := m.DownTo(t.Context(), 5); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := m.Up(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, sql := range []string{`select respirate.signal(id, 'go') from respirate.strands`, `select * from respirate.semaphores`} {
+		if _, err := conn.Exec(t.Context(), sql); err != nil {
+			t.Errorf("%s: %v", sql, err)
+		}
+	}
+	// Children of before are still children, though the ends that were not reaped are forgotten.
+	if in := s.Waiting(parent.ID); in.Left != 1 || len(in.Ended) != 0 || len(in.Semaphores) != 1 {
+		t.Errorf("inbox: got %+v, want a semaphore and a live child", in)
+	}
+	s.apply(napOf(parent), exitOf(kids[1]))
+	s.awake(parent)
+	if in := s.Waiting(parent.ID); in.Left != 0 || len(in.Ended) != 1 {
+		t.Errorf("inbox: got %+v, want an ended child", in)
+	}
+}
+
+// What comes to a strand while it runs, and what it does without a rest, stays on the page of its row.
+func TestStaysAndSignalsToWhoRunsAreHOT(t *testing.T) {
+	s := newSubject(t, migrated(t))
+	s.oldStrands(4, "one", "default") // few: a page has room for the versions of one transaction
+	tx := s.begin(pgx.TxOptions{}, `select`)
+	ids := txOne[[][16]byte](s, tx, `select array_agg(id order by id) from respirate.strand`)
+	tokens := make([][16]byte, len(ids))
+	for i := range tokens {
+		tokens[i] = newToken()
+	}
+	n := len(ids)
+	for _, st := range []struct {
+		what, sql string
+		args      []any
+	}{
+		{"leases", postgres.Statement("lease"), []any{ids, tokens, hour}},
+		{"signals", postgres.Statement("signal"), []any{ids, slices.Repeat([]string{"go"}, n), make([][]byte, n), slices.Repeat([]bool{true}, n)}},
+		{"stays", postgres.Statement("go_on"), []any{ids, tokens, slices.Repeat([]int32{1}, n), slices.Repeat([]bool{true}, n),
+			make([]bool, n), slices.Repeat([]bool{true}, n), make([]int64, n), make([]*string, n), make([]*int32, n), make([][]byte, n), false}},
+	} {
+		count := func(which string) int {
+			return txOne[int](s, tx, `select pg_stat_get_xact_tuples_`+which+`('respirate.strand'::regclass)`)
+		}
+		all, hot := count("updated"), count("hot_updated")
+		if _, err := tx.Exec(t.Context(), st.sql, st.args...); err != nil {
+			t.Fatalf("%s: %v", st.what, err)
+		}
+		all, hot = count("updated")-all, count("hot_updated")-hot
+		if all != n || hot != n {
+			t.Errorf("%s: got %d of %d HOT, want all", st.what, hot, all)
+		}
+	}
+}

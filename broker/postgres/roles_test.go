@@ -44,9 +44,13 @@ func TestClientRoleCanInsertAndLook(t *testing.T) {
 		`select respirate.insert('a', '{"x":1}', '{"queue":"q","priority":2}')`,
 		`select respirate.insert_many('{a,b}', '{1,2}')`,
 		`select respirate.hint()`,
+		`select respirate.signal(id, 'go', '1', false) from respirate.strands`,
+		`select respirate.signal_many(array[gen_random_uuid()], '{go}')`,
+		`select * from respirate.semaphores`, `select * from respirate.children`, `select * from respirate.deadlines`,
+		`select * from respirate.pages`,
 		`select respirate.wake(id), respirate.cancel(id), respirate.retry(id) from respirate.strands`,
 		`select * from respirate.finished`, `select * from respirate.attempts`, `select * from respirate.queues`,
-		`select * from respirate.brokers`,
+		`select * from respirate.brokers`, `select * from respirate.audits`,
 	} {
 		if _, err := conn.Exec(t.Context(), sql); err != nil {
 			t.Errorf("%s: %v", sql, err)
@@ -91,6 +95,14 @@ func TestClientRoleCanDoNothingElse(t *testing.T) {
 		`select respirate.insert_strands(null, '{a}', '{1}', null, array[gen_random_uuid()])`,
 		`select respirate.finish(null, null, null, null, null, null)`, `select respirate.child_done(null, 1)`,
 		`select respirate.join_partition(gen_random_uuid(), '', 1, '', 0, 1, '1 s')`,
+		`insert into respirate.semaphore (strand, name) values (gen_random_uuid(), 'x')`, `delete from respirate.child`,
+		`update respirate.page set resolved_at = now()`, `delete from respirate.deadlines`, `select * from respirate.semaphore`,
+		`insert into respirate.strand (id, lane, args, inbox) values (gen_random_uuid(), 1, '{}', 1)`,
+		`insert into respirate.strand (id, lane, args, deadline) values (gen_random_uuid(), 1, '{}', now())`,
+		`select respirate.send_signals(null, null, null, null)`, `select respirate.settle(null, null, null, null)`,
+		`select respirate.page_due()`, `select respirate.open_pages(null)`, `select respirate.note_deadlines(null)`,
+		`select respirate.move_deadlines(null, null, null, null, null, null, null)`, `select respirate.children_done(null, null)`,
+		`select respirate.family(gen_random_uuid())`, `select respirate.check_signals(null, null)`, `select respirate.check_parents(null)`,
 		`select respirate.maintain()`, `select respirate.drop_partitions('respirate.history', now())`,
 		`select respirate.grant_client(current_user::regrole)`, `create table respirate.mine (x int)`,
 		`create function respirate.mine() returns int language sql as 'select 1'`,
@@ -115,6 +127,8 @@ func TestPublicFunctionsDoNotTrustTheSearchPath(t *testing.T) {
 	for _, sql := range []string{
 		`select respirate.insert('a', '{}', '{"queue":"q"}')`, `select respirate.insert_many('{a}', '{1}')`,
 		`select respirate.lane('t', 'q', 1, 'k')`, `select respirate.hint()`,
+		`select respirate.signal(id, 'go') from respirate.strands`,
+		`select respirate.signal_many(array_agg(id), array_agg('go'::text)) from respirate.strands`,
 		`select respirate.wake(id), respirate.cancel(id), respirate.retry(id) from respirate.strands`,
 	} {
 		if _, err := conn.Exec(t.Context(), sql); err != nil {

@@ -278,13 +278,14 @@ begin
 end
 $$;
 
--- children_done tells the parents of children that finish has ended. It must be a later statement than that.
+-- children_done tells the parents of children that finish has ended. It must be a later statement than that. (It asks for
+-- ended_at and not for state, as that would let the planner take child_ended, and read all ends of a parent for each child.)
 create function respirate.children_done(parents uuid[], children uuid[]) returns void language sql as $$
   select respirate.child_done(e.parent, e.n) from (
     select c.parent, count(*)::int as n
     from unnest(children_done.parents, children_done.children) r (parent, child)
     join respirate.child c on c.parent = r.parent and c.child = r.child
-    where c.state is not null
+    where c.ended_at is not null
     group by c.parent
   ) e
   order by e.parent
@@ -448,7 +449,7 @@ create function respirate.settle(strands uuid[], used bigint[], parents uuid[], 
     returning m.strand
   ), forgotten as (
     delete from respirate.child c using unnest(settle.parents, settle.reaped) r (parent, child)
-    where c.parent = r.parent and c.child = r.child and c.state is not null
+    where c.parent = r.parent and c.child = r.child and c.ended_at is not null
     returning c.parent
   )
   update respirate.strand s set inbox = nullif(greatest(s.inbox - n.n, 0), 0)
