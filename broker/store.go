@@ -9,16 +9,22 @@ import (
 // A Store keeps strands. broker/postgres is the real one, broker/brokertest has one in memory; the suite in
 // broker/brokertest holds for both.
 //
-// The loop calls Scan, Lease and the writing methods (Commit, Renew) each from a goroutine of its own, one call of
-// each kind at a time, so an implementation needs one connection for each and never deadlocks with itself: Commit and
-// Renew are never in flight together.
+// The loop calls the looking methods (Scan, Take), Lease and the writing methods (Commit, Renew) each from a goroutine of its
+// own, one call of each kind at a time, so an implementation needs one connection for each and never deadlocks with itself:
+// Commit and Renew are never in flight together.
 //
-// An error means that the outcome is unknown: the change may or may not have been made. Every method may then be
+// An error means that the outcome is unknown: the change may or may not have been made. Every method but Take may then be
 // called again with the same arguments.
 type Store interface {
 	// Scan finds due strands in the order in which they should start. It locks and leases nothing. Where it meets a
 	// cancelled strand whose lease has run out, it ends that one, since no report will.
 	Scan(ctx context.Context, req ScanRequest) (ScanResult, error)
+	// Take leases for ttl the first strands that a scan would find, at most one under each token, each as Lease does. What
+	// must run alone, is to be ended, or is locked by somebody's transaction is passed over without waiting. It may take
+	// none: a scan follows anyhow. It moves no cursor.
+	Take(ctx context.Context, req ScanRequest, tokens []Token, ttl time.Duration) ([]Strand, error)
+	// Held finds what a Take of that request, which failed so long ago, has leased under its tokens and nobody has given back.
+	Held(ctx context.Context, req ScanRequest, tokens []Token, ago time.Duration) ([]Pair, error)
 	// Lease takes the given strands for ttl, each under its token, and returns those it got, in no particular order.
 	// A strand that is not due, leased, cancelled, gone or locked by somebody's transaction is left out without waiting.
 	// The same pairs again give the same strands again, as long as their leases last.

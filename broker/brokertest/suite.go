@@ -23,6 +23,7 @@ func TestStore(t *testing.T, open func(t *testing.T) Subject) {
 		{"Brokers", brokerCases},
 		{"Together", togetherCases},
 		{"Overdue", overdueCases},
+		{"Take", takeCases},
 		{"Lease", leaseCases},
 		{"Renew", renewCases},
 		{"Fence", fenceCases()},

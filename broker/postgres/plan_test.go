@@ -48,6 +48,7 @@ var carriers = map[string][]string{
 	"page_told":   {"page_pkey"},
 	"pages":       nil,
 	"forget":      nil,
+	"held":        {"strand_ready"},
 	"presence":    nil,
 	"present":     {"strand_pkey"},
 	"renew":       {"strand_pkey"},
@@ -55,6 +56,7 @@ var carriers = map[string][]string{
 	"signal":      nil,
 	"scan":        {"strand_ready"},
 	"sweep":       {"strand_pkey"},
+	"take":        {"strand_ready", "strand_pkey"},
 	"tell":        nil,
 	"xid":         nil,
 }

@@ -435,3 +435,27 @@ func TestStaysAndSignalsToWhoRunsAreHOT(t *testing.T) {
 		}
 	}
 }
+
+func TestSignalWaitsForALockThatIsSoonGone(t *testing.T) {
+	s := newSubject(t, migrated(t))
+	id := s.insert(`{"in":3600}`)
+	unlock := s.Lock(id)
+	sent := make(chan error, 1)
+	go func() {
+		found, err := s.Signal(t.Context(), []broker.Signal{{ID: id, Name: "go"}})
+		if err == nil && !found[0] {
+			err = fmt.Errorf("no such strand")
+		}
+		sent <- err
+	}()
+	s.awaitWaiting()
+	const waits = `select coalesce(max(query_start), '-infinity') > $1 from pg_stat_activity
+		where datname = current_database() and wait_event_type = 'Lock'`
+	for first := s.now(); !one[bool](s, waits, first); { // a statement has given up, and the next one waits
+	}
+	unlock()
+	if err := <-sent; err != nil {
+		t.Fatal(err)
+	}
+	s.isDueWith(id, 1)
+}

@@ -12,6 +12,9 @@ import (
 	"github.com/respirated/respirated/protocol"
 )
 
+// signalTries is how often we wait for strands that somebody has locked, each time for the lock timeout.
+const signalTries = 10
+
 // Signal implements [broker.Store].
 func (s *Store) Signal(ctx context.Context, signals []broker.Signal) ([]bool, error) {
 	if len(signals) == 0 {
@@ -23,10 +26,10 @@ func (s *Store) Signal(ctx context.Context, signals []broker.Signal) ([]bool, er
 		}
 	}
 	var found []bool
-	err := retried(ctx, func() (err error) {
+	var err error
+	for try := 0; try < signalTries && (try == 0 || contention(err)); try++ {
 		found, err = query(ctx, s, pgx.RowTo[bool], "signal", signalColumns(signals)...)
-		return err
-	})
+	}
 	switch {
 	case err == nil:
 		return found, nil

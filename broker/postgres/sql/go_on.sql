@@ -10,8 +10,8 @@ update respirate.strand s set
   lease = case when r.kept then s.lease else '-infinity' end,
   schedule = case
     when r.kept then s.schedule
-    when not r.rested then now() + r.delay_us * interval '1 microsecond'
-    when s.woken then now()
+    when r.rested and s.woken then now()
+    when s.deadline is null or not r.rested then now() + r.delay_us * interval '1 microsecond'
     else greatest(least(now() + r.delay_us * interval '1 microsecond', s.deadline), now())
   end,
   try = case when r.rested then 0 else s.try end,
