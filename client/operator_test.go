@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"testing"
 	"time"
@@ -267,5 +268,32 @@ func TestPagesAreListedNewestFirstAndResolvedOnce(t *testing.T) {
 	}
 	if _, err := f.client.PageList(t.Context(), &client.PageListParams{First: -1}); err == nil {
 		t.Error("-1 was taken")
+	}
+}
+
+func TestOperatorVerbsWorkWithEveryDriver(t *testing.T) {
+	f := newFixture(t)
+	for _, driver := range drivers {
+		c := must(client.NewSQL(f.openSQL(driver), &client.Config{Logger: slog.New(slog.DiscardHandler)}))(t)
+		id := f.insert(mail{}, nil)
+		must(c.StrandEdit(t.Context(), id, json.RawMessage(`{"to":"ä\\"}`), "eve"))(t)
+		must(c.StrandRetryAt(t.Context(), id, "two", ""))(t)
+		must(c.StrandSignalMany(t.Context(), &client.StrandManyParams{All: true}, client.SignalParams{Name: "go"}))(t)
+		page := scalar[int64](f, `insert into respirate.page (strand, frame, kind, target, due_at) values ($1, 0, 'mail', 'sent', now()) returning id`, id)
+		if program := must(c.StrandProgram(t.Context(), id))(t); len(program.Audits) != 2 || program.Waiting == 0 || len(program.Pages) != 1 {
+			t.Errorf("%s: got %+v", driver, program)
+		}
+		if open := must(c.PageList(t.Context(), nil))(t); len(open) != 1 || open[0].ID != page {
+			t.Errorf("%s: got %+v", driver, open)
+		}
+		must(c.PageResolve(t.Context(), page, ""))(t)
+		must(c.StrandList(t.Context(), &client.StrandListParams{Parent: id}))(t)
+		if _, err := c.StrandEdit(t.Context(), id, json.RawMessage(`1`), "a\nb"); err == nil {
+			t.Errorf("%s: a name with a line break was taken", driver)
+		}
+		lease(t, f.store(), id)
+		if _, err := c.StrandEdit(t.Context(), id, json.RawMessage(`1`), ""); !errors.Is(err, client.ErrLeased) {
+			t.Errorf("%s: got %v", driver, err)
+		}
 	}
 }
