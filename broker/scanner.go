@@ -224,7 +224,7 @@ func (sc *scanner) bottomPeriod(d *database, now int64) int64 {
 // expect has a scan see a strand that we have just made due. One in flight may have looked before.
 func (sc *scanner) expect(now int64, r Report) {
 	switch r.Act {
-	case Nap, Hop, Release, Yield, Fail:
+	case Nap, Hop, Release, Yield, Fail, Own:
 		delay := r.Delay
 		if delay < 0 {
 			delay = soonest

@@ -197,6 +197,7 @@ const (
 	Save                   // store Stack; the lease goes on
 	Yield                  // as Release, but the token dies with it: a later result of the worker is stale
 	Crash                  // its worker died: Failure is recorded, crashes rises, back-off; dead at the third; the token dies
+	Own                    // its worker has taken the step in a transaction of its own; if that did not commit, as NotCommitted
 )
 
 // Report is what a run ended in.
@@ -209,7 +210,7 @@ type Report struct {
 	Kind    string        // Hop to another kind; "" = the same
 	Value   []byte        // Exit: JSON; nil = null
 	Stack   []byte        // Nap, Hop, Fail, Save: JSON array of frames; nil = unchanged
-	Failure *Failure      // Fail, Cancel, Crash
+	Failure *Failure      // Fail, Cancel, Crash; Own: why the worker is not sure, nil = it is
 	Final   bool          // Fail: do not retry
 	Guilty  bool          // Crash: it was alone in its worker, so the death is its own failure: try rises too
 
@@ -223,6 +224,17 @@ type Report struct {
 	Due   *Due // a deadline for the frame that goes on
 	Frame int  // callers below that frame: deadlines of frames above it are over
 	Stay  bool // the lease goes on, and the strand is not due: it runs on at once. Delay is 0
+}
+
+// NotCommitted is the failure that an Own comes to when there is no trace of its transaction, and nothing of it is under way any
+// more. As long as that holds the strand's row, the report is for Later; once it is committed, the report is Applied.
+func (r Report) NotCommitted() Report {
+	f := Failure{Class: "not_committed", Message: "the transaction in which the worker took the step did not commit"}
+	if r.Failure != nil {
+		f.Message += ": " + r.Failure.Message
+		f.Trace, f.Worker = r.Failure.Trace, r.Failure.Worker
+	}
+	return Report{Pair: r.Pair, Seq: r.Seq, Act: Fail, Delay: -1, Failure: &f}
 }
 
 // Signal sends a semaphore. It wakes its strand: that is due now, or, if it is leased, once more after its nap.

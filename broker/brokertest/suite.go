@@ -38,6 +38,7 @@ func TestStore(t *testing.T, open func(t *testing.T) Subject) {
 		{"Tree", treeCases},
 		{"Deadlines", deadlineCases},
 		{"Invalid", invalidCases()},
+		{"Own", ownCases},
 	}
 	for _, g := range groups {
 		t.Run(g.name, func(t *testing.T) {

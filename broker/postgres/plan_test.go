@@ -46,6 +46,7 @@ var carriers = map[string][]string{
 	"page_claim":  {"page_untold", "page_pkey"},
 	"page_due":    nil,
 	"page_told":   {"page_pkey"},
+	"outcome":     {"outcome_pkey"},
 	"pages":       nil,
 	"forget":      nil,
 	"held":        {"strand_ready"},

@@ -14,7 +14,8 @@ begin
   execute format('grant execute on function respirate.insert(text, jsonb, jsonb),
     respirate.insert_many(text[], jsonb[], jsonb[]), respirate.lane(text, text, int, text), respirate.hint(),
     respirate.wake(uuid), respirate.cancel(uuid), respirate.retry(uuid),
-    respirate.signal(uuid, text, jsonb, boolean), respirate.signal_many(uuid[], text[], jsonb[], boolean[]) to %s', role);
+    respirate.signal(uuid, text, jsonb, boolean), respirate.signal_many(uuid[], text[], jsonb[], boolean[]),
+    respirate.step(uuid, uuid, bigint, jsonb) to %s', role);
 end
 $$;
 
