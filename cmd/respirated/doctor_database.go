@@ -370,10 +370,6 @@ func (d *doctor) checkDays(ctx context.Context) ([]finding, error) {
 
 // checkPages looks for deadlines that have passed and that nobody has looked after.
 func (d *doctor) checkPages(ctx context.Context) ([]finding, error) {
-	const pages = 6 // the version that has them
-	if d.version < pages {
-		return fine("this schema has none yet"), nil
-	}
 	var n int
 	var oldest *time.Time
 	var now time.Time
