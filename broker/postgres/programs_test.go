@@ -28,6 +28,25 @@ func (s *subject) goingOn(p broker.Pair, seq int32, stay bool) pgx.Tx {
 	return tx
 }
 
+// Scans of a lane begin at the first strand that it had, so that what comes to it must not be before that.
+func TestStrandThatStaysComesToAnotherLaneAtItsEnd(t *testing.T) {
+	s := newSubject(t, migrated(t))
+	first, old := s.insert(""), s.insert("")
+	s.run(`update respirate.strand set schedule = now() - interval '1 hour' where id = $1`, [16]byte(old))
+	p := s.lease(old)[0]
+	report := broker.Report{Pair: p, Seq: 1, Act: broker.Hop, Label: "next", Stay: true}
+	s.apply(report)
+	isBehind := `select a.schedule > b.schedule from respirate.strand a, respirate.strand b where a.id = $1 and b.id = $2`
+	if one[bool](s, isBehind, [16]byte(old), [16]byte(first)) {
+		t.Error("a strand that stays in its lane has moved in the index")
+	}
+	report.Seq, report.Kind = 2, "other"
+	s.apply(report)
+	if !one[bool](s, isBehind, [16]byte(old), [16]byte(first)) {
+		t.Error("a strand has come to a lane below strands that were there before")
+	}
+}
+
 // A queue that keeps no history does not tell of a child that has ended. Its parent does, until it has reaped it.
 func TestChildIsNotMadeAgainBeforeItIsReaped(t *testing.T) {
 	s := newSubject(t, migrated(t))

@@ -1,14 +1,16 @@
--- The reports after which a strand lives on and nothing has failed: nap and hop (rested: its counts begin anew, a wake that
--- came meanwhile cuts the delay, and its first deadline bounds it), release, yield (disowned: the token is worth nothing any
--- more) and save (kept: the lease goes on). A nap or hop whose lease is kept is no sleep: a wake before it has been heard.
--- What is not returned failed the fence, is to be cancelled or, unless that has been seen to ($11), naps or hops with a
--- deadline, and needs a closer look. mail says that inbox.sql has something about it.
+-- The reports after which a strand lives on and nothing has failed: nap and hop (rested: its counts begin anew, a wake
+-- that came meanwhile cuts the delay, and its first deadline bounds it), release, yield (disowned: the token is worth
+-- nothing any more) and save (kept: the lease goes on). A nap or hop whose lease is kept is no sleep: a wake before it
+-- has been heard. To another lane it brings its strand at no earlier place than now, since scans begin there at what was
+-- first. What is not returned failed the fence, is to be cancelled or, unless that has been seen to ($11), naps or hops
+-- with a deadline, and needs a closer look. mail says that inbox.sql has something about it.
 -- Carried by strand_pkey.
 update respirate.strand s set
   seq = case when r.disowned then s.seq else r.seq end,
   token = case when r.disowned then null else s.token end,
   lease = case when r.kept then s.lease else '-infinity' end,
   schedule = case
+    when r.kept and r.lane is not null then greatest(s.schedule, now())
     when r.kept then s.schedule
     when r.rested and s.woken then now()
     when s.deadline is null or not r.rested then now() + r.delay_us * interval '1 microsecond'
