@@ -137,6 +137,9 @@ func (e *env) store(r *protocol.Result) error {
 		e.waiting = append(e.waiting, Semaphore{Name: destroyingMark})
 	}
 	r.Inserts, r.Used, r.Reaped = e.inserts, e.used, e.reaped
+	if in := e.strand.Inbox; in != nil && in.More && len(e.used)+len(e.reaped) > 0 && r.DelayMS != nil {
+		r.DelayMS = delay(0) // what did not fit has room now, and its wake is over
+	}
 	r.Signals = e.signals
 	for _, s := range e.waiting {
 		if s.id == 0 {

@@ -425,6 +425,30 @@ func TestBudIsAnInsertOfAChild(t *testing.T) {
 	wantError(t, err, "bud: the context is not that of a running handler")
 }
 
+// What did not fit into the inbox has woken the strand before. Nobody would wake it again.
+func TestNoSleepBeforeAllThatWaitsHasBeenSeen(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		more bool
+		take string
+		o    Outcome
+		want protocol.Result
+	}{
+		{"all seen", false, "x", Hibernate(), protocol.Result{Act: protocol.ActNap, DelayMS: delay(protocol.MaxDuration), Used: []uint64{1}}},
+		{"some taken", true, "x", Hibernate(), protocol.Result{Act: protocol.ActNap, DelayMS: delay(0), Used: []uint64{1}}},
+		{"some taken, before a hop", true, "x", Hop("other").After(time.Hour), protocol.Result{Act: protocol.ActHop, Label: "other", DelayMS: delay(0), Used: []uint64{1}}},
+		{"nothing taken, so that nothing more would be seen", true, "y", Nap(time.Hour), protocol.Result{Act: protocol.ActNap, DelayMS: delay(time.Hour)}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := atStart(t, func(_ context.Context, s *Strand[sums]) (Outcome, error) {
+				s.Take(c.take)
+				return c.o, nil
+			}, withInbox(protocol.Inbox{Semaphores: []protocol.Semaphore{{ID: 1, Name: "x"}}, More: c.more}))
+			wantResult(t, c.want, r)
+		})
+	}
+}
+
 func TestReapTakesNoteAndSaysHowToGoOn(t *testing.T) {
 	ended := []protocol.Ended{{Strand: "c1", Kind: "tree", State: ChildDone, Value: []byte("1")}, {Strand: "c2", Kind: "tree", State: ChildDead}}
 	both := []string{"c1", "c2"}

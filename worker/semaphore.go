@@ -94,7 +94,8 @@ func signalValue(name string, value any) ([]byte, error) {
 }
 
 // Has tells whether a semaphore of that name waits. A run sees what waited when it began, and what it has sent itself,
-// without what it has taken. What comes later is seen by the next run, which it brings about.
+// without what it has taken. What comes later is seen by the next run, which it brings about. So is what is too much for one
+// run, the 257th semaphore for example, as soon as some have been taken.
 func (s *Strand[T]) Has(name string) bool {
 	if s.env == nil {
 		return false
