@@ -40,11 +40,11 @@ func (s *schedule) awaited(w *worker) bool {
 }
 
 // kindAfter is the kind of a run's strand after its report.
-func (rep *Report) kindAfter(r *run) string {
-	if rep.Act == Hop && rep.Kind != "" {
-		return rep.Kind
+func (r *Report) kindAfter(of *run) string {
+	if r.Act == Hop && r.Kind != "" {
+		return r.Kind
 	}
-	return r.kind
+	return of.kind
 }
 
 // goOn has a run go on after the report that asked for it, and says whether it does. The answer has to go the way the report

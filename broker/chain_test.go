@@ -364,3 +364,20 @@ func TestChainOfAFormerBrokerIsGivenBackInItsDatabase(t *testing.T) {
 		t.Errorf("runs %v are left", b.runs)
 	}
 }
+
+func TestResultOfAProgramIsReadWhole(t *testing.T) {
+	p := Pair{strandID(1), Token{2}}
+	strand, token := p.text()
+	ev := (&session{id: 3}).reported(&protocol.Results{ID: 4, Results: []protocol.Result{{
+		Strand: strand, Token: token, Seq: 5, Act: protocol.ActHop, Label: "next", NewKind: "other", Stack: []byte("[1]"),
+		Signals: []protocol.Signal{{Name: "own"}, {Strand: strandID(6).String(), Name: "n", Value: []byte("7"), Quiet: true}},
+		Used:    []uint64{8, 9}, Reaped: []string{strandID(10).String()},
+		Due: &protocol.Due{Target: "end", MS: 1 << 60, MostMS: 11}, Frame: 12, Chain: true,
+	}}})
+	equal(t, "reports", ev.reports, []Report{{
+		Pair: p, Seq: 5, Act: Hop, Label: "next", Kind: "other", Stack: []byte("[1]"),
+		Signals: []Signal{{Name: "own"}, {ID: strandID(6), Name: "n", Value: []byte("7"), Quiet: true}},
+		Used:    []int64{8, 9}, Reaped: []ID{strandID(10)},
+		Due: &Due{Target: "end", In: longestDelay, Most: 11 * time.Millisecond}, Frame: 12, Stay: true,
+	}})
+}

@@ -227,6 +227,7 @@ func (s *schedule) enlist(now int64, w *worker, rep *Report, by carrier) bool {
 // payload is about how many bytes a report holds.
 func (r *Report) payload() int {
 	bytes := len(r.Value) + len(r.Stack) + payloadOf(r.Inserts) + signalBytes(r.Signals)
+	bytes += len(ID{}) * (len(r.Used) + len(r.Reaped))
 	if r.Failure != nil {
 		bytes += len(r.Failure.Message) + len(r.Failure.Trace)
 	}
@@ -242,7 +243,7 @@ func payloadOf(inserts []Insert) (bytes int) {
 
 func signalBytes(signals []Signal) (bytes int) {
 	for i := range signals {
-		bytes += len(signals[i].Value)
+		bytes += len(ID{}) + len(signals[i].Name) + len(signals[i].Value)
 	}
 	return bytes
 }

@@ -24,6 +24,24 @@
 // out in a strands frame. The worker's result becomes a [Report]; the next commit statement takes all reports that came.
 // The ack goes out after the commit is durable, and only then is the slot free.
 //
+// # Chains
+//
+// A program goes from label to label. Where its worker asks for that and nothing speaks against it, the strand goes on at its
+// next label under the lease it has, in the slot it has: the step is committed as ever, and its ack says go, with what waits
+// for the strand.
+//
+//	running ── report, agreed to ──▶ settling ── applied, nothing has come between ──▶ running at the next label
+//	                                    │
+//	                                    └── any other end ──▶ given back, unless the verdict says that nothing is leased
+//
+// We agree when the report comes, for it decides what is stored, and say go when it is stored. What may come between is that the
+// worker's connection or process ends, that it or the broker drains, that the lease runs out, that its slot has been lent and
+// taken, or that somebody cancels the strand; or the answer is lost, and the next one says dup. Then the lease that stayed is
+// given back by a Yield, which the token fences. A copy that comes later, even to another broker, is answered dup, and what it
+// may have left leased is given back in the same way. So there are never two who believe that they may go on, and never a
+// lease that everybody has forgotten. A chain ends after a quarter of a lease, before its first renewal, and after a second
+// if others wait for its slot.
+//
 // # Several databases
 //
 // A broker may serve several databases ([NewSeveral]). Workers, their credit and what they hold are the schedule's; all that
@@ -45,15 +63,18 @@
 //
 // They hold in every state that the exhaustive search (search_test.go) can reach, and its mutants show that it looks.
 //
-//   - I1 one owner: a strand has at most one current token; a token is issued once. (Store: lease)
+//   - I1 one owner: a strand has at most one current token; a token is issued once. Who is told to go on holds the
+//     lease that it goes on under. (Store: lease; chain.go)
 //   - I2 fence: no change is committed under a token that is not the current one. Late is fine, stale is not. (Store: commit)
 //   - I3 no lost result: an ack that says applied is sent only after the change is durable; a report is kept until the
 //     database has answered for it. (commits.go)
 //   - I4 once: what travels in a result commits with it, or not at all. (Store: commit)
-//   - I5 no lost wake: a wake during a run makes the strand run again. (Store: lease and nap)
+//   - I5 no lost wake: a wake during a run makes the strand run again. What is sent between two labels of a chain is in the
+//     inbox that the second one is told, or makes it run again after its nap. (Store: lease, nap, and what stays)
 //   - I6 progress: in a quiet world every due strand for which there is credit comes to its end, and nothing stays held
 //     by the dead: what a dead process held is settled as soon as its end is seen, what was lost on the wire at the next
-//     hello, and the rest when its lease ends. (worker.go, run.go)
+//     hello, a step that stayed and that nobody goes on with when its verdict is known, and the rest when its lease ends.
+//     (worker.go, run.go, chain.go)
 //   - I7 credit: no lease for a worker that holds all it wants, but for what waits for a database that does not answer; the
 //     broker's memory is bounded by what workers want, once for each database, not by the backlog. (schedule.go, scanner.go)
 //   - I8 holder stops: a worker is told a deadline that lies before the end of the lease. A handler that ignores it is
@@ -123,6 +144,6 @@
 //   - The host sleeps or is stopped: the clock (CLOCK_BOOTTIME) knows. Leases that ran out are given up, and nothing is
 //     trusted that the database does not confirm.
 //
-// Reading order: event.go (what comes in and goes out), schedule.go, database.go, worker.go, run.go, commits.go, scanner.go,
-// notice.go; then partition.go, kinds.go, members.go, place.go and share.go; then broker.go and session.go.
+// Reading order: event.go (what comes in and goes out), schedule.go, database.go, worker.go, run.go, commits.go, chain.go, call.go,
+// scanner.go, notice.go; then partition.go, kinds.go, members.go, place.go and share.go; then broker.go and session.go.
 package broker

@@ -52,22 +52,22 @@ func (s *session) reportOf(r *protocol.Result) (rep Report, err error) {
 }
 
 // addEffects reads what a result does to other strands, and to what waits for its own.
-func (rep *Report) addEffects(r *protocol.Result) (err error) {
-	if rep.Signals, err = signalsOf(r.Signals); err != nil {
+func (r *Report) addEffects(wire *protocol.Result) (err error) {
+	if r.Signals, err = signalsOf(wire.Signals); err != nil {
 		return err
 	}
-	for _, id := range r.Used {
-		rep.Used = append(rep.Used, int64(id))
+	for _, id := range wire.Used {
+		r.Used = append(r.Used, int64(id))
 	}
-	for _, child := range r.Reaped {
+	for _, child := range wire.Reaped {
 		id, err := ParseID(child)
 		if err != nil {
 			return err
 		}
-		rep.Reaped = append(rep.Reaped, id)
+		r.Reaped = append(r.Reaped, id)
 	}
-	if d := r.Due; d != nil {
-		rep.Due = &Due{Target: d.Target, In: durationOf(d.MS), Most: durationOf(d.MostMS)}
+	if d := wire.Due; d != nil {
+		r.Due = &Due{Target: d.Target, In: durationOf(d.MS), Most: durationOf(d.MostMS)}
 	}
 	return nil
 }

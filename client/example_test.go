@@ -187,3 +187,21 @@ func ExampleArgsWithInsertOpts() {
 	}
 	fmt.Println(strand.Opts.Queue, strand.Opts.MaxTries) // slow 5
 }
+
+// The strand waits for the payment, for free, however long it takes.
+func ExampleClient_SignalTx() {
+	ctx := context.Background()
+	pool, c := connect(ctx)
+	defer pool.Close()
+	strand, err := c.Insert(ctx, SendReceipt{Order: 7}, nil)
+	if err != nil {
+		log.Panic(err)
+	}
+	err = pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
+		// ... the payment is written ...
+		return c.SignalTx(ctx, tx, strand.ID, "paid", map[string]int{"cents": 1200})
+	})
+	if err != nil {
+		log.Panic(err)
+	}
+}

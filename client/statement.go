@@ -15,7 +15,7 @@ type statements struct {
 	insertMany, lanes, copyStrands, hint        string
 	live, finished, attempts, isLive            string
 	bounds, pickLanes, visitLive, visitFinished string
-	cancel, retry, wake                         string
+	cancel, retry, wake, signalMany             string
 	brokers                                     string
 }
 
@@ -43,6 +43,7 @@ func loadStatements(schema string) statements {
 		cancel:        read("cancel"),
 		retry:         read("retry"),
 		wake:          read("wake"),
+		signalMany:    read("signal_many"),
 		brokers:       read("brokers"),
 	}
 }

@@ -80,6 +80,6 @@
 //     One that waits for a slot for a second is given back.
 //
 // Reading order: worker.go, prog.go, errors.go, insert.go, semaphore.go, children.go and deadline.go are what users see;
-// then env.go, stack.go, mux.go and handler.go; then
+// then env.go, stack.go, outcome.go, mux.go and handler.go; then
 // session.go and what follows from it; run.go and conn.go last.
 package worker

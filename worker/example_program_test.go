@@ -143,7 +143,7 @@ func awaitPayment(ctx context.Context, s *worker.Strand[Order]) (worker.Outcome,
 }
 
 func ship(ctx context.Context, s *worker.Strand[Order]) (worker.Outcome, error) {
-	if err := worker.Signal(ctx, s.Args.Shop, "shipped", s.ID, nil); err != nil {
+	if err := worker.Signal(ctx, s.Args.Shop, "shipped", s.ID); err != nil {
 		return worker.Outcome{}, err
 	}
 	return worker.Exit(nil), nil

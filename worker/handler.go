@@ -1,13 +1,12 @@
 package worker
 
 import (
-	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"runtime/debug"
+	"sync"
 	"time"
 
 	"github.com/respirated/respirated/protocol"
@@ -19,6 +18,15 @@ type handler struct {
 	timeout  time.Duration // of kinds that name none; 0 = no limit
 	build    string        // of this program
 	log      *slog.Logger
+
+	mu     sync.Mutex            // guards parked
+	parked map[[2]string]parking // by kind and label
+}
+
+// parking is what became of strands at one label that this worker does not have.
+type parking struct {
+	told time.Time // when the log was told
+	more int       // how many were parked since
 }
 
 // ParkTime is for how long a strand is given back whose kind or label this worker does not know.
@@ -102,8 +110,20 @@ func (h *handler) result(ctx context.Context, strand *protocol.Strand) protocol.
 // park gives a strand back that is at a place which this worker does not know. It was put there by another build, or is
 // waiting for one: no try of it is used up.
 func (h *handler) park(strand *protocol.Strand) protocol.Result {
-	h.log.Warn("strand parked, this worker does not have its label", "strand", strand.ID, "kind", strand.Kind, "label", strand.Label,
-		"build", h.build, "again", ParkTime)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	at := [2]string{strand.Kind, strand.Label}
+	p := h.parked[at]
+	p.more++
+	if now := time.Now(); now.Sub(p.told) >= ParkTime { // there may be very many
+		h.log.Warn("strands parked, this worker does not have their label", "kind", strand.Kind, "label", strand.Label, "build", h.build,
+			"strand", strand.ID, "parked", p.more, "again", ParkTime)
+		p = parking{told: now}
+	}
+	if h.parked == nil {
+		h.parked = make(map[[2]string]parking)
+	}
+	h.parked[at] = p
 	return protocol.Result{Act: protocol.ActRelease, DelayMS: delay(ParkTime)}
 }
 
@@ -152,141 +172,6 @@ func onError(job job, err, cause error) protocol.Result {
 // aboutContext tells whether an error only repeats that the context has ended.
 func aboutContext(err error) bool {
 	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)
-}
-
-// encode is the result of a handler that returned an outcome.
-func (h *handler) encode(e *env, o Outcome) (result protocol.Result, err error) {
-	if err := o.check(); err != nil {
-		return result, err
-	}
-	stack, changed := e.stack, o.frame || e.stack.ret != nil
-	stack.ret = nil // it was there for this run
-	if o.frame {
-		if stack.args, err = json.Marshal(o.args); err != nil {
-			return result, fmt.Errorf("encode the new args: %w", err)
-		}
-	}
-	switch o.step {
-	case stepNap:
-		result.Act, result.DelayMS = protocol.ActNap, delay(o.delay)
-	case stepHop:
-		result.Label, result.NewKind = o.label, o.kind
-		target := e.program
-		if o.kind != "" {
-			target = h.programs[o.kind]
-		}
-		err = h.checkHop("hop", target, o.kind, o.label)
-	case stepPush:
-		changed = true
-		result.Label = cmp.Or(o.at, StartLabel)
-		result.NewKind, stack, err = h.push(e, stack, o)
-	case stepPop:
-		if len(stack.callers) > 0 {
-			changed = true
-			result.Label, result.NewKind, stack, err = pop(stack, o)
-			break
-		}
-		fallthrough
-	case stepExit:
-		result.Act = protocol.ActExit
-		result.Value, err = exitValue(o.value)
-	}
-	if err != nil {
-		return result, err
-	}
-	if result.Act == "" {
-		result.Act = protocol.ActHop
-		if o.delay > 0 {
-			result.DelayMS = delay(o.delay)
-		}
-	}
-	if result.NewKind == e.strand.Kind {
-		result.NewKind = ""
-	}
-	if result.Act != protocol.ActExit {
-		if err := frame(&result, stack, changed); err != nil {
-			return result, err
-		}
-		if err := e.setDue(&result, o.step); err != nil {
-			return result, err
-		}
-	}
-	return result, e.store(&result)
-}
-
-// frame says which frame of a stack goes on, and stores the stack if it has changed.
-func frame(r *protocol.Result, s stack, changed bool) (err error) {
-	r.Frame = uint64(len(s.callers))
-	if changed {
-		r.Stack, err = s.encode()
-	}
-	return err
-}
-
-// push is the kind and the stack with which a pushed frame starts.
-func (h *handler) push(e *env, s stack, o Outcome) (kind string, _ stack, err error) {
-	if o.push == nil {
-		return "", s, errors.New("push: args is nil")
-	}
-	kind = o.push.Kind()
-	if err := checkName("kind", kind); err != nil {
-		return "", s, fmt.Errorf("push: %w", err)
-	}
-	if err := h.checkHop("push", h.programs[kind], kind, cmp.Or(o.at, StartLabel)); err != nil {
-		return "", s, err
-	}
-	then := cmp.Or(o.then, e.strand.Label)
-	if !e.program.has(then) {
-		return "", s, fmt.Errorf("push: the label to go on at: %w", e.program.noLabel(then))
-	}
-	args, err := json.Marshal(o.push)
-	if err != nil {
-		return "", s, fmt.Errorf("push: encode args %T: %w", o.push, err)
-	}
-	if s, err = s.push(args, e.strand.Kind, then); err != nil {
-		return "", s, fmt.Errorf("push %q: %w", kind, err)
-	}
-	return kind, s, nil
-}
-
-// pop is where a strand goes on, and with which stack, when its top frame returns. The target is not checked: it was when the
-// frame was pushed, and if this worker does not have it any more, another may.
-func pop(s stack, o Outcome) (label, kind string, _ stack, err error) {
-	value, err := exitValue(o.value)
-	if err != nil {
-		return "", "", s, err
-	}
-	if value == nil {
-		value = []byte("null")
-	}
-	s, to, err := s.pop(value)
-	return to.Label, to.Kind, s, err
-}
-
-// checkHop refuses a target that nobody could run, as far as this process knows: p is nil where another may serve its kind.
-func (h *handler) checkHop(what string, p *program, kind, label string) error {
-	err := checkName("label", label)
-	if kind != "" {
-		err = errors.Join(err, checkName("kind", kind))
-	}
-	if err == nil && p != nil && !p.has(label) {
-		err = p.noLabel(label)
-	}
-	if err != nil {
-		return fmt.Errorf("%s: %w", what, err)
-	}
-	return nil
-}
-
-func exitValue(v any) ([]byte, error) {
-	if v == nil {
-		return nil, nil
-	}
-	b, err := json.Marshal(v)
-	if err != nil {
-		return nil, fmt.Errorf("encode the exit value: %w", err)
-	}
-	return b, nil
 }
 
 // note logs how a run ended.

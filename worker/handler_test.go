@@ -127,9 +127,10 @@ func TestAStrandAtAnUnknownKindOrLabelIsParked(t *testing.T) {
 			if d := cmp.Diff(protocol.Result{Act: protocol.ActRelease, DelayMS: delay(ParkTime)}, got); d != "" {
 				t.Errorf("result (-want +got):\n%s", d)
 			}
-			want := fmt.Sprintf("strand=s kind=%s label=%s build=v7 again=30s", strand.Kind, strand.Label)
-			if !strings.Contains(log.String(), want) {
-				t.Errorf("log does not have %q:\n%s", want, log.String())
+			h.work(t.Context(), strand, func(r protocol.Result) {}) // the log has been told of such
+			want := fmt.Sprintf("kind=%s label=%s build=v7 strand=s parked=1 again=30s\n", strand.Kind, strand.Label)
+			if !strings.HasSuffix(log.String(), want) || strings.Count(log.String(), "\n") != 1 {
+				t.Errorf("log is not one line that ends with %q:\n%s", want, log.String())
 			}
 		})
 	}

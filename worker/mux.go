@@ -115,10 +115,10 @@ func (r *runOf[T]) retry(err error) time.Duration { return r.hooks.retry(&r.stra
 
 // run does what comes before the label, and the label unless that leads elsewhere.
 func (r *runOf[T]) run(ctx context.Context) (Outcome, error) {
-	for _, before := range []Label[T]{r.destroy, r.hooks.beforeRun} {
-		if before == nil {
-			continue
-		}
+	if o, err := r.destroy(ctx, &r.strand); err != nil || o.step != stepNone {
+		return o, err
+	}
+	if before := r.hooks.beforeRun; before != nil {
 		if o, err := before(ctx, &r.strand); err != nil || o.step != stepNone {
 			return o, err
 		}

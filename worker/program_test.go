@@ -255,7 +255,7 @@ func TestIncrIsSeenAtOnceAndStoredUnlessItIsTaken(t *testing.T) {
 				t.Error(err)
 			}
 		}
-		if err := Signal(ctx, strings.ToUpper(someID), "mine", nil, nil); err != nil {
+		if err := Signal(ctx, strings.ToUpper(someID), "mine", nil); err != nil {
 			t.Error(err)
 		}
 		if !s.Has("a") || len(s.Semaphores("b")) != 2 || !s.Has("mine") {
@@ -273,32 +273,32 @@ func TestIncrIsSeenAtOnceAndStoredUnlessItIsTaken(t *testing.T) {
 func TestSignalTravelsInTheResult(t *testing.T) {
 	r := atStart(t, func(ctx context.Context, _ *Strand[sums]) (Outcome, error) {
 		return Exit(nil), errors.Join(
-			Signal(ctx, strings.ToUpper(otherID), "loud", map[string]int{"n": 1}, nil),
-			Signal(ctx, otherID, "soft", nil, &SignalOpts{Quiet: true}))
+			Signal(ctx, strings.ToUpper(otherID), "loud", map[string]int{"n": 1}),
+			SignalMany(ctx, []SignalParams{{ID: otherID, Name: "soft", Quiet: true}, {ID: someID, Name: "own"}}))
 	})
 	wantResult(t, protocol.Result{Act: protocol.ActExit, Signals: []protocol.Signal{
-		{Strand: otherID, Name: "loud", Value: []byte(`{"n":1}`)}, {Strand: otherID, Name: "soft", Quiet: true}}}, r)
+		{Strand: otherID, Name: "loud", Value: []byte(`{"n":1}`)}, {Strand: otherID, Name: "soft", Quiet: true}, {Name: "own"}}}, r)
 }
 
 func TestSignalRefusesWhatTheBrokerWouldRefuse(t *testing.T) {
 	atStart(t, func(ctx context.Context, s *Strand[sums]) (Outcome, error) {
-		wantError(t, Signal(ctx, "7", "x", nil, nil), `signal "x": the id of the strand`)
-		wantError(t, Signal(ctx, otherID, "", nil, nil), "the name of a signal is empty")
-		wantError(t, Signal(ctx, otherID, "x", make(chan int), nil), `encode the value of "x"`)
+		wantError(t, Signal(ctx, "7", "x", nil), `signal "x": the id of the strand`)
+		wantError(t, Signal(ctx, otherID, "", nil), "the name of a signal is empty")
+		wantError(t, Signal(ctx, otherID, "x", make(chan int)), `encode the value of "x"`)
 		wantError(t, s.Incr("a\n", nil), "has a control character")
 		return Exit(nil), nil
 	})
-	wantError(t, Signal(t.Context(), otherID, "x", nil, nil), "not that of a running handler")
+	wantError(t, Signal(t.Context(), otherID, "x", nil), "not that of a running handler")
 }
 
 func TestSignalsStopAtWhatFitsIntoOneResult(t *testing.T) {
 	atStart(t, func(ctx context.Context, _ *Strand[sums]) (Outcome, error) {
 		for range protocol.MaxItems {
-			if err := Signal(ctx, otherID, "x", nil, nil); err != nil {
+			if err := Signal(ctx, otherID, "x", nil); err != nil {
 				t.Fatal(err)
 			}
 		}
-		wantError(t, Signal(ctx, otherID, "x", nil, nil), "this run has sent 1024 signals")
+		wantError(t, Signal(ctx, otherID, "x", nil), "this run has sent 1024 signals already")
 		return Exit(nil), nil
 	})
 	r := atStart(t, func(_ context.Context, s *Strand[sums]) (Outcome, error) {
@@ -325,7 +325,7 @@ func TestARunThatFailsKeepsNothing(t *testing.T) {
 				s.Decr("x")
 				s.Reap(ReapOpts{})
 				_, err := Bud(ctx, tree{}, nil)
-				if err := errors.Join(err, s.Incr("y", nil), Signal(ctx, otherID, "z", nil, nil), s.RegisterDeadline("other", time.Hour)); err != nil {
+				if err := errors.Join(err, s.Incr("y", nil), Signal(ctx, otherID, "z", nil), s.RegisterDeadline("other", time.Hour)); err != nil {
 					t.Error(err)
 				}
 				return end()
@@ -618,7 +618,7 @@ func TestAHandlersGoroutinesShareItsStrand(t *testing.T) {
 		for range n {
 			wg.Go(func() {
 				_, err := Bud(ctx, tree{}, nil)
-				err = errors.Join(err, s.Incr("x", nil), Signal(ctx, otherID, "y", nil, nil), s.RegisterDeadline("other", time.Second))
+				err = errors.Join(err, s.Incr("x", nil), Signal(ctx, otherID, "y", nil), s.RegisterDeadline("other", time.Second))
 				s.Take("a")
 				s.Decr("b")
 				s.Await("c", time.Minute)
@@ -646,7 +646,7 @@ func TestNothingIsAddedToARunThatIsOver(t *testing.T) {
 		return Exit(nil), nil
 	}, waits("x"))
 	_, err := Bud(kept, tree{}, nil)
-	for _, err := range []error{err, late.Incr("x", nil), Signal(kept, otherID, "x", nil, nil), late.RegisterDeadline("other", 1)} {
+	for _, err := range []error{err, late.Incr("x", nil), Signal(kept, otherID, "x", nil), late.RegisterDeadline("other", 1)} {
 		wantError(t, err, "the handler has returned already")
 	}
 	if _, ok := late.Take("x"); ok || late.Decr("x") != 0 || !late.Has("x") {

@@ -21,41 +21,61 @@ type Semaphore struct {
 	id uint64 // 0 = sent by this very run
 }
 
-// SignalOpts says how a signal is sent; nil means the defaults.
-type SignalOpts struct {
-	Quiet bool // do not wake the strand: it finds the semaphore whenever it runs next
+// SignalParams is a semaphore for a strand.
+type SignalParams struct {
+	ID    string // the strand
+	Name  string // 1 to 255 bytes, without control characters
+	Value any    // goes with it, as JSON; nil = nothing does
+	Quiet bool   // do not wake the strand: it finds the semaphore when it runs next
 }
 
-// Signal sends a semaphore to the strand with that id, with a value that is encoded as JSON; nil = none. It is sent as
+// Signal sends a semaphore to the strand with that id and wakes it. value is encoded as JSON; nil = none. It is sent as
 // part of what the running handler does: in the transaction that stores the outcome of this run, or not at all. A strand
 // that does not exist any more is passed over. To itself a strand sends with [Strand.Incr], and so does this. ctx is the
 // handler's.
-func Signal(ctx context.Context, id, name string, value any, opts *SignalOpts) error {
+func Signal(ctx context.Context, id, name string, value any) error {
+	return SignalMany(ctx, []SignalParams{{ID: id, Name: name, Value: value}})
+}
+
+// SignalMany sends semaphores as [Signal] does, all or, with an error, none.
+func SignalMany(ctx context.Context, params []SignalParams) error {
 	e, err := envOf(ctx)
 	if err != nil {
 		return fmt.Errorf("signal: %w", err)
 	}
-	if id, err = protocol.CanonicalID(id); err != nil {
-		return fmt.Errorf("signal %q: the id of the strand %w", name, err)
+	var own []Semaphore
+	var others []protocol.Signal
+	for _, p := range params {
+		value, err := signalValue(p.Name, p.Value)
+		if err != nil {
+			return fmt.Errorf("signal: %w", err)
+		}
+		id, err := protocol.CanonicalID(p.ID)
+		if err != nil {
+			return fmt.Errorf("signal %q: the id of the strand %w", p.Name, err)
+		}
+		if id == e.strand.ID {
+			own = append(own, Semaphore{Name: p.Name, Value: value, SentAt: time.Now()})
+		} else {
+			others = append(others, protocol.Signal{Strand: id, Name: p.Name, Value: value, Quiet: p.Quiet})
+		}
 	}
-	if id == e.strand.ID {
-		return e.incr(name, value)
-	}
-	raw, err := signalValue(name, value)
-	if err != nil {
+	if err := e.send(own, others); err != nil {
 		return fmt.Errorf("signal: %w", err)
 	}
-	err = e.do(func() error {
-		if len(e.signals) == protocol.MaxItems {
-			return fmt.Errorf("this run has sent %d signals, the most that fit into one result; nap or hop and go on", protocol.MaxItems)
+	return nil
+}
+
+// send adds signals to what the run wants to be stored.
+func (e *env) send(own []Semaphore, others []protocol.Signal) error {
+	return e.do(func() error {
+		if n := len(e.signals); n+len(others) > protocol.MaxItems {
+			return fmt.Errorf("this run has sent %d signals already, and at most %d fit into one result; nap or hop and go on", n, protocol.MaxItems)
 		}
-		e.signals = append(e.signals, protocol.Signal{Strand: id, Name: name, Value: raw, Quiet: opts != nil && opts.Quiet})
+		e.waiting = append(e.waiting, own...)
+		e.signals = append(e.signals, others...)
 		return nil
 	})
-	if err != nil {
-		return fmt.Errorf("signal %q: %w", name, err)
-	}
-	return nil
 }
 
 // signalValue checks a signal and encodes its value.
@@ -75,7 +95,14 @@ func signalValue(name string, value any) ([]byte, error) {
 
 // Has tells whether a semaphore of that name waits. A run sees what waited when it began, and what it has sent itself,
 // without what it has taken. What comes later is seen by the next run, which it brings about.
-func (s *Strand[T]) Has(name string) bool { return len(s.Semaphores(name)) > 0 }
+func (s *Strand[T]) Has(name string) bool {
+	if s.env == nil {
+		return false
+	}
+	s.env.mu.Lock()
+	defer s.env.mu.Unlock()
+	return s.env.has(name)
+}
 
 // Semaphores lists those of that name in the order in which they were sent.
 func (s *Strand[T]) Semaphores(name string) []Semaphore { return s.env.named(name) }
@@ -130,11 +157,7 @@ func (e *env) incr(name string, value any) error {
 	if err != nil {
 		return fmt.Errorf("incr: %w", err)
 	}
-	err = e.do(func() error {
-		e.waiting = append(e.waiting, Semaphore{Name: name, Value: raw, SentAt: time.Now()})
-		return nil
-	})
-	if err != nil {
+	if err := e.send([]Semaphore{{Name: name, Value: raw, SentAt: time.Now()}}, nil); err != nil {
 		return fmt.Errorf("incr %q: %w", name, err)
 	}
 	return nil

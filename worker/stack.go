@@ -17,6 +17,7 @@ type stack struct {
 	args    json.RawMessage   // of the frame that runs
 	ret     json.RawMessage   // what the frame above it has returned, in the run that follows; nil = none has
 	callers []json.RawMessage // each a caller, the last one first
+	changed bool              // it is not as it is stored
 }
 
 // caller is where to go on when a frame returns.
@@ -33,17 +34,15 @@ type returnedValue struct {
 
 // readStack takes a strand's stack apart. One that has none stored yet runs its first frame, with its args.
 func readStack(p *protocol.Strand) (stack, error) {
+	if len(p.Stack) == 0 {
+		return firstFrame(p), nil
+	}
 	var frames []json.RawMessage
-	if len(p.Stack) > 0 {
-		if err := json.Unmarshal(p.Stack, &frames); err != nil {
-			return stack{}, fmt.Errorf("decode the stack of strand %s, which should be a JSON array: %w", p.ID, err)
-		}
+	if err := json.Unmarshal(p.Stack, &frames); err != nil {
+		return stack{}, fmt.Errorf("decode the stack of strand %s, which should be a JSON array: %w", p.ID, err)
 	}
 	if len(frames) == 0 {
-		if len(bytes.TrimSpace(p.Args)) == 0 {
-			return stack{args: json.RawMessage("{}")}, nil
-		}
-		return stack{args: p.Args}, nil
+		return firstFrame(p), nil
 	}
 	s := stack{args: frames[0], callers: frames[1:]}
 	if len(s.callers) == 0 {
@@ -59,8 +58,16 @@ func readStack(p *protocol.Strand) (stack, error) {
 	return s, nil
 }
 
+// firstFrame is the stack of a strand that none has been stored of.
+func firstFrame(p *protocol.Strand) stack {
+	if len(bytes.TrimSpace(p.Args)) == 0 {
+		return stack{args: json.RawMessage("{}")}
+	}
+	return stack{args: p.Args}
+}
+
 // encode is the stack as it is stored.
-func (s stack) encode() ([]byte, error) {
+func (s *stack) encode() ([]byte, error) {
 	frames := make([]json.RawMessage, 1, 2+len(s.callers))
 	frames[0] = s.args
 	if s.ret != nil {
@@ -73,21 +80,38 @@ func (s stack) encode() ([]byte, error) {
 	return json.Marshal(append(frames, s.callers...))
 }
 
-// push is the stack with a new frame on top, below which the present one waits at a label of its kind.
-func (s stack) push(args json.RawMessage, kind, label string) (stack, error) {
+// renew makes the stack that of the runs to come: with new args, if the outcome has some, and without what was there for
+// this run.
+func (s *stack) renew(o Outcome) error {
+	s.changed = o.frame || s.ret != nil
+	s.ret = nil
+	if !o.frame {
+		return nil
+	}
+	args, err := json.Marshal(o.args)
+	if err != nil {
+		return fmt.Errorf("encode the new args: %w", err)
+	}
+	s.args = args
+	return nil
+}
+
+// push puts a new frame on top, below which the present one waits at a label of its kind.
+func (s *stack) push(args json.RawMessage, kind, label string) error {
 	if 1+len(s.callers) >= protocol.MaxFrames {
-		return s, fmt.Errorf("the stack has %d frames already, the most there may be, of %s: do they push each other without an end?",
+		return fmt.Errorf("the stack has %d frames already, the most there may be, of %s: do they push each other without an end?",
 			1+len(s.callers), s.kinds(kind))
 	}
 	below, err := json.Marshal(caller{kind, label, s.args})
 	if err != nil {
-		return s, fmt.Errorf("encode the frame that pushes: %w", err)
+		return fmt.Errorf("encode the frame that pushes: %w", err)
 	}
-	return stack{args: args, callers: append([]json.RawMessage{below}, s.callers...)}, nil
+	*s = stack{args: args, callers: append([]json.RawMessage{below}, s.callers...), changed: true}
+	return nil
 }
 
 // kinds names the kinds of all frames, each once.
-func (s stack) kinds(top string) string {
+func (s *stack) kinds(top string) string {
 	names := []string{fmt.Sprintf("%q", top)}
 	for _, raw := range s.callers {
 		var c caller
@@ -101,17 +125,18 @@ func (s stack) kinds(top string) string {
 	return "the kinds " + strings.Join(names, ", ")
 }
 
-// pop is the stack without its top frame, which returns ret, and where it goes on.
-func (s stack) pop(ret json.RawMessage) (stack, caller, error) {
+// pop takes the top frame off, which returns ret, and tells where the one below goes on.
+func (s *stack) pop(ret json.RawMessage) (caller, error) {
 	var c caller
 	if err := json.Unmarshal(s.callers[0], &c); err != nil {
-		return s, c, fmt.Errorf("decode the frame to return to: %w", err)
+		return c, fmt.Errorf("decode the frame to return to: %w", err)
 	}
 	if err := errors.Join(checkName("kind", c.Kind), checkName("label", c.Label)); err != nil {
-		return s, c, fmt.Errorf("the frame to return to: %w", err)
+		return c, fmt.Errorf("the frame to return to: %w", err)
 	}
 	if c.Args == nil {
 		c.Args = json.RawMessage("{}")
 	}
-	return stack{args: c.Args, ret: ret, callers: s.callers[1:]}, c, nil
+	*s = stack{args: c.Args, ret: ret, callers: s.callers[1:], changed: true}
+	return c, nil
 }

@@ -25,7 +25,7 @@ func (s *Store) Commit(ctx context.Context, reports []broker.Report) ([]broker.V
 			b.settle()
 			hint = hint || b.worthAHint()
 			for _, i := range round {
-				if row, ok := s.live[reports[i].ID]; ok && reports[i].Stay && verdicts[i].State == broker.Applied {
+				if row, ok := s.live[reports[i].ID]; ok && reports[i].Stay && rests(reports[i].Act) && verdicts[i].State == broker.Applied {
 					verdicts[i].Stays, verdicts[i].Inbox = true, row.inbox()
 				}
 			}
@@ -175,7 +175,10 @@ func keepsStack(a broker.Act) bool {
 }
 
 // hasEffects says whether a report may send signals, use semaphores and reap children.
-func hasEffects(a broker.Act) bool { return a == broker.Exit || a == broker.Nap || a == broker.Hop }
+func hasEffects(a broker.Act) bool { return a == broker.Exit || rests(a) }
+
+// rests says whether a report is progress of a strand that lives on.
+func rests(a broker.Act) bool { return a == broker.Nap || a == broker.Hop }
 
 // goOn frees a strand for its next run, or sets it aside when it has used up its chances.
 func (b *batch) goOn(row *strand, r broker.Report) {
@@ -204,16 +207,20 @@ func (b *batch) goOn(row *strand, r broker.Report) {
 // rest ends a run in peace. A wake that came during it cuts the delay, and so does a deadline. Or the run goes on: then
 // it has seen what came up to now.
 func (b *batch) rest(row *strand, r broker.Report) {
+	late := row.late(b.now)
 	row.progress()
 	row.proceed(r, b.now)
-	if r.Stay {
+	switch {
+	case r.Stay:
 		row.woken = false
-		return
+	case row.woken:
+		row.give(b.now)
+	default:
+		row.give(row.cut(b.now.Add(r.Delay), b.now))
 	}
-	if row.woken {
-		r.Delay = 0
+	if late {
+		b.store.openPagesOf(row, b.now)
 	}
-	row.give(row.cut(b.now.Add(r.Delay), b.now))
 }
 
 func (b *batch) fail(row *strand, r broker.Report) {

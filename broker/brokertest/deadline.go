@@ -2,6 +2,7 @@ package brokertest
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"time"
 
@@ -49,11 +50,12 @@ func (r *strand) setDeadline(frame int, due broker.Due, now time.Time) {
 		r.deadlines[frame] = &deadline{target: due.Target, at: at, first: now}
 		return
 	}
-	if most := d.first.Add(due.Most); at.After(most) { // it may not be put off further
+	most := d.first.Add(max(due.Most, 0)) // it may not be put off further
+	if most.Before(d.at) {
+		most = d.at
+	}
+	if at.After(most) {
 		at = most
-		if at.Before(d.at) {
-			at = d.at
-		}
 	}
 	d.at = at
 }
@@ -66,7 +68,7 @@ func (r *strand) forget(frame int) {
 	delete(r.deadlines, frame)
 }
 
-// cut is when a nap until schedule ends. A deadline for which a page is open cuts none any more.
+// cut is when a nap until schedule ends. A deadline that has passed cuts one nap more, which opens its page.
 func (r *strand) cut(schedule, now time.Time) time.Time {
 	for _, d := range r.deadlines {
 		if d.page == nil && d.at.Before(schedule) {
@@ -79,14 +81,29 @@ func (r *strand) cut(schedule, now time.Time) time.Time {
 	return schedule
 }
 
-// openPages opens a page for each deadline that has passed and has none yet.
+// late says whether a deadline has passed and has no page yet.
+func (r *strand) late(now time.Time) bool {
+	for _, d := range r.deadlines {
+		if d.page == nil && !d.at.After(now) {
+			return true
+		}
+	}
+	return false
+}
+
+// openPages opens the pages that are due.
 func (db *database) openPages(now time.Time) {
 	for _, r := range db.live {
-		for frame, d := range r.deadlines {
-			if d.page == nil && !d.at.After(now) {
-				d.page = &page{Page{Frame: frame, Target: d.target}, r.id}
-				db.pages = append(db.pages, d.page)
-			}
+		db.openPagesOf(r, now)
+	}
+}
+
+// openPagesOf opens a page for each deadline of a strand that has passed and has none yet.
+func (db *database) openPagesOf(r *strand, now time.Time) {
+	for _, frame := range slices.Sorted(maps.Keys(r.deadlines)) {
+		if d := r.deadlines[frame]; d.page == nil && !d.at.After(now) {
+			d.page = &page{Page{Frame: frame, Target: d.target}, r.id}
+			db.pages = append(db.pages, d.page)
 		}
 	}
 }

@@ -2,6 +2,7 @@ package brokertest
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"time"
 
@@ -73,10 +74,10 @@ func (r *strand) inbox() *broker.Inbox {
 func fitting[T any](items []T, value func(T) []byte) int {
 	bytes := 0
 	for i, item := range items {
-		bytes += len(value(item))
-		if i == broker.InboxItems || i > 0 && bytes > broker.InboxBytes {
+		if i == broker.InboxItems || bytes >= broker.InboxBytes {
 			return i
 		}
+		bytes += len(value(item))
 	}
 	return len(items)
 }
@@ -103,6 +104,9 @@ func checkEffects(r broker.Report) (why string) {
 		if why := checkName(r.Due.Target); why != "" {
 			return "due: target: " + why
 		}
+	}
+	if r.Frame < 0 {
+		return fmt.Sprintf("frame: %d is below 0", r.Frame)
 	}
 	return ""
 }

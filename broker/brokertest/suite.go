@@ -30,6 +30,12 @@ func TestStore(t *testing.T, open func(t *testing.T) Subject) {
 		{"Cancel", cancelCases()},
 		{"Wake", wakeCases},
 		{"Children", childrenCases()},
+		{"Signal", signalCases},
+		{"Effects", effectCases},
+		{"Stay", stayCases},
+		{"Ends", endCases},
+		{"Tree", treeCases},
+		{"Deadlines", deadlineCases},
 		{"Invalid", invalidCases()},
 	}
 	for _, g := range groups {

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 	"time"
 
@@ -94,4 +95,13 @@ func canonical(doc []byte) []byte {
 	}
 	doc, _ = json.Marshal(v)
 	return doc
+}
+
+// sameDeadlines compares deadlines: times by tolerance.
+func sameDeadlines(a, b []Deadline) bool {
+	return slices.EqualFunc(a, b, func(a, b Deadline) bool {
+		same := near(a.In, b.In)
+		a.In = b.In
+		return same && a == b
+	})
 }

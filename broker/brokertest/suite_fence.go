@@ -116,7 +116,7 @@ func fenceCases() (cases []testCase) {
 				want = s.broker
 			}
 			cases = append(cases, testCase{a.name + "OfAStrand" + s.name, func(tr *trial) {
-				tr.meetFence(fenceReport(s.prepare(tr), a.act), want)
+				tr.meetFence(tr.fenceReport(s.prepare(tr), a.act), want)
 			}})
 		}
 		cases = append(cases,
@@ -128,7 +128,8 @@ func fenceCases() (cases []testCase) {
 }
 
 // fenceReport is a report that leaves a trace of everything it can carry.
-func fenceReport(p broker.Pair, act broker.Act) broker.Report {
+func (tr *trial) fenceReport(p broker.Pair, act broker.Act) broker.Report {
+	tr.t.Helper()
 	r := broker.Report{
 		Pair:    p,
 		Act:     act,
@@ -141,7 +142,18 @@ func fenceReport(p broker.Pair, act broker.Act) broker.Report {
 	if !ofBroker(act) {
 		r.Seq = fenceSeq
 	}
+	if hasEffects(act) {
+		r.Signals = []broker.Signal{{ID: tr.insert(`{"in":3600}`), Name: "was here"}}
+	}
 	return r
+}
+
+// sent is how many of the semaphores of a fence report have come to others.
+func (tr *trial) sent(r broker.Report) (n int) {
+	for _, sig := range r.Signals {
+		n += len(tr.stored(sig.ID))
+	}
+	return n
 }
 
 // meetFence sends a report and checks that it did all or nothing.
@@ -159,29 +171,32 @@ func (tr *trial) meetFence(r broker.Report, want []broker.VerdictState) {
 	_, childMade := tr.store.Row(r.Inserts[0].ID)
 	tr.equal("its insert was made", childMade, got[0].State == broker.Applied)
 	if got[0].State == broker.Applied {
+		tr.equal("its signals that came", tr.sent(r), len(r.Signals))
 		return // what it did is for the cases of its act
 	}
 	after, _ := tr.store.Row(r.ID)
 	tr.sameRow("row", after, before)
+	tr.equal("its signals that came", tr.sent(r), 0)
 	tr.equal("attempts", len(tr.store.Attempts(r.ID)), attempts)
 }
 
 // meetLock reports on a strand that somebody has locked, then once more.
 func (tr *trial) meetLock(act broker.Act) {
 	tr.t.Helper()
-	r := fenceReport(tr.insertLeased(""), act)
+	r := tr.fenceReport(tr.insertLeased(""), act)
 	neighbour := tr.insertLeased("")
 	unlock := tr.store.Lock(r.ID)
 	tr.commit([]broker.VerdictState{broker.Later, broker.Applied}, r, broker.Report{Pair: neighbour, Seq: 1, Act: broker.Exit})
 	unlock()
 	tr.equal("still leased", tr.row(r.ID).Leased, true)
+	tr.equal("its signals that came", tr.sent(r), 0)
 	tr.report(broker.Applied, r)
 }
 
 // replay sends a report again, as a broker does that has not learned what became of it.
 func (tr *trial) replay(act broker.Act) {
 	tr.t.Helper()
-	r := fenceReport(tr.insertLeased(""), act)
+	r := tr.fenceReport(tr.insertLeased(""), act)
 	tr.report(broker.Applied, r)
 	before, live := tr.store.Row(r.ID)
 	attempts := len(tr.store.Attempts(r.ID))
@@ -195,5 +210,6 @@ func (tr *trial) replay(act broker.Act) {
 	}
 	after, _ := tr.store.Row(r.ID)
 	tr.sameRow("row", after, before)
+	tr.equal("its signals that came", tr.sent(r), len(r.Signals))
 	tr.equal("attempts", len(tr.store.Attempts(r.ID)), attempts)
 }

@@ -30,6 +30,13 @@ var bad = []struct {
 	{"LabelThatIsNotUTF8", broker.Report{Act: broker.Hop, Label: "a\xff"}},
 	{"KindThatIsTooLong", broker.Report{Act: broker.Hop, Label: "a", Kind: strings.Repeat("x", maxName+1)}},
 	{"KindWithANUL", broker.Report{Act: broker.Hop, Label: "a", Kind: "a\x00b"}},
+	{"SignalWithoutAName", broker.Report{Act: broker.Nap, Signals: []broker.Signal{{}}}},
+	{"SignalWithABadName", broker.Report{Act: broker.Exit, Signals: []broker.Signal{{Name: "a\x00b"}}}},
+	{"SignalWhoseValueIsNoJSON", broker.Report{Act: broker.Exit, Signals: []broker.Signal{{Name: "a", Value: []byte(`{`)}}}},
+	{"SignalWhoseValueHasAnEscapedNUL", broker.Report{Act: broker.Nap, Signals: []broker.Signal{{Name: "a", Value: []byte(`"\u0000"`)}}}},
+	{"DueWithoutATarget", broker.Report{Act: broker.Nap, Due: &broker.Due{}}},
+	{"DueWithABadTarget", broker.Report{Act: broker.Hop, Label: "a", Due: &broker.Due{Target: "a\xff"}}},
+	{"FrameBelowTheFirst", broker.Report{Act: broker.Nap, Frame: -1}},
 	{"InsertOfNoKind", broker.Report{Act: broker.Nap, Inserts: []broker.Insert{{Args: []byte(`{}`)}}}},
 	{"InsertOfArgsThatAreNoJSON", broker.Report{Act: broker.Save, Inserts: []broker.Insert{{Kind: kind, Args: []byte(`{`)}}}},
 	{"InsertOfAnUnknownOption", broker.Report{Act: broker.Exit,
@@ -72,6 +79,12 @@ func (tr *trial) isInvalid(r broker.Report) {
 	tr.t.Helper()
 	before, after := tr.insertLeased(""), tr.insertLeased("")
 	r.Pair, r.Seq = tr.insertLeased(""), 1
+	tr.signal(broker.Signal{ID: r.ID, Name: "go"})
+	target := tr.insert(`{"in":3600}`)
+	if hasEffects(r.Act) {
+		r.Signals = append([]broker.Signal{{ID: target, Name: "from a bad one"}}, r.Signals...)
+		r.Used = semaphoreIDs(tr.store.Waiting(r.ID))
+	}
 	row := tr.row(r.ID)
 	verdicts := tr.commit([]broker.VerdictState{broker.Applied, broker.Invalid, broker.Applied},
 		broker.Report{Pair: before, Seq: 1, Act: broker.Exit},
@@ -85,6 +98,8 @@ func (tr *trial) isInvalid(r broker.Report) {
 	tr.finds(after.ID)
 	tr.sameRow("row", tr.row(r.ID), row)
 	tr.equal("attempts", len(tr.store.Attempts(r.ID)), 0)
+	tr.isEmpty(target)
+	tr.equal("stored for it", tr.stored(r.ID), []string{"go"})
 	tr.report(broker.Applied, broker.Report{Pair: r.Pair, Seq: 1, Act: broker.Exit})
 }
 

@@ -47,6 +47,7 @@ type entry struct {
 	place   int // in the call
 	report  *broker.Report
 	bad     string         // why its content cannot be stored; "" = not known to be bad
+	mail    bool           // its strand goes on, and something may wait for it
 	verdict broker.Verdict // zero = none yet
 }
 
@@ -95,7 +96,28 @@ func (s *Store) commitRound(ctx context.Context, round []*entry) error {
 	for _, e := range round {
 		s.blocked.note(e.report.ID, e.verdict.State == broker.Later)
 	}
-	return nil
+	return s.addInboxes(ctx, round)
+}
+
+// addInboxes adds what waits for the strands that go on. It reads that after the commit: whatever has come by then is in it, or
+// is heard at the next nap.
+func (s *Store) addInboxes(ctx context.Context, round []*entry) error {
+	var ids uuids
+	for _, e := range round {
+		if e.verdict.Stays && e.mail {
+			ids = append(ids, e.report.ID)
+		}
+	}
+	if ids == nil {
+		return nil
+	}
+	inboxes, err := s.inboxes(ctx, ids)
+	for _, e := range round {
+		if e.verdict.Stays {
+			e.verdict.Inbox = inboxes[e.report.ID]
+		}
+	}
+	return err
 }
 
 // isolate commits entries, and where the data of one is bad halves them until that one is alone. Whether that makes it
@@ -137,7 +159,7 @@ func retried(ctx context.Context, do func() error) error {
 
 // isPlain says that a report touches no row but its strand's own, if that has no parent and nobody wants its end.
 func isPlain(r *broker.Report) bool {
-	if len(r.Inserts) > 0 {
+	if hasEffects(r) {
 		return false
 	}
 	switch r.Act {
@@ -149,6 +171,11 @@ func isPlain(r *broker.Report) bool {
 		return !r.Final
 	}
 	return false
+}
+
+// hasEffects says that a report brings more along than what becomes of its strand.
+func hasEffects(r *broker.Report) bool {
+	return len(r.Inserts) > 0 || len(r.Signals) > 0 || len(r.Used) > 0 || len(r.Reaped) > 0 || r.Due != nil
 }
 
 // maxJSON is how many bytes a stack or a value may have as Postgres prints it, like the args of an insert. Numbers such as
@@ -182,6 +209,19 @@ func checkReport(r *broker.Report) (why string) {
 			return fmt.Sprintf("insert %d: kind: %s", i, why)
 		}
 	}
+	for i := range r.Signals {
+		if why := checkSignal(&r.Signals[i]); why != "" {
+			return fmt.Sprintf("signal %d: %s", i, why)
+		}
+	}
+	if r.Due != nil {
+		if why := checkName(r.Due.Target); why != "" {
+			return "due: target: " + why
+		}
+	}
+	if r.Frame < 0 || r.Frame > math.MaxInt32 {
+		return fmt.Sprintf("frame: %d is not between 0 and %d", r.Frame, math.MaxInt32)
+	}
 	return ""
 }
 
@@ -203,9 +243,9 @@ func checkName(name string) (why string) {
 // commitPlain applies plain reports in one transaction and one round trip. What the statements do not return stays open.
 func (s *Store) commitPlain(ctx context.Context, entries []*entry) error {
 	batch := newPlainBatch(s, entries)
-	applied := make(map[broker.ID]struct{}, len(entries))
+	applied := make(map[broker.ID]bool, len(entries))
 	results := s.pool.SendBatch(ctx, &batch.Batch)
-	err := readIDs(results, batch.Len(), applied)
+	err := batch.readIDs(results, 0, batch.Len(), applied)
 	if closing := results.Close(); err == nil {
 		err = closing
 	}
@@ -213,20 +253,32 @@ func (s *Store) commitPlain(ctx context.Context, entries []*entry) error {
 		return err
 	}
 	for _, e := range entries {
-		if _, ok := applied[e.report.ID]; ok {
-			e.verdict.State = broker.Applied
+		if mail, ok := applied[e.report.ID]; ok {
+			e.verdict = broker.Verdict{State: broker.Applied, Stays: stays(e.report)}
+			e.mail = mail
 		}
 	}
 	return nil
 }
 
-// readIDs collects the ids that n statements return.
-func readIDs(results pgx.BatchResults, n int, into map[broker.ID]struct{}) error {
+// readIDs collects the ids that the first statements return, apart from the very first, which are silent. With each is what
+// go_on.sql tells beside: whether something waits for it.
+func (b *plainBatch) readIDs(results pgx.BatchResults, silent, first int, into map[broker.ID]bool) error {
+	for range silent {
+		if _, err := results.Exec(); err != nil {
+			return err
+		}
+	}
 	var id [16]byte
-	for range n {
+	for i := silent; i < first; i++ {
+		var mail bool
+		columns := []any{&id}
+		if i == b.living {
+			columns = append(columns, &mail)
+		}
 		rows, _ := results.Query() // its error is the rows', too
-		_, err := pgx.ForEachRow(rows, []any{&id}, func() error {
-			into[id] = struct{}{}
+		_, err := pgx.ForEachRow(rows, columns, func() error {
+			into[id] = mail
 			return nil
 		})
 		if err != nil {
@@ -239,15 +291,20 @@ func readIDs(results pgx.BatchResults, n int, into map[broker.ID]struct{}) error
 // plainBatch is the statements of a commit. Sent at once they are one transaction.
 type plainBatch struct {
 	pgx.Batch
-	sql  statements
-	host string
+	sql    statements
+	host   string
+	living int // the place of go_on.sql, if it is there
+}
+
+func newBatch(sql statements, host string) *plainBatch {
+	return &plainBatch{sql: sql, host: host, living: -1}
 }
 
 func newPlainBatch(s *Store, entries []*entry) *plainBatch {
-	b := &plainBatch{sql: s.sql, host: s.host()}
+	b := newBatch(s.sql, s.host())
 	exits, fails, others := sortActs(entries)
 	b.exits(exits, s.lanes)
-	b.goOn(others, nil)
+	b.goOn(others, nil, false)
 	b.fails(fails)
 	return b
 }
@@ -286,16 +343,18 @@ func (b *plainBatch) exits(entries []*entry, known *lanes) {
 	b.queue(name, ids, tokens, seqs, column(entries, func(r *broker.Report) []byte { return r.Value }))
 }
 
-// goOn queues the reports after which strands live on. lanes are where hops to another kind lead; nil = there are none.
-func (b *plainBatch) goOn(entries []*entry, lanes map[broker.ID]int32) {
+// goOn queues the reports after which strands live on. lanes are where hops to another kind lead; nil = there are none. looked
+// says that deadlines have been seen to.
+func (b *plainBatch) goOn(entries []*entry, lanes map[broker.ID]int32, looked bool) {
 	if len(entries) == 0 {
 		return
 	}
 	ids, tokens, seqs := fenceColumns(entries)
+	b.living = b.Len()
 	b.queue("go_on", ids, tokens, seqs,
-		column(entries, func(r *broker.Report) bool { return r.Act == broker.Nap || r.Act == broker.Hop }),
+		column(entries, rests),
 		column(entries, func(r *broker.Report) bool { return r.Act == broker.Yield }),
-		column(entries, func(r *broker.Report) bool { return r.Act == broker.Save }),
+		column(entries, func(r *broker.Report) bool { return r.Act == broker.Save || stays(r) }),
 		column(entries, func(r *broker.Report) int64 { return max(r.Delay, 0).Microseconds() }),
 		column(entries, func(r *broker.Report) *string { return textIf(r.Act == broker.Hop, r.Label) }),
 		column(entries, func(r *broker.Report) *int32 {
@@ -304,8 +363,15 @@ func (b *plainBatch) goOn(entries []*entry, lanes map[broker.ID]int32) {
 			}
 			return nil
 		}),
-		column(entries, stackOf))
+		column(entries, stackOf),
+		looked)
 }
+
+// rests says that a report is progress: the strand comes to another label, or waits at its own.
+func rests(r *broker.Report) bool { return r.Act == broker.Nap || r.Act == broker.Hop }
+
+// stays says that a strand asks to run on after such a report.
+func stays(r *broker.Report) bool { return r.Stay && rests(r) }
 
 // fails queues the failures that strands survive.
 func (b *plainBatch) fails(entries []*entry) {

@@ -18,6 +18,8 @@
 //	│           priority, kind     │         │           whether it is busy │
 //	│ queue     pause, retention   │         └──────────────────────────────┘
 //	└──────────────────────────────┘
+//	What strands have, by their ids: semaphore (what was signalled to them), child (their children, and how these ended),
+//	deadline (by when a frame should be where), page (deadlines that have passed, for people).
 //
 // # What holds
 //
@@ -33,6 +35,11 @@
 //     The plain ones, nearly all, share one transaction of a few statements (commitPlain). The rest share another, which
 //     first locks all rows it will touch in the order of their ids, and applies what concerns parents in a later
 //     statement than what ends their children: one statement for both would lose a wake (commitLooked).
+//   - A strand that has semaphores, ended children or deadlines says so in its row (inbox, deadline: null in all others), which
+//     the plain statements ask. Rows that belong to a strand are written by whoever holds the lock of its row, and leave with it.
+//   - No wake is lost: a signal or the end of a last child sets woken, which the next nap hears. A lease, or a report after which
+//     the strand stays, sets it back, and what waits is read after that has been committed: whatever came by then is in the
+//     inbox, whatever came later is heard.
 //   - Nobody's lock holds up others for long: a statement that waits is given up after 200 ms, and the strands whose rows
 //     are locked are remembered and left out until they are free.
 //   - One report or row that Postgres will not take does not harm its neighbours: batches are halved until it is alone.

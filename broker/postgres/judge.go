@@ -23,6 +23,8 @@ type lockedRow struct {
 	crashes   int
 	parent    broker.ID // zero = none
 	lane      int32
+	timed     bool // it has deadlines
+	late      bool // one of them has passed and has no page yet
 }
 
 // fate is what becomes of a report and its strand.

@@ -32,6 +32,22 @@ func (s *Store) Lease(ctx context.Context, pairs []broker.Pair, ttl time.Duratio
 		}
 		st.Kind, st.Tenant, st.Queue, st.Priority = l.kind, l.tenant, l.queue, int(l.priority)
 	}
+	return s.withInboxes(ctx, leased)
+}
+
+// withInboxes adds what waits for the strands. It is read after the lease: whatever has come by then is in it, or is heard at
+// the next nap.
+func (s *Store) withInboxes(ctx context.Context, leased leasedRows) ([]broker.Strand, error) {
+	if leased.mail == nil {
+		return leased.strands, nil
+	}
+	inboxes, err := s.inboxes(ctx, leased.mail)
+	if err != nil {
+		return nil, s.failed(err, "read what waits for %d leased strands", len(leased.mail))
+	}
+	for i := range leased.strands {
+		leased.strands[i].Inbox = inboxes[leased.strands[i].ID]
+	}
 	return leased.strands, nil
 }
 
@@ -39,10 +55,11 @@ func (s *Store) Lease(ctx context.Context, pairs []broker.Pair, ttl time.Duratio
 type leasedRows struct {
 	strands []broker.Strand
 	lanes   []int32 // of each
+	mail    uuids   // those for which something may wait; nil = none
 }
 
 func (l *leasedRows) add(m leasedRows) {
-	l.strands, l.lanes = append(l.strands, m.strands...), append(l.lanes, m.lanes...)
+	l.strands, l.lanes, l.mail = append(l.strands, m.strands...), append(l.lanes, m.lanes...), append(l.mail, m.mail...)
 }
 
 // takeReadable takes leases. Where a row cannot be read it halves the pairs until that one is alone, and leaves it out.
@@ -96,13 +113,17 @@ func (s *Store) takeLeases(ctx context.Context, pairs []broker.Pair, ttl time.Du
 
 // queryLeases runs lease.sql, or lease_free.sql.
 func (s *Store) queryLeases(ctx context.Context, name string, ids, tokens uuids, ttl time.Duration) (leasedRows, error) {
-	leased := leasedRows{make([]broker.Strand, 0, len(ids)), make([]int32, 0, len(ids))}
+	leased := leasedRows{strands: make([]broker.Strand, 0, len(ids)), lanes: make([]int32, 0, len(ids))}
 	var st broker.Strand
 	var lane int32
+	var mail bool
 	err := each(ctx, s, func() {
 		leased.strands, leased.lanes = append(leased.strands, st), append(leased.lanes, lane)
+		if mail {
+			leased.mail = append(leased.mail, st.ID)
+		}
 	}, []any{(*[16]byte)(&st.ID), (*[16]byte)(&st.Token), &lane, &st.Label, &st.Args, &st.Stack, &st.Try, &st.MaxTries,
-		&st.Crashes, &st.Created, &st.Tags, &st.Metadata}, name, ids, tokens, ttl)
+		&st.Crashes, &st.Created, &st.Tags, &st.Metadata, &mail}, name, ids, tokens, ttl)
 	return leased, err
 }
 

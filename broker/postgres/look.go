@@ -15,8 +15,8 @@ import (
 // A look is the commit of reports that are not plain, or that the plain statements did not accept: strands with
 // parents or children, those that end as cancelled or dead, inserts, and all that failed the fence. It is one
 // transaction: it locks every row that it touches, in the order of ids and without waiting for anybody, judges, and
-// then writes. Parents are counted down in a statement after the one that applies the reports, so that a parent's nap
-// and its child's exit may meet in a batch in any order.
+// then writes. Parents are counted down, and signals sent, in statements after those that apply the reports, so that a
+// strand's nap may meet its child's exit, or a signal to it, in a batch in any order.
 type look struct {
 	tx      pgx.Tx
 	sql     statements
@@ -42,10 +42,10 @@ func (s *Store) commitLooked(ctx context.Context, entries []*entry) error {
 	})
 }
 
-// lock locks the strands and their parents.
+// lock locks the strands, their parents, and those that they signal.
 func (l *look) lock(ctx context.Context) error {
 	ids, _, _ := fenceColumns(l.entries)
-	rows, err := l.tx.Query(ctx, l.sql.get("lock"), ids)
+	rows, err := l.tx.Query(ctx, l.sql.get("lock"), ids, l.targets())
 	if err != nil {
 		return err
 	}
@@ -54,7 +54,8 @@ func (l *look) lock(ctx context.Context) error {
 		var r lockedRow
 		var id broker.ID
 		var token, parent pgtype.UUID
-		err := rows.Scan((*[16]byte)(&id), &token, &r.held, &r.seq, &r.cancelled, &r.try, &r.maxTries, &r.crashes, &parent, &r.lane)
+		err := rows.Scan((*[16]byte)(&id), &token, &r.held, &r.seq, &r.cancelled, &r.try, &r.maxTries, &r.crashes, &parent, &r.lane,
+			&r.timed, &r.late)
 		if err != nil {
 			return err
 		}
@@ -75,6 +76,9 @@ func (l *look) findPresent(ctx context.Context) error {
 	for _, e := range l.entries {
 		note(e.report.ID)
 		note(l.rows[e.report.ID].parent)
+		for i := range e.report.Signals {
+			note(e.report.Signals[i].ID)
+		}
 	}
 	l.present = make(map[broker.ID]bool, len(missing))
 	if missing == nil {
@@ -101,7 +105,8 @@ func (l *look) judge() {
 		case e.bad != "":
 			e.verdict = broker.Verdict{State: broker.Invalid, Why: e.bad}
 		default:
-			e.verdict = broker.Verdict{State: broker.Applied}
+			e.verdict = broker.Verdict{State: broker.Applied, Stays: f.end == "" && stays(e.report)}
+			e.mail = true
 			l.fates[e.report.ID] = f
 		}
 	}
@@ -116,8 +121,8 @@ func (l *look) judgeOne(r *broker.Report) fate {
 		return fate{verdict: broker.Gone}
 	}
 	f := judge(row, r)
-	if f.verdict == broker.Applied && f.end != "" && l.present[row.parent] {
-		return fate{verdict: broker.Later} // its parent would have to be counted down
+	if f.verdict == broker.Applied && (f.end != "" && l.present[row.parent] || l.cannotSignal(r)) {
+		return fate{verdict: broker.Later} // its parent would have to be counted down, or a strand to be signalled
 	}
 	return f
 }
@@ -144,9 +149,12 @@ func (l *look) write(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	b := &plainBatch{sql: l.sql, host: l.host}
+	b := newBatch(l.sql, l.host)
+	l.moveDeadlines(b, living)
+	l.settle(b, living)
+	silent := b.Len()
 	_, fails, others := sortActs(living)
-	b.goOn(others, lanes)
+	b.goOn(others, lanes, true)
 	b.fails(fails)
 	expected := len(living)
 	l.finish(b, ending)
@@ -154,18 +162,21 @@ func (l *look) write(ctx context.Context) error {
 	returning := b.Len()
 	l.attempts(b, ending)
 	l.adopt(b, children)
+	l.signal(b)
 	l.release(b, ending)
+	l.openPages(b, living)
 	if len(l.woken) > 0 {
 		b.queue("tell", uuidsOf(l.woken))
 	}
-	return l.send(ctx, b, returning, expected)
+	return l.send(ctx, b, silent, returning, expected)
 }
 
-// send carries out the statements. The first ones return the strand of each report once.
-func (l *look) send(ctx context.Context, b *plainBatch, returning, expected int) error {
-	changed := make(map[broker.ID]struct{}, expected)
+// send carries out the statements. Those between the first silent ones and the first returning ones return the strand of each
+// report once.
+func (l *look) send(ctx context.Context, b *plainBatch, silent, returning, expected int) error {
+	changed := make(map[broker.ID]bool, expected)
 	results := l.tx.SendBatch(ctx, &b.Batch)
-	err := readIDs(results, returning, changed)
+	err := b.readIDs(results, silent, returning, changed)
 	if closing := results.Close(); err == nil {
 		err = closing
 	}
@@ -179,11 +190,8 @@ func (l *look) send(ctx context.Context, b *plainBatch, returning, expected int)
 // children of each that lives on.
 func (l *look) insert(ctx context.Context) (children map[broker.ID]int32, err error) {
 	var rows []insertRow
-	asReported := slices.SortedFunc(slices.Values(l.entries), func(a, b *entry) int { return a.place - b.place })
-	for _, e := range asReported {
-		if _, ok := l.fates[e.report.ID]; ok {
-			rows = append(rows, insertRows(e.report.Inserts, e.report.ID)...)
-		}
+	for _, e := range l.asReported() {
+		rows = append(rows, insertRows(e.report.Inserts, e.report.ID)...)
 	}
 	if rows == nil {
 		return nil, nil
@@ -288,16 +296,16 @@ func (l *look) adopt(b *plainBatch, children map[broker.ID]int32) {
 	}
 }
 
-// release queues the counting of finished children, once for each parent.
+// release queues the telling of parents.
 func (l *look) release(b *plainBatch, ending []*entry) {
-	done := make(map[broker.ID]int32)
+	var parents, children uuids
 	for _, e := range ending {
 		if parent := l.rows[e.report.ID].parent; parent != (broker.ID{}) {
-			done[parent]++
+			parents, children = append(parents, parent), append(children, e.report.ID)
 		}
 	}
-	if ids, counts := counted(done); len(ids) > 0 {
-		b.queue("child_done", ids, counts)
+	if parents != nil {
+		b.queue("child_done", parents, children)
 	}
 }
 

@@ -28,7 +28,7 @@ var hotStatements = []struct {
 	{name: "exit_bare", leased: true, args: (*statementBench).exitBareArgs},
 	{name: "go_on", leased: true, args: (*statementBench).goOnArgs},
 	{name: "fail", leased: true, args: (*statementBench).failArgs},
-	{name: "lock", leased: true, args: func(s *statementBench) []any { return []any{s.ids} }},
+	{name: "lock", leased: true, args: func(s *statementBench) []any { return []any{s.ids, postgres.UUIDs{}} }},
 	{name: "announce", rows: 1, args: (*statementBench).announceArgs},
 }
 
@@ -143,7 +143,7 @@ func (s *statementBench) exitBareArgs() []any {
 // goOnArgs are those of naps.
 func (s *statementBench) goOnArgs() []any {
 	return []any{s.ids, s.tokens, repeat(int32(1)), repeat(true), repeat(false), repeat(false),
-		repeat(time.Minute.Microseconds()), repeat[*string](nil), repeat[*int32](nil), repeat([]byte(`[{"n":1}]`))}
+		repeat(time.Minute.Microseconds()), repeat[*string](nil), repeat[*int32](nil), repeat([]byte(`[{"n":1}]`)), false}
 }
 
 // failArgs are those of errors that are tried again after the usual back-off.

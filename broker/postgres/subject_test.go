@@ -22,7 +22,7 @@ func TestStoreKeepsThePromisesOfBrokerStore(t *testing.T) {
 	url := migrated(t)
 	brokertest.TestStore(t, func(t *testing.T) brokertest.Subject {
 		sub := newSubject(t, url)
-		for _, table := range []string{"strand", "lane", "queue", "history", "attempt", "broker"} {
+		for _, table := range []string{"strand", "lane", "queue", "history", "attempt", "broker", "semaphore", "child", "deadline", "page"} {
 			sub.run("delete from respirate." + table)
 		}
 		return sub
@@ -127,10 +127,10 @@ func (s *subject) Row(id broker.ID) (brokertest.Row, bool) {
 	err := s.pool.QueryRow(s.t.Context(), `
 		select l.kind, s.label, s.stack, extract(epoch from s.schedule - clock_timestamp())::float8, s.lease > '-infinity',
 			case when s.lease > '-infinity' then extract(epoch from s.lease - clock_timestamp())::float8 else 0 end,
-			s.try, s.crashes, s.rescues, s.parent, s.children_left, s.cancel_at is not null
+			s.try, s.crashes, s.rescues, s.parent, s.children_left, s.cancel_at is not null, coalesce(s.inbox, 0)
 		from respirate.strand s join respirate.lane l using (lane) where s.id = $1`, [16]byte(id)).Scan(
 		&row.Kind, &row.Label, &row.Stack, &due, &row.Leased, &left, &row.Try, &row.Crashes, &row.Rescues, &parent,
-		&row.ChildrenLeft, &row.CancelAsked)
+		&row.ChildrenLeft, &row.CancelAsked, &row.Inbox)
 	row.Due, row.Left, row.Parent = seconds(due), seconds(left), parent.Bytes
 	return row, s.found(err)
 }
@@ -243,7 +243,9 @@ func (s *subject) Pause(tenant, queue string, paused bool) {
 func (s *subject) Age(id broker.ID, d time.Duration) {
 	s.t.Helper()
 	s.run(`update respirate.strand set schedule = schedule - $2::interval,
-		lease = case when lease > '-infinity' then lease - $2::interval else lease end where id = $1`, [16]byte(id), d)
+		lease = case when lease > '-infinity' then lease - $2::interval else lease end,
+		deadline = deadline - $2::interval where id = $1`, [16]byte(id), d)
+	s.run(`update respirate.deadline set at = at - $2::interval, first_at = first_at - $2::interval where strand = $1`, [16]byte(id), d)
 	s.ForgetFloors()
 }
 

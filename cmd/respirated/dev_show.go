@@ -44,6 +44,8 @@ var script = []struct {
 	{args: demo.Ping{}},
 	{args: demo.Smoke{}},
 	{args: demo.Ping{}},
+	{args: demo.Provision{}},
+	{args: demo.Ping{}},
 	{args: demo.Fail{Times: 1, Message: "the first try always fails"}},
 	{args: demo.Ping{}},
 	{args: demo.Panic{Message: "on purpose"}, opts: client.InsertOpts{MaxTries: 1}},
@@ -159,7 +161,7 @@ func (s *show) finished(ctx context.Context, row *client.StrandRow, committed ti
 			what += fmt.Sprintf(", failures: %d, the last: %s", n, full.Attempts[n-1].Message)
 		}
 	}
-	_, err := fmt.Fprintf(s.out, "%s  %-6s %-10s %.8s  %s\n", row.FinishedAt.Local().Format(time.TimeOnly), row.Kind, row.State, row.ID, plain(what))
+	_, err := fmt.Fprintf(s.out, "%s  %-9s %-10s %.8s  %s\n", row.FinishedAt.Local().Format(time.TimeOnly), row.Kind, row.State, row.ID, plain(what))
 	return err
 }
 

@@ -114,7 +114,7 @@ func TestDevShowsTheDemoAndLeavesNothing(t *testing.T) {
 	p.await(t, `^summary`)
 	said := p.finish(t)
 	for _, want := range []string{
-		`ping +done`, `echo +done`, `sleep +done`, `smoke +done`, `fail +done .*failures: 1, the last: the first try always fails`,
+		`ping +done`, `echo +done`, `sleep +done`, `smoke +done`, `provision +done`, `fail +done .*failures: 1, the last: the first try always fails`,
 		`panic +dead .*on purpose`, `strands inserted +1[0-9]\n`, `not finished +0\n`, `commit to handler +p50 .* p99 .*`,
 		`database connections +[1-5], for 2 worker processes`, `export DATABASE_URL='postgres://`,
 	} {

@@ -1,3 +1,4 @@
--- Takes finished children off their parents, in the order of ids, once for each parent. The last one wakes its parent.
--- Carried by strand_pkey, in respirate.child_done().
-select respirate.child_done(r.id, r.n) from unnest($1::uuid[], $2::int[]) as r (id, n) order by r.id
+-- Tells the parents ($1) of children ($2) that finish.sql has ended, in the order of ids, each once. The last one wakes its
+-- parent.
+-- Carried by child_pkey and strand_pkey, in respirate.children_done() and respirate.child_done().
+select respirate.children_done($1::uuid[], $2::uuid[])

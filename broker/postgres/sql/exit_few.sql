@@ -6,6 +6,7 @@ with ended as (
   using unnest($1::uuid[], $2::uuid[], $3::int[], $4::jsonb[]) as r (id, token, seq, value)
   where s.id = r.id and s.token = r.token and s.seq < r.seq and s.lease > '-infinity'
     and s.parent is null and s.children_left = 0 and s.cancel_at is null
+    and s.inbox is null and s.deadline is null
   returning s.id, s.created_at, s.lane, s.try, s.max_tries, s.crashes, s.rescues, s.keep, s.label, s.key, s.args,
     s.stack, s.tags, s.metadata, r.value
 ), lanes as materialized (

@@ -10,8 +10,10 @@ with free as materialized (
   for no key update of s skip locked
 )
 update respirate.strand s set
-  token = f.token, lease = now() + $3::interval, seq = 0, woken = false,
+  token = f.token, lease = now() + $3::interval,
+  seq = case when s.token = f.token then s.seq else 0 end, woken = s.woken and s.token is not distinct from f.token,
   rescues = least(s.rescues + (s.lease > '-infinity' and s.token is distinct from f.token)::int, 32767)
 from free f
 where s.id = f.id
-returning s.id, s.token, s.lane, s.label, s.args, s.stack, s.try, s.max_tries, s.crashes, s.created_at, s.tags, s.metadata
+returning s.id, s.token, s.lane, s.label, s.args, s.stack, s.try, s.max_tries, s.crashes, s.created_at, s.tags, s.metadata,
+  s.inbox is not null or s.children_left > 0 as mail

@@ -18,7 +18,8 @@ type Provision struct {
 	Boot   Duration `json:"boot,omitempty"`   // how long to wait for the signal; 0 = 1 min
 	Within Duration `json:"within,omitempty"` // when it should be ready; 0 = 1 min
 
-	Ready []string `json:"ready,omitempty"` // what the parts have said
+	Budded []string `json:"budded,omitempty"` // the parts, by id
+	Ready  []string `json:"ready,omitempty"`  // what they have said
 }
 
 // Kind is "provision".
@@ -31,6 +32,7 @@ func provisionProg() worker.Prog[Provision] {
 		"boot":    provisionBoot,
 		"ready":   provisionReady,
 		"destroy": provisionDestroy,
+		"gone":    provisionGone,
 	}}
 }
 
@@ -44,9 +46,11 @@ func provisionStart(ctx context.Context, s *worker.Strand[Provision]) (worker.Ou
 		if name == "machine" {
 			part.Boots = s.ID
 		}
-		if _, err := worker.Bud(ctx, part, nil); err != nil {
+		id, err := worker.Bud(ctx, part, nil)
+		if err != nil {
 			return worker.Outcome{}, err
 		}
+		p.Budded = append(p.Budded, id)
 	}
 	return worker.Hop("parts").With(p), s.RegisterDeadline("ready", p.Within.or(time.Minute))
 }
@@ -82,15 +86,25 @@ func provisionReady(_ context.Context, s *worker.Strand[Provision]) (worker.Outc
 	return worker.Exit(s.Args.Ready), nil
 }
 
-// provisionDestroy waits for what has begun.
-func provisionDestroy(_ context.Context, s *worker.Strand[Provision]) (worker.Outcome, error) {
+// provisionDestroy tells the parts to go. Those that have ended already are passed over.
+func provisionDestroy(ctx context.Context, s *worker.Strand[Provision]) (worker.Outcome, error) {
+	for _, id := range s.Args.Budded {
+		if err := worker.Signal(ctx, id, "destroy", nil); err != nil {
+			return worker.Outcome{}, err
+		}
+	}
+	return worker.Hop("gone"), nil
+}
+
+func provisionGone(_ context.Context, s *worker.Strand[Provision]) (worker.Outcome, error) {
 	if o, wait := s.Reap(worker.ReapOpts{}); wait {
 		return o, nil
 	}
 	return worker.Exit("destroyed"), nil
 }
 
-// Part is a child of Provision. It takes its time without taking anything else, and says that it is there.
+// Part is a child of Provision. It takes its time without taking anything else, and says that it is there. The signal
+// "destroy" ends it at once.
 type Part struct {
 	Name  string   `json:"name"`
 	For   Duration `json:"for,omitempty"`   // 0 = 100 ms
@@ -107,7 +121,7 @@ func partProg() worker.Prog[Part] {
 		},
 		"there": func(ctx context.Context, s *worker.Strand[Part]) (worker.Outcome, error) {
 			if s.Args.Boots != "" {
-				if err := worker.Signal(ctx, s.Args.Boots, "booted", s.Args.Name, nil); err != nil {
+				if err := worker.Signal(ctx, s.Args.Boots, "booted", s.Args.Name); err != nil {
 					return worker.Outcome{}, err
 				}
 			}

@@ -116,7 +116,7 @@ func TestProvisionThatIsLateOpensAPageAndResolvesIt(t *testing.T) {
 
 func TestProvisionThatIsToldToGoTakesEverythingDown(t *testing.T) {
 	store := run(t)
-	id := insert(t, store, "provision", `{"for":"200ms"}`)
+	id := insert(t, store, "provision", `{"for":"1h"}`)
 	eventually(t, "it waits for its parts", func() bool { r, ok := store.Row(id); return ok && r.Label == "parts" && !r.Leased })
 	if found, err := store.Signal(t.Context(), []broker.Signal{{ID: id, Name: "destroy"}}); err != nil || !slices.Equal(found, []bool{true}) {
 		t.Fatalf("signal: %v, %v", found, err)

@@ -1,0 +1,461 @@
+package postgres_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/respirated/respirated/broker"
+	"github.com/respirated/respirated/broker/postgres"
+)
+
+// These tests are about what only a real database can get wrong: transactions that meet.
+
+// goingOn is a transaction that has carried out go_on.sql for a strand and has not committed.
+func (s *subject) goingOn(p broker.Pair, seq int32, stay bool) pgx.Tx {
+	s.t.Helper()
+	tx := s.begin(pgx.TxOptions{}, `select`)
+	done, err := tx.Exec(s.t.Context(), postgres.Statement("go_on"), postgres.UUIDs{p.ID}, postgres.UUIDs{p.Token}, []int32{seq},
+		[]bool{true}, []bool{false}, []bool{stay}, []int64{hour.Microseconds()}, []*string{nil}, []*int32{nil}, [][]byte{nil}, false)
+	if err != nil || done.RowsAffected() != 1 {
+		s.t.Fatalf("go on: %d rows and error %v, want 1", done.RowsAffected(), err)
+	}
+	return tx
+}
+
+// signalling sends a semaphore in a transaction of its own, and tells whether it reached a strand.
+func (s *subject) signalling(id broker.ID) <-chan bool {
+	found := make(chan bool, 1)
+	go func() {
+		var ok bool
+		if err := s.pool.QueryRow(s.t.Context(), `select respirate.signal($1, 'go')`, [16]byte(id)).Scan(&ok); err != nil {
+			s.t.Errorf("signal: %v", err)
+		}
+		found <- ok
+	}()
+	return found
+}
+
+// isDueWith checks that a strand rests, is due, and has as many semaphores.
+func (s *subject) isDueWith(id broker.ID, semaphores int) {
+	s.t.Helper()
+	row, ok := s.Row(id)
+	if !ok || row.Leased || row.Due > 0 || row.Inbox != semaphores || len(s.Waiting(id).Semaphores) != semaphores {
+		s.t.Errorf("strand: got %+v (found: %t), want it due with %d semaphores", row, ok, semaphores)
+	}
+}
+
+func TestSignalBetweenLeaseAndNapCutsTheNap(t *testing.T) {
+	s := newSubject(t, migrated(t))
+	p := s.lease(s.insert(""))[0]
+	signal := s.begin(pgx.TxOptions{}, fmt.Sprintf(`select respirate.signal('%s', 'go')`, p.ID))
+	napped := make(chan struct{})
+	go func() {
+		defer close(napped)
+		s.apply(napOf(p)) // it does not wait for the lock: it is answered Later until that is gone
+	}()
+	s.commitTx(signal)
+	<-napped
+	s.isDueWith(p.ID, 1)
+}
+
+func TestSignalBetweenTheStatementOfANapAndItsCommitWakesTheSleeper(t *testing.T) {
+	s := newSubject(t, migrated(t))
+	p := s.lease(s.insert(""))[0]
+	nap := s.goingOn(p, 1, false)
+	found := s.signalling(p.ID)
+	s.awaitWaiting()
+	s.commitTx(nap)
+	if !<-found {
+		t.Error("signal: no such strand")
+	}
+	s.isDueWith(p.ID, 1)
+}
+
+func TestSignalThatWaitsForAStrandThatStaysCutsItsNextNap(t *testing.T) {
+	s := newSubject(t, migrated(t))
+	p := s.lease(s.insert(""))[0]
+	stay := s.goingOn(p, 1, true)
+	found := s.signalling(p.ID)
+	s.awaitWaiting()
+	s.commitTx(stay)
+	if !<-found {
+		t.Error("signal: no such strand")
+	}
+	s.apply(napOf(p))
+	s.isDueWith(p.ID, 1)
+}
+
+func TestSignalThatWaitsForTheEndOfItsStrandIsNotKept(t *testing.T) {
+	s := newSubject(t, migrated(t))
+	p := s.lease(s.insert(""))[0]
+	exit := s.begin(pgx.TxOptions{}, fmt.Sprintf(`select respirate.finish('{%s}', '{done}', null, null, null, null)`, p.ID))
+	found := s.signalling(p.ID)
+	s.awaitWaiting()
+	s.commitTx(exit)
+	if <-found {
+		t.Error("signal: got true, want no such strand")
+	}
+	if n := one[int](s, `select count(*) from respirate.semaphore`); n != 0 {
+		t.Errorf("semaphores: got %d, want none", n)
+	}
+}
+
+func TestExitThatMeetsASignalLeavesNothingBehind(t *testing.T) {
+	s := newSubject(t, migrated(t))
+	for range 50 {
+		p := s.lease(s.insert(""))[0]
+		found := s.signalling(p.ID)
+		s.apply(exitOf(p))
+		<-found
+	}
+	if n := one[int](s, `select count(*) from respirate.semaphore`) + one[int](s, `select count(*) from respirate.strand`); n != 0 {
+		t.Errorf("semaphores and strands: got %d, want none", n)
+	}
+}
+
+func TestChildrenThatEndAtOnceAreBothInTheInbox(t *testing.T) {
+	url := migrated(t)
+	subjects := []*subject{newSubject(t, url), newSubject(t, url)}
+	s := subjects[0]
+	const rounds = 1000
+	ends := make([][]broker.Report, 2)
+	parents := make([]broker.Pair, rounds)
+	for i := range parents {
+		var kids []broker.Pair
+		parents[i], kids = s.family(2)
+		for j, kid := range kids {
+			exit := exitOf(kid)
+			exit.Value = fmt.Append(nil, j)
+			ends[j] = append(ends[j], exit)
+		}
+	}
+	var naps []broker.Report
+	for i, p := range parents {
+		if i%2 == 0 { // the others meet the ends of their children
+			naps = append(naps, napOf(p))
+		}
+	}
+	s.apply(naps...)
+	var wg sync.WaitGroup
+	for i := range rounds {
+		for j, one := range subjects {
+			wg.Go(func() {
+				reports := []broker.Report{ends[j][i]}
+				if i%4 == j && i%2 == 1 {
+					reports = append(reports, napOf(parents[i])) // in one batch with the end of a child
+				} else if i%4 == 3 && j == 0 {
+					reports = []broker.Report{napOf(parents[i]), ends[j][i]}
+				}
+				one.apply(reports...)
+			})
+		}
+		wg.Wait()
+	}
+	for _, p := range parents {
+		s.awake(p)
+		if in := s.Waiting(p.ID); len(in.Ended) != 2 || in.Left != 0 {
+			t.Fatalf("inbox: got %+v, want two ended children", in)
+		}
+		if row, _ := s.Row(p.ID); row.Inbox != 2 {
+			t.Fatalf("count of the inbox: got %d, want 2", row.Inbox)
+		}
+	}
+	got, err := s.Lease(t.Context(), []broker.Pair{{ID: parents[0].ID, Token: newToken()}}, hour)
+	if err != nil || len(got) != 1 || got[0].Inbox == nil || len(got[0].Inbox.Ended) != 2 {
+		t.Fatalf("lease: got %+v and error %v, want two ended children", got, err)
+	}
+}
+
+// The end of the last child waits for the nap's commit.
+func TestLastChildThatWaitsForItsParentsNapWakesIt(t *testing.T) {
+	s := newSubject(t, migrated(t))
+	parent, kids := s.family(1)
+	nap := s.goingOn(parent, 2, false)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		s.apply(exitOf(kids[0])) // Later, until the nap is committed
+	}()
+	s.commitTx(nap)
+	<-ended
+	s.awake(parent)
+}
+
+// grow gives a strand n children, and each of these one of its own, behind the store's back.
+func (s *subject) grow(root broker.ID, n int) {
+	s.run(`with kids as (
+			insert into respirate.strand (id, lane, args, parent, children_left, schedule)
+			select gen_random_uuid(), respirate.lane('', 'default', 5, 'kid'), '{}', $1, 1, now() from generate_series(1, $2::int)
+			returning id, parent
+		), grandkids as (
+			insert into respirate.strand (id, lane, args, parent)
+			select gen_random_uuid(), respirate.lane('', 'default', 5, 'kid'), '{}', k.id from kids k
+			returning id, parent
+		)
+		insert into respirate.child (parent, child) select parent, id from kids union all select parent, id from grandkids`, [16]byte(root), n)
+	s.run(`update respirate.strand set children_left = children_left + $2 where id = $1`, [16]byte(root), n)
+}
+
+func TestCancelOfALargeTreeIsOneStatement(t *testing.T) {
+	s := newSubject(t, migrated(t))
+	p := s.lease(s.insert(""))[0]
+	s.grow(p.ID, 50_000)
+	runs := s.lease(broker.ID(one[[16]byte](s, `select id from respirate.strand where parent = $1 limit 1`, [16]byte(p.ID)))) // one of them runs
+	start := time.Now()
+	s.Cancel(p.ID)
+	t.Logf("cancelled 100,000 strands in %v", time.Since(start))
+	if n := one[int](s, `select count(*) from respirate.strand`); n != 1+len(runs) {
+		t.Errorf("live strands: got %d, want the %d that run", n, 1+len(runs))
+	}
+	if n := one[int](s, `select count(*) from respirate.strand where cancel_at is null`); n != 0 {
+		t.Errorf("not asked: got %d, want none", n)
+	}
+	if n := one[int](s, `select count(*) from respirate.history where state = 'cancelled'`); n != 100_000-len(runs) {
+		t.Errorf("cancelled: got %d", n)
+	}
+	in := s.Waiting(p.ID)
+	if row, _ := s.Row(p.ID); row.Inbox != len(in.Ended) || row.ChildrenLeft != in.Left || in.Left != 1 || len(in.Ended) != 49_999 {
+		t.Errorf("parent: got %+v, %d ended and %d left", row, len(in.Ended), in.Left)
+	}
+}
+
+func TestTreeIsNoDeeperAndNoWiderThanItMayBe(t *testing.T) {
+	s := newSubject(t, migrated(t))
+	child := func() []broker.Insert {
+		return []broker.Insert{{ID: newID(), Kind: "child", Args: []byte(`{}`), Child: true}}
+	}
+	p := s.lease(s.insert(""))[0]
+	for range 99 {
+		report := broker.Report{Pair: p, Seq: 1, Act: broker.Nap, Delay: hour, Inserts: child()}
+		s.apply(report)
+		p = s.lease(report.Inserts[0].ID)[0]
+	}
+	wide := s.lease(s.insert(""))[0]
+	s.run(`update respirate.strand set children_left = 1000000 where id = $1`, [16]byte(wide.ID))
+	good := s.lease(s.insert(""))[0]
+	verdicts, err := s.Commit(t.Context(), []broker.Report{
+		{Pair: p, Seq: 1, Act: broker.Nap, Inserts: child()},
+		{Pair: wide, Seq: 1, Act: broker.Nap, Inserts: child()},
+		{Pair: good, Seq: 1, Act: broker.Nap, Inserts: child()},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []broker.VerdictState{broker.Invalid, broker.Invalid, broker.Applied} {
+		if verdicts[i].State != want {
+			t.Errorf("report %d: got %+v, want state %d", i, verdicts[i], want)
+		}
+	}
+	t.Logf("deep: %s; wide: %s", verdicts[0].Why, verdicts[1].Why)
+	s.apply(broker.Report{Pair: wide, Seq: 1, Act: broker.Nap}, broker.Report{Pair: p, Seq: 1, Act: broker.Exit})
+}
+
+// pagesOf is how many pages a statement reads or finds in memory.
+func (s *subject) pagesOf(sql string, args ...any) int {
+	s.t.Helper()
+	text := one[string](s, `explain (analyze, buffers, format json) `+sql, args...)
+	var explained []struct{ Plan plan }
+	if err := json.Unmarshal([]byte(text), &explained); err != nil {
+		s.t.Fatal(err)
+	}
+	return explained[0].Plan.Hit + explained[0].Plan.Read
+}
+
+func TestSleepersCostNeitherASignalNorAScan(t *testing.T) {
+	s := newSubject(t, migrated(t))
+	id := s.insert(`{"in":3600}`)
+	sleep := func(n int) {
+		s.run(`insert into respirate.strand (id, lane, args, schedule)
+			select gen_random_uuid(), respirate.lane('', 'default', 5, 'one'), '{}', now() + n * interval '1 s' from generate_series(1000, $1::int) n`, n)
+		s.run(`insert into respirate.semaphore (strand, name) select id, 'x' from respirate.strand where id <> $1 limit 50000`, [16]byte(id))
+		s.run(`vacuum analyze respirate.strand, respirate.semaphore`)
+	}
+	cost := func() (signal, scan int) {
+		var signals []int
+		for range 5 { // the first plans
+			signals = append(signals, s.pagesOf(fmt.Sprintf(`select respirate.signal('%s', 'go')`, id)))
+		}
+		s.scanned("one")
+		s.RewindScan()
+		return slices.Min(signals), s.pages(broker.ScanRequest{Kinds: []string{"one"}, Limit: 1000, Bottom: true})
+	}
+	sleep(2000)
+	signal, scan := cost()
+	sleep(200_000)
+	signalAmong, scanAmong := cost()
+	t.Logf("pages of a signal: %d, %d among 200 times as many; of a scan: %d, %d", signal, signalAmong, scan, scanAmong)
+	if signalAmong > signal+10 || scanAmong > scan+10 {
+		t.Error("it costs more where more sleep")
+	}
+}
+
+func TestAnnouncementOpensPagesNowAndThen(t *testing.T) {
+	s := newSubject(t, migrated(t))
+	a := broker.Announcement{Broker: newID(), Host: "h"}
+	late := func() broker.ID {
+		p := s.lease(s.insert(""))[0]
+		s.apply(broker.Report{Pair: p, Seq: 1, Act: broker.Nap, Delay: hour, Due: &broker.Due{Target: "paid", In: time.Minute}})
+		s.Age(p.ID, time.Hour)
+		return p.ID
+	}
+	first := late()
+	for range 2 {
+		if err := s.Announce(t.Context(), a, time.Minute); err != nil {
+			t.Fatal(err)
+		}
+		if got := s.Pages(first); len(got) != 1 || got[0].Resolved {
+			t.Errorf("pages: got %+v, want one that is open", got)
+		}
+	}
+	second := late()
+	if err := s.Announce(t.Context(), a, time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	if got := s.Pages(second); len(got) != 0 {
+		t.Errorf("pages: got %+v, want none so soon", got)
+	}
+}
+
+// Binaries of an older schema end strands without a look at what they have.
+func TestPageDueForgetsDeadlinesWhoseStrandIsGone(t *testing.T) {
+	s := newSubject(t, migrated(t))
+	s.run(`insert into respirate.deadline (strand, frame, target, at, first_at, kind)
+		select gen_random_uuid(), 0, 'x', now() - interval '1 s', now(), 'k'`)
+	s.OpenPages()
+	if n := one[int](s, `select (select count(*) from respirate.deadline) + (select count(*) from respirate.page)`); n != 0 {
+		t.Errorf("deadlines and pages: got %d, want none", n)
+	}
+}
+
+func TestPageDueWaitsForNobody(t *testing.T) {
+	s := newSubject(t, migrated(t))
+	p := s.lease(s.insert(""))[0]
+	s.apply(broker.Report{Pair: p, Seq: 1, Act: broker.Nap, Delay: hour, Due: &broker.Due{Target: "paid", In: time.Minute}})
+	s.Age(p.ID, time.Hour)
+	unlock := s.Lock(p.ID)
+	s.OpenPages()
+	if got := s.Pages(p.ID); len(got) != 0 {
+		t.Errorf("pages while it is locked: got %+v, want none", got)
+	}
+	unlock()
+	s.OpenPages()
+	s.OpenPages()
+	if got := s.Pages(p.ID); len(got) != 1 {
+		t.Errorf("pages: got %+v, want one", got)
+	}
+}
+
+func TestSignalsThatCannotBeStoredAreNamed(t *testing.T) {
+	s := newSubject(t, migrated(t))
+	id := s.insert(`{"in":3600}`)
+	for name, value := range map[string][]byte{"Huge": huge, "NUL": []byte(`"\u0000"`), "NoJSON": []byte(`{`), "Empty": {}} {
+		t.Run(name, func(t *testing.T) {
+			_, err := s.Signal(t.Context(), []broker.Signal{{ID: id, Name: "good"}, {ID: id, Name: "bad", Value: value}})
+			if bad, ok := err.(*broker.SignalError); !ok || bad.Index != 1 {
+				t.Errorf("got %v, want an error about signal 1", err)
+			}
+			p := s.lease(s.insert(""), s.insert(""))
+			signal := []broker.Signal{{ID: id, Name: "bad", Value: value}}
+			verdicts, err := s.Commit(t.Context(), []broker.Report{{Pair: p[0], Seq: 1, Act: broker.Nap, Signals: signal}, exitOf(p[1])})
+			if err != nil || verdicts[0].State != broker.Invalid || verdicts[1].State != broker.Applied {
+				t.Errorf("commit: got %+v and error %v, want invalid and applied", verdicts, err)
+			}
+		})
+	}
+	if in := s.Waiting(id); len(in.Semaphores) != 0 {
+		t.Errorf("stored: got %+v, want nothing", in)
+	}
+}
+
+// An application that could wake strands may send them semaphores as soon as there are any.
+func TestRolesOfBeforeGetTheRightsOfPrograms(t *testing.T) {
+	url := migrated(t)
+	m := newMigrator(t, postgres.Config{URL: url})
+	s, conn := clientOf(t, url)
+	parent, kids := s.family(2)
+	s.apply(exitOf(kids[0]))
+	if _, err := m.DownTo(t.Context(), 5); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := m.Up(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, sql := range []string{`select respirate.signal(id, 'go') from respirate.strands`, `select * from respirate.semaphores`} {
+		if _, err := conn.Exec(t.Context(), sql); err != nil {
+			t.Errorf("%s: %v", sql, err)
+		}
+	}
+	// Children of before are still children, though the ends that were not reaped are forgotten.
+	if in := s.Waiting(parent.ID); in.Left != 1 || len(in.Ended) != 0 || len(in.Semaphores) != 1 {
+		t.Errorf("inbox: got %+v, want a semaphore and a live child", in)
+	}
+	s.apply(napOf(parent), exitOf(kids[1]))
+	s.awake(parent)
+	if in := s.Waiting(parent.ID); in.Left != 0 || len(in.Ended) != 1 {
+		t.Errorf("inbox: got %+v, want an ended child", in)
+	}
+}
+
+// What comes to a strand while it runs, and what it does without a rest, stays on the page of its row.
+func TestStaysAndSignalsToWhoRunsAreHOT(t *testing.T) {
+	s := newSubject(t, migrated(t))
+	s.oldStrands(4, "one", "default") // few: a page has room for the versions of one transaction
+	tx := s.begin(pgx.TxOptions{}, `select`)
+	ids := txOne[[][16]byte](s, tx, `select array_agg(id order by id) from respirate.strand`)
+	tokens := make([][16]byte, len(ids))
+	for i := range tokens {
+		tokens[i] = newToken()
+	}
+	n := len(ids)
+	for _, st := range []struct {
+		what, sql string
+		args      []any
+	}{
+		{"leases", postgres.Statement("lease"), []any{ids, tokens, hour}},
+		{"signals", postgres.Statement("signal"), []any{ids, slices.Repeat([]string{"go"}, n), make([][]byte, n), slices.Repeat([]bool{true}, n)}},
+		{"stays", postgres.Statement("go_on"), []any{ids, tokens, slices.Repeat([]int32{1}, n), slices.Repeat([]bool{true}, n),
+			make([]bool, n), slices.Repeat([]bool{true}, n), make([]int64, n), make([]*string, n), make([]*int32, n), make([][]byte, n), false}},
+	} {
+		count := func(which string) int {
+			return txOne[int](s, tx, `select pg_stat_get_xact_tuples_`+which+`('respirate.strand'::regclass)`)
+		}
+		all, hot := count("updated"), count("hot_updated")
+		if _, err := tx.Exec(t.Context(), st.sql, st.args...); err != nil {
+			t.Fatalf("%s: %v", st.what, err)
+		}
+		all, hot = count("updated")-all, count("hot_updated")-hot
+		if all != n || hot != n {
+			t.Errorf("%s: got %d of %d HOT, want all", st.what, hot, all)
+		}
+	}
+}
+
+func TestSignalWaitsForALockThatIsSoonGone(t *testing.T) {
+	s := newSubject(t, migrated(t))
+	id := s.insert(`{"in":3600}`)
+	unlock := s.Lock(id)
+	sent := make(chan error, 1)
+	go func() {
+		found, err := s.Signal(t.Context(), []broker.Signal{{ID: id, Name: "go"}})
+		if err == nil && !found[0] {
+			err = fmt.Errorf("no such strand")
+		}
+		sent <- err
+	}()
+	s.awaitWaiting()
+	const waits = `select coalesce(max(query_start), '-infinity') > $1 from pg_stat_activity
+		where datname = current_database() and wait_event_type = 'Lock'`
+	for first := s.now(); !one[bool](s, waits, first); { // a statement has given up, and the next one waits
+	}
+	unlock()
+	if err := <-sent; err != nil {
+		t.Fatal(err)
+	}
+	s.isDueWith(id, 1)
+}
