@@ -83,7 +83,7 @@ func (n *Node[T]) run(ctx context.Context, s *worker.Strand[nodeFrame[T]]) (work
 	for id := range f.Children {
 		f.fail("the end of strand %s is not known, as the strand of its node was dead meanwhile", id)
 	}
-	return worker.Pop(f.result(n.list)), worker.Signal(ctx, f.Workflow, nodeEnded, nil, nil)
+	return worker.Pop(f.result(n.list)), worker.Signal(ctx, f.Workflow, nodeEnded, nil)
 }
 
 // end is the outcome of a node whose children cannot be made: another try, or the end of the node. A strand that dies would not
@@ -103,7 +103,7 @@ func end(ctx context.Context, workflow string, err error, row worker.Row) (worke
 	case !errors.As(err, &dead) && row.Try < row.MaxTries:
 		return worker.Outcome{}, err
 	}
-	return worker.Pop(over), worker.Signal(ctx, workflow, nodeEnded, nil, nil)
+	return worker.Pop(over), worker.Signal(ctx, workflow, nodeEnded, nil)
 }
 
 // plan asks the node's function for the children. Those that were done before are not run again.
