@@ -99,7 +99,7 @@ func (c Config) withDefaults() (Config, error) {
 func (c Config) limits() limits {
 	return limits{
 		partition: c.Partition, lease: c.Lease, heartbeat: c.Heartbeat, dead: c.Dead, scanEvery: c.ScanEvery, grace: c.Grace,
-		maxHold: c.MaxHold, maxBytes: c.MaxBytes, maxBatch: c.MaxBatch, maxFrame: c.MaxFrame,
+		maxHold: c.MaxHold, maxBytes: c.MaxBytes, maxBatch: c.MaxBatch, mostTaken: mostTaken, maxFrame: c.MaxFrame,
 	}
 }
 
@@ -328,6 +328,18 @@ func (b *Broker) request(ctx context.Context, wg *sync.WaitGroup, l *link, req *
 			post(scanned{res, err})
 		})
 	}
+	if take := req.take; take != nil {
+		wg.Go(func() {
+			strands, err := l.Store.Take(ctx, take.scan, take.tokens, b.cfg.Lease)
+			post(took{strands, err})
+		})
+	}
+	if lost := req.held; lost != nil {
+		wg.Go(func() {
+			held, err := l.Store.Held(ctx, lost.scan, lost.tokens, time.Duration(lost.ago))
+			post(recovered{held, err})
+		})
+	}
 	if pairs := req.lease; pairs != nil {
 		wg.Go(func() {
 			granted, err := l.Store.Lease(ctx, pairs, b.cfg.Lease)
@@ -393,6 +405,10 @@ func (b *Broker) noteAnswer(l *link, ev event) {
 	switch ev := ev.(type) {
 	case scanned:
 		l.noteStatement("scan", ev.err)
+	case took:
+		l.noteStatement("take", ev.err)
+	case recovered:
+		l.noteStatement("held", ev.err)
 	case leased:
 		l.noteStatement("lease", ev.err)
 	case committed:

@@ -366,3 +366,36 @@ func TestKindWithoutAWorkerWaitsAndHoldsUpNobody(t *testing.T) {
 		t.Errorf("the strand of an unknown kind is %+v (there: %v), want it kept and not leased", row, ok)
 	}
 }
+
+// TestTakesWhoseAnswersAreLostHoldUpNothing: what they have leased is known to nobody by name, and is given back.
+func TestTakesWhoseAnswersAreLostHoldUpNothing(t *testing.T) {
+	store := brokertest.NewStore(time.Now)
+	h := serve(t, store, filepath.Join(socketDir(t), "d", "s.sock"), broker.Config{})
+	ran := make([]atomic.Int64, 1)
+	h.work(counted(ran), 4)
+	var lost, answered atomic.Int64
+	store.Disturb(func(m brokertest.Method) brokertest.Fault {
+		if m != brokertest.Take {
+			return brokertest.Fault{}
+		}
+		if lost.Load() < 3 {
+			lost.Add(1)
+			return brokertest.Fault{After: broker.ErrAway}
+		}
+		answered.Add(1)
+		return brokertest.Fault{}
+	})
+	strands := int64(0)
+	for answered.Load() == 0 {
+		strands++
+		began := time.Now()
+		ids := insert(t, store, "echo", 1)
+		eventually(t, "the strand is done", allFinished(store, ids, brokertest.Done))
+		if took := time.Since(began); took > 4*time.Second {
+			t.Fatalf("strand %d took %v: a lease that nobody knew of had to run out, or a round to come", strands, took)
+		}
+	}
+	if got := ran[0].Load(); got != strands {
+		t.Errorf("%d runs of %d strands", got, strands)
+	}
+}

@@ -52,6 +52,10 @@ func (d *database) clone(of *schedule) *database {
 	for kind, line := range d.buffer.lines {
 		c.buffer.lines[kind] = slices.Clone(line)
 	}
+	if d.taking != nil {
+		taking := *d.taking
+		c.taking = &taking
+	}
 	c.alone, c.reserved, c.calls = slices.Clone(d.alone), slices.Clone(d.reserved), slices.Clone(d.calls)
 	c.commits.waiting, c.commits.locked, c.commits.flying = slices.Clone(d.commits.waiting), slices.Clone(d.commits.locked), slices.Clone(d.commits.flying)
 	c.commits.carriers = maps.Clone(d.commits.carriers)
@@ -125,7 +129,7 @@ func (n *namer) put(args ...any) { fmt.Fprintln(n, args...) }
 func (w *world) key() string {
 	n := &namer{tokens: map[Token]int{}, sessions: map[sessionID]int{}, now: w.now}
 	for _, r := range w.rows {
-		n.put("row", n.tok(r.token), r.leased, r.tries > 0, r.seq, r.gone, r.naps, r.state)
+		n.put("row", r.absent, n.tok(r.token), r.leased, r.tries > 0, r.seq, r.gone, r.naps, r.state)
 	}
 	for _, m := range w.workers {
 		n.put("worker", n.ses(m.session), m.crash, m.reaped, m.quiet, len(m.holds))
@@ -155,7 +159,7 @@ func (w *world) key() string {
 }
 
 func (n *namer) calls(c calls) {
-	n.put("calls", c.scan != nil)
+	n.put("calls", c.scan != nil, c.take != nil, c.held != nil)
 	for _, c := range c.saw.Candidates {
 		n.put("saw", c.ID[0])
 	}
@@ -268,6 +272,12 @@ func (n *namer) schedule(s *schedule) {
 func (n *namer) database(d *database) {
 	n.pairs(d.leasing)
 	n.pairs(d.renewing)
+	if t := d.taking; t != nil {
+		n.put("taking", t.scan.Kinds, t.lostAt != 0, n.past(t.after), t.asking)
+		for _, token := range t.tokens {
+			n.put(n.tok(token))
+		}
+	}
 	for _, line := range [][]pending{d.commits.waiting, d.commits.locked, d.commits.flying} {
 		for _, p := range line {
 			n.report(*p.Report)
@@ -286,7 +296,7 @@ func (n *namer) database(d *database) {
 		n.put("candidate", id[0])
 	}
 	n.put("timers", n.past(d.commits.after), n.past(d.leaseAfter), n.past(d.renewAfter), d.renewDue)
-	n.put("scanner", d.scanner.flying, d.scanner.now, d.scanner.waiting, d.scanner.told, n.past(d.scanner.hintAt), d.scanner.more, n.past(d.scanner.at), n.past(d.scanner.bottomAt),
+	n.put("scanner", d.scanner.flying, d.scanner.now, d.scanner.took, d.scanner.taken, d.scanner.waiting, d.scanner.told, n.past(d.scanner.hintAt), d.scanner.more, n.past(d.scanner.at), n.past(d.scanner.bottomAt),
 		n.past(d.scanner.roundAt+busyBottom), n.past(d.scanner.ownAt), d.scanner.asked, d.scanner.walked)
 }
 

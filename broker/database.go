@@ -22,6 +22,7 @@ type database struct {
 	leasing    []Pair // in flight; nil = none
 	leaseAsked int64
 	leaseAfter int64 // not before, after an error
+	taking     *take // in flight, or lost; nil = none
 	renewing   []Pair
 	renewAsked int64
 	renewAfter int64
@@ -57,6 +58,10 @@ func (d *database) take(now int64, ev event, fx *effects) {
 		d.scanner.found(d, now, ev)
 	case leased:
 		d.grant(now, ev, fx)
+	case took:
+		d.took(now, ev, fx)
+	case recovered:
+		d.recovered(now, ev)
 	case committed:
 		d.settle(now, ev, fx)
 	case renewed:
@@ -79,6 +84,7 @@ func (d *database) take(now int64, ev event, fx *effects) {
 // ask decides which statements are next.
 func (d *database) ask(now int64, req *requests) {
 	d.divide(now, req)
+	d.recover(now, req)
 	d.scanner.decide(d, now, req)
 	d.write(now, req)
 	d.callNext(req)
@@ -87,7 +93,7 @@ func (d *database) ask(now int64, req *requests) {
 
 // next is when something becomes possible here by time alone, later than after; 0 = never.
 func (d *database) next(after int64) (next int64) {
-	for _, at := range []int64{d.scanner.next(d), d.commits.next(), d.notice.next(), d.leaseAfter, d.renewNext(), d.place.next(after)} {
+	for _, at := range []int64{d.scanner.next(d), d.commits.next(), d.notice.next(), d.leaseAfter, d.recoverNext(), d.renewNext(), d.place.next(after)} {
 		if at > after && (next == 0 || at < next) {
 			next = at
 		}
@@ -97,7 +103,7 @@ func (d *database) next(after int64) (next int64) {
 
 // settled says whether nothing is under way here any more.
 func (d *database) settled(now int64) bool {
-	return d.commits.empty() && d.leasing == nil && d.renewing == nil && d.calling == nil && len(d.calls) == 0 && d.place.left(now)
+	return d.commits.empty() && d.leasing == nil && d.taking == nil && d.renewing == nil && d.calling == nil && len(d.calls) == 0 && d.place.left(now)
 }
 
 // behind says whether this database does not answer. What waits for it shall not take the slots of others' strands.

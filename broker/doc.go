@@ -24,6 +24,9 @@
 // out in a strands frame. The worker's result becomes a [Report]; the next commit statement takes all reports that came.
 // The ack goes out after the commit is durable, and only then is the slot free.
 //
+// Where a hint comes and there is nothing else to do, the first strands are leased in one round trip, before the scan, for
+// whoever has a free slot (take.go).
+//
 // # Chains
 //
 // A program goes from label to label. Where its worker asks for that and nothing speaks against it, the strand goes on at its
@@ -145,5 +148,5 @@
 //     trusted that the database does not confirm.
 //
 // Reading order: event.go (what comes in and goes out), schedule.go, database.go, worker.go, run.go, commits.go, chain.go, call.go,
-// scanner.go, notice.go; then partition.go, kinds.go, members.go, place.go and share.go; then broker.go and session.go.
+// scanner.go, take.go, notice.go; then partition.go, kinds.go, members.go, place.go and share.go; then broker.go and session.go.
 package broker

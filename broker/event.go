@@ -65,11 +65,19 @@ type (
 	}
 	// hinted: a notification arrived.
 	hinted struct{ Hint }
-	// scanned, leased, committed, renewed, joined, announced, told, inserted, signalled: a statement
+	// scanned, took, recovered, leased, committed, renewed, joined, announced, told, inserted, signalled: a statement
 	// came back.
 	scanned struct {
 		ScanResult
 		err error
+	}
+	took struct {
+		strands []Strand
+		err     error
+	}
+	recovered struct {
+		held []Pair
+		err  error
 	}
 	leased struct {
 		granted []Strand
@@ -117,6 +125,8 @@ func (overslept) event() {}
 func (exited) event()    {}
 func (hinted) event()    {}
 func (scanned) event()   {}
+func (took) event()      {}
+func (recovered) event() {}
 func (leased) event()    {}
 func (committed) event() {}
 func (renewed) event()   {}
@@ -158,6 +168,8 @@ type effects struct {
 // one only after the answer to the last.
 type requests struct {
 	scan     *ScanRequest
+	take     *takeRequest
+	held     *heldRequest
 	lease    []Pair
 	commit   []Report
 	renew    []Pair

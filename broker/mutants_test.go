@@ -121,6 +121,20 @@ var programMutants = []mutant{
 	},
 }
 
+// storeMutants must be found in the store in memory by the suite that holds for every Store.
+var storeMutants = []mutant{
+	{
+		"woken is not cleared by the store", "brokertest/commit.go",
+		"row.woken = false",
+		"",
+	},
+	{
+		"the inbox is not read by the store", "brokertest/commit.go",
+		"verdicts[i].Stays, verdicts[i].Inbox = true, row.inbox()",
+		"verdicts[i].Stays, _ = true, row",
+	},
+}
+
 // mutants must be found by the exhaustive search of the worlds of one broker.
 var mutants = []mutant{
 	{
@@ -162,6 +176,16 @@ var mutants = []mutant{
 		"what is lost on the wire is not given back", "worker.go",
 		"for _, r := range unsaid {",
 		"for _, r := range unsaid[:0] {",
+	},
+	{
+		"the tokens of a take of unknown outcome are forgotten", "take.go",
+		"t.lostAt, t.after = now, now+errorRetry\n",
+		"d.taking = nil\n",
+	},
+	{
+		"a take leases more than is wanted", "take.go",
+		"least = min(least, free)",
+		"least = min(least, free+1)",
 	},
 	{
 		"a lease of unknown outcome is forgotten", "schedule.go",
@@ -234,8 +258,9 @@ func TestExhaustiveSearchCatchesMutants(t *testing.T) {
 		catchMutants(t, "TestExhaustive", mutants, &caught)
 		catchMutants(t, "TestExhaustivePartitions", sharedMutants, &caught)
 		catchMutants(t, "TestExhaustivePrograms", programMutants, &caught)
+		catchMutants(t, "TestStoreInMemoryKeepsThePromises", storeMutants, &caught)
 	})
-	t.Logf("%d of %d mutants caught", caught.Load(), len(mutants)+len(sharedMutants)+len(programMutants))
+	t.Logf("%d of %d mutants caught", caught.Load(), len(mutants)+len(sharedMutants)+len(programMutants)+len(storeMutants))
 }
 
 func catchMutants(t *testing.T, search string, all []mutant, caught *atomic.Int64) {
@@ -254,7 +279,7 @@ func catchMutants(t *testing.T, search string, all []mutant, caught *atomic.Int6
 	}
 }
 
-// searchMutant runs a search over the package with one passage replaced.
+// searchMutant runs a search over the package of a mutant with one passage replaced.
 func searchMutant(t *testing.T, search string, m mutant) (string, error) {
 	t.Helper()
 	path, err := filepath.Abs(m.file)
@@ -269,7 +294,7 @@ func searchMutant(t *testing.T, search string, m mutant) (string, error) {
 		t.Fatalf("%s has the passage %d times, want once: bring the mutant up to date\n%s", m.file, n, m.old)
 	}
 	dir := t.TempDir()
-	mutated := filepath.Join(dir, m.file)
+	mutated := filepath.Join(dir, filepath.Base(m.file))
 	overlay := filepath.Join(dir, "overlay.json")
 	spec, err := json.Marshal(map[string]map[string]string{"Replace": {path: mutated}})
 	if err != nil {
@@ -280,7 +305,7 @@ func searchMutant(t *testing.T, search string, m mutant) (string, error) {
 			t.Fatal(err)
 		}
 	}
-	cmd := exec.Command("go", "test", "-vet=off", "-count=1", "-overlay="+overlay, "-run=^"+search+"$", ".")
+	cmd := exec.Command("go", "test", "-vet=off", "-count=1", "-overlay="+overlay, "-run=^"+search+"$", "./"+filepath.Dir(m.file))
 	out, err := cmd.CombinedOutput()
 	return string(out), err
 }

@@ -86,6 +86,8 @@ func actOf(wire string) Act {
 		return Cancel
 	case protocol.ActRelease:
 		return Release
+	case protocol.ActOwn:
+		return Own
 	case actSave:
 		return Save
 	}

@@ -13,6 +13,8 @@ type scanner struct {
 	flying   bool
 	round    bool     // the one in flight begins a round: in each, every kind is scanned for from the bottom
 	now      bool     // a hint came
+	took     bool     // and a take was for it
+	taken    int      // so many it brought
 	waiting  int      // so many did since the last scan began
 	told     int      // and before that, since the one before: what it is for
 	hintAt   int64    // no scan for a hint before
@@ -61,9 +63,12 @@ func (sc *scanner) decide(d *database, now int64, req *requests) {
 	if len(sc.hungry) == 0 || !(hinted || sc.more || sc.timely(d, now) || sc.beyond(sc.asked)) {
 		return
 	}
+	if hinted && sc.takes(d, now, req) {
+		return
+	}
 	sc.parts, sc.old = d.place.parts, sc.oldDue(d, now)
 	bottom, known := sc.fromBottom(now)
-	sc.flying, sc.now, sc.asked = true, false, slices.Clone(sc.hungry)
+	sc.flying, sc.now, sc.took, sc.asked = true, false, false, slices.Clone(sc.hungry)
 	sc.told, sc.waiting = sc.waiting, 0
 	sc.hintAt = now + hintApart
 	if now >= sc.ownAt {
@@ -158,7 +163,8 @@ func (sc *scanner) found(d *database, now int64, ev scanned) {
 		sc.oldAt = max(sc.oldAt, now+errorRetry)
 		return
 	}
-	added := 0
+	added := sc.taken
+	sc.taken = 0
 	for _, c := range ev.Candidates {
 		part := sc.parts.among(c.Kind)
 		seen := sighting{c, now - int64(c.Age), !part.slice().Has(c.ID)}
@@ -218,7 +224,7 @@ func (sc *scanner) bottomPeriod(d *database, now int64) int64 {
 // expect has a scan see a strand that we have just made due. One in flight may have looked before.
 func (sc *scanner) expect(now int64, r Report) {
 	switch r.Act {
-	case Nap, Hop, Release, Yield, Fail:
+	case Nap, Hop, Release, Yield, Fail, Own:
 		delay := r.Delay
 		if delay < 0 {
 			delay = soonest

@@ -51,6 +51,7 @@ type limits struct {
 	maxHold   int           // most that one worker may hold
 	maxBytes  int           // payload of one worker after which it gets no more, or is not heard; and of all calls
 	maxBatch  int           // most rows in one statement
+	mostTaken int           // strands to take for a hint; 0 = scan first
 	maxFrame  int
 }
 
@@ -197,7 +198,7 @@ func (s *schedule) opened(now int64) (backlog bool) {
 	s.open = s.open[:0]
 	for i := range s.databases {
 		d := s.databases[(s.first+i)%len(s.databases)]
-		if d.leasing == nil && d.lent == 0 && now >= d.leaseAfter {
+		if d.leasing == nil && !d.takesNow() && d.lent == 0 && now >= d.leaseAfter {
 			s.open = append(s.open, d)
 			backlog = backlog || d.buffer.len() >= s.maxBatch
 		}
@@ -264,13 +265,19 @@ func (s *schedule) isReserved(no workerNo) bool {
 // assign promises the candidate to the worker, whose slot is taken from now on, and adds it to what is to be leased.
 func (d *database) assign(now int64, c sighting, w *worker) {
 	pair := Pair{c.ID, d.s.token()}
-	d.s.runs[c.ID] = &run{
-		Pair: pair, of: d.no, kind: c.Kind, worker: w.no, state: leasing, bytes: c.Bytes, since: c.since, foreign: c.foreign,
-	}
-	w.held++
-	w.bytesHeld += c.Bytes
-	d.s.recount(w)
+	d.promise(&run{
+		Pair: pair, of: d.no, kind: c.Kind, state: leasing, bytes: c.Bytes, since: c.since, foreign: c.foreign,
+	}, w)
 	d.leasing = append(d.leasing, pair)
+}
+
+// promise has a run take a slot of a worker.
+func (d *database) promise(r *run, w *worker) {
+	d.s.runs[r.ID] = r
+	r.worker = w.no
+	w.held++
+	w.bytesHeld += r.bytes
+	d.s.recount(w)
 }
 
 // token draws a random UUID.

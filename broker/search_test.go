@@ -32,6 +32,7 @@ type world struct {
 	restarted bool             // the broker has: it may have forgotten leases that only their end frees
 	expired   bool             // some lease has run out under a worker that did not notice
 	results   map[outcome]bool // results that are durable
+	takes     bool             // the broker may take what a hint tells of
 	broken    string           // an invariant that does not hold
 
 	// Of a world of programs, see chain_search_test.go.
@@ -48,7 +49,7 @@ type outcome struct {
 	seq uint64
 }
 
-// calls are the statements in flight to one database: scan, lease, commit, renew.
+// calls are the statements in flight to one database: scan, take, held, lease, commit, renew.
 type calls struct {
 	requests
 	saw     scanned   // what the scan has seen
@@ -57,6 +58,7 @@ type calls struct {
 
 // row is a strand in a database.
 type row struct {
+	absent bool // it comes later
 	token  Token
 	leased bool
 	tries  int
@@ -117,8 +119,22 @@ func newAckAllWorld(faults int) *world {
 	return w
 }
 
+// newHintWorld has a strand that comes later, of which the broker hears and which it may take at once.
+func newHintWorld(strands, workers, faults int) *world {
+	w := newWorld(strands, workers, faults, 1)
+	w.takes = true
+	w.schedule = newSchedule(ID{1}, [32]byte{1}, w.limits())
+	for i := range w.rows {
+		w.rows[i].naps, w.rows[i].absent = 1, i == strands-1
+	}
+	return w
+}
+
 func (w *world) limits() limits {
 	l := testLimits()
+	if w.takes {
+		l.mostTaken = mostTaken
+	}
 	l.databases = len(w.calls)
 	return l
 }
@@ -169,6 +185,15 @@ func (w *world) send(no int, req *requests) {
 	c := &w.calls[no]
 	if req.scan != nil {
 		c.scan, c.saw = req.scan, w.dbScan(no)
+	}
+	if req.take != nil {
+		if c.scan != nil || c.take != nil {
+			w.fail("a take and another look are in flight together")
+		}
+		c.take = req.take
+	}
+	if req.held != nil {
+		c.held = req.held
 	}
 	c.lease = either(w, c.lease, req.lease)
 	c.commit = either(w, c.commit, req.commit)
@@ -221,6 +246,15 @@ func (w *world) checkCredit(leases []Pair) {
 	}
 }
 
+// checkHeld holds I7 for what was taken.
+func (w *world) checkHeld() {
+	for _, wk := range w.schedule.workers {
+		if wk.held > wk.wantN {
+			w.fail(fmt.Sprintf("I7: a take makes %d strands for a worker that wants %d", wk.held, wk.wantN))
+		}
+	}
+}
+
 // checkWaiting holds the other half of I7: what a worker may have waiting is counted exactly, or it would be refused for
 // ever one day, or never.
 func (w *world) checkWaiting(no int) {
@@ -248,7 +282,7 @@ func (w *world) checkWaiting(no int) {
 func (w *world) dbScan(no int) scanned {
 	var found scanned
 	for i := range w.rows {
-		if r := &w.rows[i]; !r.gone && !r.leased && !r.state.asleep && w.home(w.id(i)) == no {
+		if r := &w.rows[i]; !r.gone && !r.leased && !r.absent && !r.state.asleep && w.home(w.id(i)) == no {
 			found.Candidates = append(found.Candidates, Candidate{ID: w.id(i), Kind: "k", Priority: 5})
 		}
 	}
@@ -272,6 +306,25 @@ func (w *world) dbLease(no int, pairs []Pair) (granted []Strand) {
 		granted = append(granted, Strand{ID: p.ID, Token: p.Token, Kind: "k", Label: labelOf(r.state.label), Inbox: r.state.inbox()})
 	}
 	return granted
+}
+
+// dbTake leases what is due first.
+func (w *world) dbTake(no int, tokens []Token) (taken []Strand) {
+	for _, c := range w.dbScan(no).Candidates {
+		if len(taken) < len(tokens) {
+			taken = append(taken, w.dbLease(no, []Pair{{c.ID, tokens[len(taken)]}})...)
+		}
+	}
+	return taken
+}
+
+func (w *world) dbHeld(no int, tokens []Token) (held []Pair) {
+	for i := range w.rows {
+		if r := &w.rows[i]; !r.gone && r.leased && w.home(w.id(i)) == no && slices.Contains(tokens, r.token) {
+			held = append(held, Pair{w.id(i), r.token})
+		}
+	}
+	return held
 }
 
 func (w *world) dbCommit(no int, reports []Report) (vs []Verdict) {
@@ -343,6 +396,12 @@ func (w *world) moves() (moves []move[*world]) {
 	for i, m := range w.workers {
 		w.workerMoves(i, m, add)
 	}
+	if i := slices.IndexFunc(w.rows, func(r row) bool { return r.absent }); i >= 0 {
+		add(fmt.Sprintf("strand %d comes", i+1), func(w *world) {
+			w.rows[i].absent = false
+			w.step(hinted{})
+		})
+	}
 	w.programMoves(add)
 	if next := w.schedule.nextTick(); next < w.now+int64(w.schedule.lease)/2 {
 		add("time passes", func(w *world) { w.now = max(w.now, w.schedule.nextTick()); w.sendAgain(); w.step() })
@@ -360,6 +419,21 @@ func (w *world) statementMoves(no int, add func(string, func(*world))) {
 			saw := w.calls[no].saw
 			w.calls[no].scan, w.calls[no].saw = nil, scanned{}
 			w.step(from{no, saw})
+		})
+	}
+	if w.calls[no].take != nil {
+		add("take answers", func(w *world) {
+			tokens := w.calls[no].take.tokens
+			w.calls[no].take = nil
+			w.step(from{no, took{strands: w.dbTake(no, tokens)}})
+			w.checkHeld()
+		})
+	}
+	if w.calls[no].held != nil {
+		add("what is held is told", func(w *world) {
+			tokens := w.calls[no].held.tokens
+			w.calls[no].held = nil
+			w.step(from{no, recovered{held: w.dbHeld(no, tokens)}})
 		})
 	}
 	if w.calls[no].lease != nil {
@@ -387,6 +461,21 @@ func (w *world) statementMoves(no int, add func(string, func(*world))) {
 }
 
 func (w *world) faultyStatements(no int, add func(string, func(*world))) {
+	if w.calls[no].take != nil {
+		add("take happens, its answer is lost", func(w *world) {
+			w.fault()
+			w.dbTake(no, w.calls[no].take.tokens)
+			w.calls[no].take = nil
+			w.step(from{no, took{err: ErrAway}})
+		})
+	}
+	if w.calls[no].held != nil {
+		add("what is held is not told", func(w *world) {
+			w.fault()
+			w.calls[no].held = nil
+			w.step(from{no, recovered{err: ErrAway}})
+		})
+	}
 	if w.calls[no].lease != nil {
 		add("lease happens, its answer is lost", func(w *world) {
 			w.fault()
@@ -762,7 +851,7 @@ func (w *world) known(id ID) bool {
 }
 
 func (w *world) finished() bool {
-	busy := func(d *database) bool { return !d.commits.empty() }
+	busy := func(d *database) bool { return !d.commits.empty() || d.taking != nil }
 	if len(w.schedule.runs) > 0 || slices.ContainsFunc(w.schedule.databases, busy) {
 		return false
 	}
@@ -837,6 +926,11 @@ func TestExhaustive(t *testing.T) {
 	start := time.Now()
 	states := explore(t, newAckAllWorld(1), 5_000_000)
 	t.Logf("2 strands in a worker that takes one word for a frame, 1 fault: %d states visited in %v", states, time.Since(start).Round(time.Millisecond))
+	for _, c := range []struct{ strands, workers, faults int }{{2, 1, 1}} {
+		start := time.Now()
+		states := explore(t, newHintWorld(c.strands, c.workers, c.faults), 5_000_000)
+		t.Logf("%d strands, one of which comes later and may be taken at once, %d workers, %d faults: %d states visited in %v", c.strands, c.workers, c.faults, states, time.Since(start).Round(time.Millisecond))
+	}
 	type size struct{ strands, workers, faults, databases int }
 	worlds := []size{{1, 1, 1, 1}} // the larger ones are for scripts/search: they take minutes with the race detector
 	if os.Getenv("RESPIRATE_MUTANTS") != "" {

@@ -9,16 +9,22 @@ import (
 // A Store keeps strands. broker/postgres is the real one, broker/brokertest has one in memory; the suite in
 // broker/brokertest holds for both.
 //
-// The loop calls Scan, Lease and the writing methods (Commit, Renew) each from a goroutine of its own, one call of
-// each kind at a time, so an implementation needs one connection for each and never deadlocks with itself: Commit and
-// Renew are never in flight together.
+// The loop calls the looking methods (Scan, Take), Lease and the writing methods (Commit, Renew) each from a goroutine of its
+// own, one call of each kind at a time, so an implementation needs one connection for each and never deadlocks with itself:
+// Commit and Renew are never in flight together.
 //
-// An error means that the outcome is unknown: the change may or may not have been made. Every method may then be
+// An error means that the outcome is unknown: the change may or may not have been made. Every method but Take may then be
 // called again with the same arguments.
 type Store interface {
 	// Scan finds due strands in the order in which they should start. It locks and leases nothing. Where it meets a
 	// cancelled strand whose lease has run out, it ends that one, since no report will.
 	Scan(ctx context.Context, req ScanRequest) (ScanResult, error)
+	// Take leases for ttl the first strands that a scan would find, at most one under each token, each as Lease does. What
+	// must run alone, is to be ended, or is locked by somebody's transaction is passed over without waiting. It may take
+	// none: a scan follows anyhow. It moves no cursor.
+	Take(ctx context.Context, req ScanRequest, tokens []Token, ttl time.Duration) ([]Strand, error)
+	// Held finds what a Take of that request, which failed so long ago, has leased under its tokens and nobody has given back.
+	Held(ctx context.Context, req ScanRequest, tokens []Token, ago time.Duration) ([]Pair, error)
 	// Lease takes the given strands for ttl, each under its token, and returns those it got, in no particular order.
 	// A strand that is not due, leased, cancelled, gone or locked by somebody's transaction is left out without waiting.
 	// The same pairs again give the same strands again, as long as their leases last.
@@ -191,6 +197,7 @@ const (
 	Save                   // store Stack; the lease goes on
 	Yield                  // as Release, but the token dies with it: a later result of the worker is stale
 	Crash                  // its worker died: Failure is recorded, crashes rises, back-off; dead at the third; the token dies
+	Own                    // its worker has taken the step in a transaction of its own; if that did not commit, as NotCommitted
 )
 
 // Report is what a run ended in.
@@ -203,7 +210,7 @@ type Report struct {
 	Kind    string        // Hop to another kind; "" = the same
 	Value   []byte        // Exit: JSON; nil = null
 	Stack   []byte        // Nap, Hop, Fail, Save: JSON array of frames; nil = unchanged
-	Failure *Failure      // Fail, Cancel, Crash
+	Failure *Failure      // Fail, Cancel, Crash; Own: why the worker is not sure, nil = it is
 	Final   bool          // Fail: do not retry
 	Guilty  bool          // Crash: it was alone in its worker, so the death is its own failure: try rises too
 
@@ -217,6 +224,17 @@ type Report struct {
 	Due   *Due // a deadline for the frame that goes on
 	Frame int  // callers below that frame: deadlines of frames above it are over
 	Stay  bool // the lease goes on, and the strand is not due: it runs on at once. Delay is 0
+}
+
+// NotCommitted is the failure that an Own comes to when there is no trace of its transaction, and nothing of it is under way any
+// more. As long as that holds the strand's row, the report is for Later; once it is committed, the report is Applied.
+func (r Report) NotCommitted() Report {
+	f := Failure{Class: "not_committed", Message: "the transaction in which the worker took the step did not commit"}
+	if r.Failure != nil {
+		f.Message += ": " + r.Failure.Message
+		f.Trace, f.Worker = r.Failure.Trace, r.Failure.Worker
+	}
+	return Report{Pair: r.Pair, Seq: r.Seq, Act: Fail, Delay: -1, Failure: &f}
 }
 
 // Signal sends a semaphore. It wakes its strand: that is due now, or, if it is leased, once more after its nap.

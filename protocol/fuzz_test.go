@@ -227,7 +227,7 @@ func drawInbox(t *rapid.T) *Inbox {
 
 func drawResult(t *rapid.T) Result {
 	r := Result{Strand: drawUUID(t), Token: drawUUID(t), Seq: drawID(t)}
-	r.Act = rapid.SampledFrom([]string{ActExit, ActNap, ActHop, ActFail, ActCancel, ActRelease}).Draw(t, "act")
+	r.Act = rapid.SampledFrom([]string{ActExit, ActNap, ActHop, ActFail, ActCancel, ActRelease, ActOwn}).Draw(t, "act")
 	switch r.Act {
 	case ActExit:
 		r.Value = drawJSON(t)
@@ -238,8 +238,8 @@ func drawResult(t *rapid.T) Result {
 	case ActFail:
 		r.Failure, r.Final = &Failure{Class: drawName(t), Message: drawName(t), Trace: drawName(t)}, rapid.Bool().Draw(t, "final")
 	}
-	if r.Act == ActFail || r.Act == ActCancel || r.Act == ActRelease {
-		return r // what has failed leaves nothing behind
+	if r.Act == ActFail || r.Act == ActCancel || r.Act == ActRelease || r.Act == ActOwn {
+		return r // these leave nothing behind
 	}
 	for range rapid.IntRange(0, 3).Draw(t, "inserts") {
 		r.Inserts = append(r.Inserts, Insert{Key: drawUUID(t), Kind: drawName(t), Args: drawJSON(t), Child: rapid.Bool().Draw(t, "child")})

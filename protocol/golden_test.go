@@ -51,6 +51,7 @@ func toBrokerSamples() []ToBroker {
 			{Strand: strandA, Token: tokenA, Seq: 3, Act: ActFail, DelayMS: ms(1500), Stack: []byte(`[]`), Failure: &Failure{Class: "Timeout", Message: "no answer from smtp.example.org", Trace: "mail.go:41\nmail.go:12"}, Final: true},
 			{Strand: strandB, Token: tokenB, Seq: 2, Act: ActCancel, Failure: &Failure{Class: "Obsolete", Message: "the order was withdrawn"}},
 			{Strand: strandC, Token: tokenC, Seq: 2, Act: ActRelease, DelayMS: ms(250)},
+			{Strand: strandB, Token: tokenC, Seq: 3, Act: ActOwn, Failure: &Failure{Class: "Commit", Message: "connection reset by peer"}},
 		}},
 		&Call{ID: 4, Method: MethodInsert, Inserts: []Insert{{Key: made, Kind: "report", Args: []byte(`[1,2]`), Opts: []byte(`{}`)}},
 			Signals: []Signal{{Strand: strandA, Name: "paid", Value: []byte(`{"eur":12}`), Quiet: true}}},

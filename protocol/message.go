@@ -114,6 +114,7 @@ const (
 	ActFail    = "fail"    // the run failed; retried after DelayMS, or the default back-off, until tries run out
 	ActCancel  = "cancel"  // the handler gives the strand up; it ends as cancelled
 	ActRelease = "release" // not run, or stopped on purpose: give it back, no attempt burnt
+	ActOwn     = "own"     // the worker has stored what came of it itself, or has tried to
 )
 
 // Result is the outcome of one run of one strand.

@@ -71,6 +71,8 @@ func actFields(act string) (string, bool) {
 		return " err ", true
 	case ActRelease:
 		return " ms ", true
+	case ActOwn:
+		return " err ", true
 	}
 	return "", false
 }

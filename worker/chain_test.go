@@ -57,19 +57,19 @@ func TestSessionRunsTheNextLabelUnderTheLeaseItHas(t *testing.T) {
 	s := openSession(1)
 	strand := testStrand("a")
 	strand.Args, strand.Stack, strand.Try, strand.RunMS, strand.Inbox = []byte("{}"), []byte("[1]"), 7, 9000, &protocol.Inbox{Left: 2}
-	first := s.step(t0, received{&protocol.Strands{Strands: []protocol.Strand{strand}}}).start[0]
+	first := s.step(t0, received{&protocol.Strands{Strands: []protocol.Strand{strand}}}).start[0].Strand
 	before := *first
 	s.step(t0, returned{"ta", protocol.Result{Act: protocol.ActHop, Label: "next", NewKind: "other", Stack: []byte("[2]")}})
 	ack := goOf("a")
 	inbox := &protocol.Inbox{Semaphores: []protocol.Semaphore{{ID: 5, Name: "x"}}}
 	ack.msg.(*protocol.Ack).Entries[0].Inbox = inbox
 	fx := s.step(at(time.Second), ack)
-	if len(fx.start) != 1 {
-		t.Fatalf("effects %q, want a start", show(fx))
+	if len(fx.start) != 1 || fx.start[0].seq != 2 {
+		t.Fatalf("effects %q, want a start whose result is the second", show(fx))
 	}
 	want := strand
 	want.Label, want.Kind, want.Stack, want.Try, want.RunMS, want.Inbox = "next", "other", []byte("[2]"), 1, 0, inbox
-	if d := cmp.Diff(want, *fx.start[0]); d != "" {
+	if d := cmp.Diff(want, *fx.start[0].Strand); d != "" {
 		t.Errorf("strand that goes on (-want +got):\n%s", d)
 	}
 	if d := cmp.Diff(before, *first); d != "" {
@@ -89,7 +89,7 @@ func TestSessionKeepsTheArgsAndTheLabelOfANapThatGoesOn(t *testing.T) {
 	s.step(t0, returned{"ta", protocol.Result{Act: protocol.ActNap}})
 	want := strand
 	want.Try, want.Inbox = 1, nil
-	if d := cmp.Diff(want, *s.step(t0, goOf("a")).start[0]); d != "" {
+	if d := cmp.Diff(want, *s.step(t0, goOf("a")).start[0].Strand); d != "" {
 		t.Errorf("strand that goes on (-want +got):\n%s", d)
 	}
 }

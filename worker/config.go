@@ -4,8 +4,10 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"regexp"
 	"runtime/debug"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/respirated/respirated/protocol"
@@ -13,6 +15,7 @@ import (
 
 // Defaults of a [Config].
 const (
+	DefaultSchema       = "respirate"
 	DefaultSlots        = 10
 	DefaultOrphanAfter  = 10 * time.Minute
 	DefaultDrainTimeout = 25 * time.Second // 5 s before the broker kills a process of its own
@@ -25,6 +28,9 @@ type Config struct {
 	Socket string
 	// Key proves to the broker that it has started this process; "" = RESPIRATE_WORKER_KEY from the environment, or none.
 	Key string
+	// Schema is where the tables of the strands are, for [CommitTx]; "" = RESPIRATE_SCHEMA from the environment, or
+	// [DefaultSchema].
+	Schema string
 	// Slots is how many strands run at the same time; 0 = RESPIRATE_SLOTS from the environment, or [DefaultSlots]. At
 	// most 1024.
 	Slots int
@@ -50,6 +56,7 @@ type Config struct {
 // withDefaults fills in what is not set, and refuses what cannot be.
 func (c Config) withDefaults(getenv func(string) string) (Config, error) {
 	c.Key = firstOf(c.Key, getenv("RESPIRATE_WORKER_KEY"))
+	c.Schema = firstOf(c.Schema, getenv("RESPIRATE_SCHEMA"), DefaultSchema)
 	c.Build = protocol.Clip(firstOf(c.Build, buildName()), protocol.MaxName)
 	c.OrphanAfter = firstOf(c.OrphanAfter, DefaultOrphanAfter)
 	c.DrainTimeout = firstOf(c.DrainTimeout, DefaultDrainTimeout)
@@ -73,6 +80,8 @@ func (c Config) validate() error {
 	switch {
 	case len(c.Key) > protocol.MaxName:
 		return fmt.Errorf("%w: the key is %d bytes long, at most %d are allowed", ErrConfig, len(c.Key), protocol.MaxName)
+	case !schemaName.MatchString(c.Schema) || strings.HasPrefix(c.Schema, "pg_"):
+		return fmt.Errorf("%w: schema %.70q: a name is 1 to 53 small letters, digits and _, and begins with no digit and not with pg_", ErrConfig, c.Schema)
 	case c.Slots < 1 || c.Slots > protocol.DefaultMaxN:
 		return fmt.Errorf("%w: Slots is %d, want 1 to %d", ErrConfig, c.Slots, protocol.DefaultMaxN)
 	case c.MaxHold < c.Slots:
@@ -82,6 +91,9 @@ func (c Config) validate() error {
 	}
 	return nil
 }
+
+// schemaName is what migrations accept.
+var schemaName = regexp.MustCompile(`^[a-z_][a-z0-9_]{0,52}$`)
 
 func slotsFrom(env string) (int, error) {
 	if env == "" {

@@ -18,6 +18,8 @@ type env struct {
 	context.Context
 	strand  *protocol.Strand
 	program *program
+	handler *handler
+	seq     uint64 // of its result
 	stack   stack
 	log     *slog.Logger // the worker's
 
@@ -31,8 +33,9 @@ type env struct {
 	used     []uint64
 	reaped   []string
 	due      *protocol.Due
-	fault    error // a mistake that fails the run, whatever it returns
-	closed   bool  // the handler has returned
+	fault    error            // a mistake that fails the run, whatever it returns
+	closed   bool             // the handler has returned, or CommitTx has what was collected
+	own      *protocol.Result // CommitTx has asked for the COMMIT; nil = it has not
 }
 
 type envKey struct{}
@@ -79,7 +82,7 @@ func (e *env) do(change func() error) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.closed {
-		return errors.New("the handler has returned already")
+		return errors.New("the handler has returned already, or has called CommitTx")
 	}
 	return change()
 }

@@ -17,6 +17,7 @@ type handler struct {
 	programs map[string]*program
 	timeout  time.Duration // of kinds that name none; 0 = no limit
 	build    string        // of this program
+	schema   string        // in which the SQL functions are
 	log      *slog.Logger
 
 	mu     sync.Mutex            // guards parked
@@ -51,7 +52,8 @@ func (h *handler) kinds(mux *Mux) []protocol.Kind {
 
 // work runs one strand and hands its result to done, exactly once and whatever the handler does: return, panic, or end
 // its goroutine with runtime.Goexit, as t.FailNow does.
-func (h *handler) work(ctx context.Context, strand *protocol.Strand, done func(protocol.Result)) {
+func (h *handler) work(ctx context.Context, run start, done func(protocol.Result)) {
+	strand := run.Strand
 	var result protocol.Result
 	returned := false
 	defer func() {
@@ -63,12 +65,13 @@ func (h *handler) work(ctx context.Context, strand *protocol.Strand, done func(p
 		h.note(strand, &result)
 		done(result)
 	}()
-	result = h.result(ctx, strand)
+	result = h.result(ctx, run)
 	returned = true
 }
 
 // result runs one strand. Everything of the user's that may panic is called from here.
-func (h *handler) result(ctx context.Context, strand *protocol.Strand) protocol.Result {
+func (h *handler) result(ctx context.Context, run start) protocol.Result {
+	strand := run.Strand
 	program := h.programs[strand.Kind]
 	if program == nil || !program.has(strand.Label) {
 		return h.park(strand)
@@ -77,6 +80,7 @@ func (h *handler) result(ctx context.Context, strand *protocol.Strand) protocol.
 	if err != nil {
 		return failed(err, "")
 	}
+	env.handler, env.seq = h, run.seq
 	job, err := program.prepare(env)
 	if err != nil {
 		return failed(err, "")
@@ -90,6 +94,12 @@ func (h *handler) result(ctx context.Context, strand *protocol.Strand) protocol.
 	}
 	outcome, err := job.run(ctx)
 	mistake := env.close()
+	if env.own != nil {
+		if err != nil {
+			env.logs().Warn("an error after CommitTx does not count", "error", err)
+		}
+		return *env.own
+	}
 	if err == nil {
 		err = mistake
 	}
@@ -141,17 +151,20 @@ func (h *handler) runLimit(p *program, job job, strand *protocol.Strand) time.Du
 // onError is the result of a handler that returned an error. cause is why its context has ended, if it has.
 func onError(job job, err, cause error) protocol.Result {
 	var (
-		cancel *CancelError
-		dead   *DeadError
-		retry  *RetryError
+		cancel    *CancelError
+		dead      *DeadError
+		retry     *RetryError
+		contended *contendedError
 	)
 	switch {
 	case errors.As(err, &cancel), errors.Is(cause, ErrCancelled):
 		result := failed(err, "")
 		result.Act = protocol.ActCancel
 		return result
-	case errors.Is(cause, ErrStopping), errors.Is(cause, ErrLeaseLost):
+	case errors.Is(cause, ErrStopping), errors.Is(cause, ErrLeaseLost), errors.Is(err, ErrLeaseLost):
 		return protocol.Result{Act: protocol.ActRelease}
+	case errors.As(err, &contended):
+		return protocol.Result{Act: protocol.ActRelease, DelayMS: delay(contendedWait)}
 	case errors.Is(cause, ErrTimeout) && aboutContext(err):
 		err = fmt.Errorf("%w: %w", ErrTimeout, err)
 	}

@@ -32,6 +32,8 @@ func beWorker(mode string) {
 			time.Sleep(200 * time.Millisecond)
 			return nil
 		})
+	case "bank":
+		beBank(mux)
 	case "hopper":
 		AddProg(mux, Prog[gate]{Labels: map[string]Label[gate]{
 			"start": func(context.Context, *Strand[gate]) (Outcome, error) {

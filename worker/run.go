@@ -54,7 +54,7 @@ func live(ctx context.Context, mux *Mux, cfg Config, w world) error {
 	if n := len(mux.programs); n > protocol.MaxItems {
 		return fmt.Errorf("%w: %d kinds are registered, a broker takes %d at most; spread them over several programs", ErrConfig, n, protocol.MaxItems)
 	}
-	h := &handler{programs: mux.programs, timeout: cfg.Timeout, build: cfg.Build, log: cfg.Logger}
+	h := &handler{programs: mux.programs, timeout: cfg.Timeout, build: cfg.Build, schema: cfg.Schema, log: cfg.Logger}
 	l := &loop{
 		world:   w,
 		cfg:     cfg,
@@ -186,8 +186,8 @@ func (l *loop) perform(talkCtx context.Context, fx effects) {
 			cancel(s.cause)
 		}
 	}
-	for _, strand := range fx.start {
-		l.start(strand)
+	for _, run := range fx.start {
+		l.start(run)
 	}
 	for _, m := range fx.send {
 		l.send(m)
@@ -204,12 +204,12 @@ func (l *loop) perform(talkCtx context.Context, fx effects) {
 }
 
 // start runs a handler on a goroutine that runs nothing else meanwhile.
-func (l *loop) start(strand *protocol.Strand) {
+func (l *loop) start(run start) {
 	ctx, cancel := context.WithCancelCause(l.base)
-	l.cancels[strand.Token] = cancel
+	l.cancels[run.Token] = cancel
 	l.crew.start(func() {
 		defer cancel(nil)
-		l.handler.work(ctx, strand, func(result protocol.Result) { l.post(nil, returned{strand.Token, result}) })
+		l.handler.work(ctx, run, func(result protocol.Result) { l.post(nil, returned{run.Token, result}) })
 	})
 }
 

@@ -127,7 +127,7 @@ func (s *session) fill() {
 		r.state, r.since = runRunning, s.now
 		s.running++
 		s.by(r.deadline - int64(s.limits.grace))
-		s.out.start = append(s.out.start, r.strand)
+		s.out.start = append(s.out.start, start{r.strand, r.seq + 1})
 	}
 }
 

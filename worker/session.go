@@ -55,13 +55,19 @@ type (
 type effects struct {
 	notes  []note
 	stop   []stop
-	start  []*protocol.Strand // each on a goroutine of its own
+	start  []start // each on a goroutine of its own
 	send   []protocol.ToBroker
 	hangUp bool
 	dial   bool
 	kill   bool  // end the process now: a handler runs that has lost the right to
 	over   bool  // the worker's life has ended ...
 	err    error // ... with this
+}
+
+// start runs the handler of a strand.
+type start struct {
+	*protocol.Strand
+	seq uint64 // of the result to come
 }
 
 // stop ends the context of a run.

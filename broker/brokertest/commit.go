@@ -82,6 +82,9 @@ func (b *batch) hints() (hints []broker.Hint) {
 
 // apply judges one report and carries it out if it passes.
 func (b *batch) apply(r broker.Report) broker.Verdict {
+	if r.Act == broker.Own && b.store.outcomes[r.Token] {
+		return broker.Verdict{State: broker.Applied}
+	}
 	row, ok := b.store.live[r.ID]
 	if !ok {
 		return broker.Verdict{State: broker.Gone}
@@ -89,22 +92,33 @@ func (b *batch) apply(r broker.Report) broker.Verdict {
 	if b.store.locked[r.ID] {
 		return broker.Verdict{State: broker.Later}
 	}
+	if r.Act == broker.Own {
+		r = r.NotCommitted()
+	}
+	made, v := b.judge(row, r)
+	if v.State == broker.Applied {
+		b.add(row, r.Inserts, made)
+		b.act(row, r)
+	}
+	return v
+}
+
+// judge says whether a report passes, and makes the strands that it brings along.
+func (b *batch) judge(row *strand, r broker.Report) (made []*strand, _ broker.Verdict) {
 	if state := fence(row, r); state != broker.Applied {
-		return broker.Verdict{State: state}
+		return nil, broker.Verdict{State: state}
 	}
 	if why := checkReport(r); why != "" {
-		return broker.Verdict{State: broker.Invalid, Why: why}
+		return nil, broker.Verdict{State: broker.Invalid, Why: why}
 	}
 	if why := b.store.checkFamily(row, r.Inserts); why != "" {
-		return broker.Verdict{State: broker.Invalid, Why: why}
+		return nil, broker.Verdict{State: broker.Invalid, Why: why}
 	}
 	made, err := b.store.prepare(r.Inserts, b.now)
 	if err != nil {
-		return broker.Verdict{State: broker.Invalid, Why: err.Error()}
+		return nil, broker.Verdict{State: broker.Invalid, Why: err.Error()}
 	}
-	b.add(row, r.Inserts, made)
-	b.act(row, r)
-	return broker.Verdict{State: broker.Applied}
+	return made, broker.Verdict{State: broker.Applied}
 }
 
 // fence says whether a report still has a say, and if not, why not.

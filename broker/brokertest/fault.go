@@ -13,6 +13,8 @@ type Method string
 // The methods of a [Store].
 const (
 	Scan     Method = "Scan"
+	Take     Method = "Take"
+	Held     Method = "Held"
 	Lease    Method = "Lease"
 	Renew    Method = "Renew"
 	Commit   Method = "Commit"
@@ -111,8 +113,10 @@ func (f *faults) end(m Method) {
 // connection names what carries one call at a time; "" = any number of calls.
 func connection(m Method) string {
 	switch m {
-	case Scan, Lease, Announce, Tell:
+	case Lease, Announce, Tell:
 		return string(m)
+	case Scan, Take:
+		return "looks"
 	case Commit, Renew:
 		return "writes"
 	default:

@@ -28,10 +28,10 @@ func (s *Store) Scan(ctx context.Context, req broker.ScanRequest) (broker.ScanRe
 	var result broker.ScanResult
 	var hints []broker.Hint
 	err := s.call(ctx, Scan, func(now time.Time) error {
+		found := s.ahead(req, now)
 		if req.Bottom {
 			clear(s.cursors)
 		}
-		found := s.ahead(req, now)
 		if len(found) > req.Limit {
 			found = found[:req.Limit]
 		}
@@ -68,14 +68,14 @@ func (s *Store) sweep(req broker.ScanRequest, now time.Time) []broker.Hint {
 	return b.hints()
 }
 
-// ahead lists what is due behind the cursors, in the order of its start.
+// ahead lists what is due, behind the cursors or from the bottom, in the order of its start.
 func (s *Store) ahead(req broker.ScanRequest, now time.Time) []*strand {
 	var found []*strand
 	for _, r := range s.live {
 		if !r.due(now) || !s.asked(req, r, now) {
 			continue
 		}
-		if cursor, ok := s.cursors[r.lane]; !ok || r.position().compare(cursor) > 0 {
+		if cursor, ok := s.cursors[r.lane]; req.Bottom || !ok || r.position().compare(cursor) > 0 {
 			found = append(found, r)
 		}
 	}

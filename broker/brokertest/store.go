@@ -27,6 +27,7 @@ type database struct {
 	attempts map[broker.ID][]broker.Failure
 	paused   map[queue]bool
 	locked   map[broker.ID]bool
+	outcomes map[broker.Token]bool // of the steps that workers have taken in transactions of their own
 	brokers  map[broker.ID]presence
 	pages    []*page
 
@@ -54,6 +55,7 @@ func NewStore(clock func() time.Time) *Store {
 		attempts: map[broker.ID][]broker.Failure{},
 		paused:   map[queue]bool{},
 		locked:   map[broker.ID]bool{},
+		outcomes: map[broker.Token]bool{},
 		brokers:  map[broker.ID]presence{},
 	})
 }

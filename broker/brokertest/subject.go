@@ -39,6 +39,9 @@ type Subject interface {
 	Age(id broker.ID, d time.Duration)
 	// Listen has notify called for every hint of the store's channel, from its return until stop is called.
 	Listen(notify func(broker.Hint)) (stop func())
+	// Step takes the step that an Exit, Nap or Hop reports in a transaction of its own, as a worker does that has a connection, and
+	// leaves that open until end is called. An error: the token is not current, or the content is bad; nothing has changed.
+	Step(r broker.Report) (end func(commit bool), err error)
 	// Lock keeps the strand's row locked, as a transaction of somebody else would, until unlock is called.
 	Lock(id broker.ID) (unlock func())
 }

@@ -23,6 +23,7 @@ func TestStore(t *testing.T, open func(t *testing.T) Subject) {
 		{"Brokers", brokerCases},
 		{"Together", togetherCases},
 		{"Overdue", overdueCases},
+		{"Take", takeCases},
 		{"Lease", leaseCases},
 		{"Renew", renewCases},
 		{"Fence", fenceCases()},
@@ -37,6 +38,7 @@ func TestStore(t *testing.T, open func(t *testing.T) Subject) {
 		{"Tree", treeCases},
 		{"Deadlines", deadlineCases},
 		{"Invalid", invalidCases()},
+		{"Own", ownCases},
 	}
 	for _, g := range groups {
 		t.Run(g.name, func(t *testing.T) {

@@ -31,6 +31,8 @@ func walkRandomly(t *testing.T, subject Subject) {
 			"renew":  w.renew,
 			"cancel": w.cancel,
 			"wake":   w.wake,
+			"signal": w.signal,
+			"page":   w.page,
 			"age":    w.age,
 			"pause":  w.pause,
 			"scan":   w.scan,
@@ -47,7 +49,9 @@ type walk struct {
 	ids     []broker.ID        // every strand ever made
 	over    map[broker.ID]bool // those that have ended and were compared
 	pairs   []broker.Pair      // every lease ever asked for
-	last    []broker.Report
+	last    []broker.Report    // to the subject
+	same    []broker.Report    // the same to the model, whose semaphores have other numbers
+	book    book
 }
 
 func newWalk(subject Subject) *walk {
@@ -57,6 +61,7 @@ func newWalk(subject Subject) *walk {
 		subject: subject,
 		name:    hex.EncodeToString(id[:4]),
 		over:    map[broker.ID]bool{},
+		book:    newBook(),
 	}
 }
 
@@ -112,6 +117,9 @@ func (w *walk) lease(t *rapid.T) {
 	for range rapid.IntRange(1, 2).Draw(t, "times") {
 		got, err := w.subject.Lease(t.Context(), pairs, walkTTL)
 		want, _ := w.model.Lease(t.Context(), pairs, walkTTL)
+		for _, s := range want {
+			w.book.hears(s.ID)
+		}
 		agree(t, "lease", leasedByID(got), err, leasedByID(want))
 	}
 }
@@ -154,9 +162,18 @@ func (w *walk) commit(t *rapid.T) {
 	if len(w.pairs) == 0 {
 		t.Skip("nothing was leased yet")
 	}
-	w.last = nil
+	w.last, w.same = nil, nil
 	for range rapid.IntRange(1, 4).Draw(t, "reports") {
 		w.last = append(w.last, w.drawReport(t))
+	}
+	if slices.ContainsFunc(w.last, func(r broker.Report) bool { return r.Stay }) {
+		// Where data is bad, the store on Postgres takes several transactions, so that a signal may come before a stay.
+		for i := range w.last {
+			w.last[i].Value = []byte(`1`)
+		}
+	}
+	for i := range w.last {
+		w.same = append(w.same, w.drawUsed(t, &w.last[i]))
 	}
 	w.send(t)
 }
@@ -171,14 +188,9 @@ func (w *walk) again(t *rapid.T) {
 
 func (w *walk) send(t *rapid.T) {
 	got, err := w.subject.Commit(t.Context(), w.last)
-	want, _ := w.model.Commit(t.Context(), w.last)
-	for i := range got {
-		got[i].Why = "" // for people
-	}
-	for i := range want {
-		want[i].Why = ""
-	}
-	agree(t, "verdicts", got, err, want)
+	want, _ := w.model.Commit(t.Context(), w.same)
+	agree(t, "verdicts", anyStores(got), err, anyStores(want))
+	w.enter(want)
 	for i, v := range want {
 		if v.State == broker.Applied && hasDice(w.last[i]) {
 			w.settleBackoff(t, w.last[i].ID)
@@ -224,6 +236,9 @@ func (w *walk) drawReport(t *rapid.T) broker.Report {
 		in.Child = rapid.IntRange(0, 3).Draw(t, "child") > 0
 		r.Inserts = append(r.Inserts, in)
 	}
+	if hasEffects(r.Act) {
+		w.drawEffects(t, &r)
+	}
 	t.Logf("report: %+v", r)
 	return r
 }
@@ -263,9 +278,6 @@ func (w *walk) renew(t *rapid.T) {
 
 func (w *walk) cancel(t *rapid.T) {
 	id := w.drawLive(t, 1)[0]
-	if row, _ := w.model.Row(id); row.ChildrenLeft > 0 {
-		t.Skip("a tree")
-	}
 	w.subject.Cancel(id)
 	w.model.Cancel(id)
 }
@@ -326,7 +338,6 @@ func (w *walk) compare(t *rapid.T) {
 		}
 		got, live := w.subject.Row(id)
 		want, wantLive := w.model.Row(id)
-		got.Inbox, want.Inbox = 0, 0
 		if got.Leased && want.Leased {
 			got.Due = want.Due // means nothing until it is free
 		}
@@ -336,7 +347,9 @@ func (w *walk) compare(t *rapid.T) {
 		if !live {
 			w.compareFinished(t, id)
 		}
+		w.compareMail(t, id)
 	}
+	w.checkBook(t)
 	w.countChildren(t)
 }
 
@@ -351,6 +364,7 @@ func (w *walk) compareFinished(t *rapid.T, id broker.ID) {
 		differ(t, "attempts differ", "attempts of %s: got %+v, want %+v", id, got, want)
 	}
 	w.over[id] = true
+	w.enterEnd(id)
 }
 
 // countChildren checks the one number that could drift away from what it counts.
@@ -373,7 +387,7 @@ func leasedByID(strands []broker.Strand) map[broker.ID]broker.Strand {
 	for _, s := range strands {
 		s.Created = time.Time{} // by each store's own clock
 		s.Stack, s.Args = canonical(s.Stack), canonical(s.Args)
-		s.Inbox = nil
+		s.Inbox = anyStoresInbox(s.Inbox)
 		m[s.ID] = s
 	}
 	return m

@@ -34,6 +34,18 @@ func (b *broken) without(pairs []broker.Pair, now time.Time) []broker.Pair {
 	})
 }
 
+// some says whether any was tried lately.
+func (b *broken) some(now time.Time) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, at := range b.tried {
+		if now.Sub(at) < brokenPause {
+			return true
+		}
+	}
+	return false
+}
+
 // note remembers a strand, and says whether it was not known before.
 func (b *broken) note(id broker.ID, now time.Time) (fresh bool) {
 	b.mu.Lock()

@@ -48,6 +48,7 @@ type entry struct {
 	report  *broker.Report
 	bad     string         // why its content cannot be stored; "" = not known to be bad
 	mail    bool           // its strand goes on, and something may wait for it
+	own     bool           // its worker has taken the step in a transaction of its own
 	verdict broker.Verdict // zero = none yet
 }
 
@@ -73,11 +74,14 @@ func rounds(entries []entry) [][]*entry {
 }
 
 func (s *Store) commitRound(ctx context.Context, round []*entry) error {
+	if err := s.findOwn(ctx, round); err != nil {
+		return err
+	}
 	var plain []*entry
 	wary := s.blocked.wary(commits, time.Now())
 	for _, e := range round {
 		e.bad = checkReport(e.report)
-		if e.bad == "" && !wary && isPlain(e.report) && !s.blocked.has(e.report.ID) {
+		if e.open() && e.bad == "" && !wary && isPlain(e.report) && !s.blocked.has(e.report.ID) {
 			plain = append(plain, e)
 		}
 	}

@@ -235,6 +235,29 @@ func (l *lanes) start(kinds []string, bottom bool) (spots []spot, known bool) {
 	return spots, true
 }
 
+// atFloors lists the lanes of some kinds and where their first strands are, as far as that is known and near.
+func (l *lanes) atFloors(kinds []string) (spots []spot) {
+	if !l.near(kinds) {
+		return nil
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, kind := range kinds {
+		lanes, ok := l.served[kind]
+		if !ok {
+			return nil
+		}
+		for _, f := range lanes {
+			at := spot{f, bottom}
+			if floor, ok := l.floors[f.number]; ok {
+				at.place = floor
+			}
+			spots = append(spots, at)
+		}
+	}
+	return spots
+}
+
 // compare orders lanes by priority, then by what is next in them. In one that was dry that is what has come since, and as
 // much of that as has been found is behind it.
 func (l *lanes) compare(a, b spot) int {

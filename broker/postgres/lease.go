@@ -20,6 +20,11 @@ func (s *Store) Lease(ctx context.Context, pairs []broker.Pair, ttl time.Duratio
 	if err != nil {
 		return nil, s.failed(err, "lease %d strands", len(pairs))
 	}
+	return s.inLanes(ctx, leased)
+}
+
+// inLanes adds to leased strands what is to be said of their lanes, and what waits for them.
+func (s *Store) inLanes(ctx context.Context, leased leasedRows) ([]broker.Strand, error) {
 	known, err := s.lanesOf(ctx, leased.lanes)
 	if err != nil {
 		return nil, s.failed(err, "look up the lanes of %d leased strands", len(leased.lanes))
@@ -91,13 +96,13 @@ func (s *Store) takeReadable(ctx context.Context, pairs []broker.Pair, ttl time.
 func (s *Store) takeLeases(ctx context.Context, pairs []broker.Pair, ttl time.Duration) (leasedRows, error) {
 	ids, tokens := pairColumns(pairs)
 	if !s.blocked.wary(leases, time.Now()) && !s.blocked.any(ids) {
-		leased, err := s.queryLeases(ctx, "lease", ids, tokens, ttl)
+		leased, err := s.queryLeases(ctx, "lease", len(ids), ids, tokens, ttl)
 		if !contention(err) {
 			return leased, err
 		}
 		s.blocked.waited(leases, time.Now())
 	}
-	leased, err := s.queryLeases(ctx, "lease_free", ids, tokens, ttl)
+	leased, err := s.queryLeases(ctx, "lease_free", len(ids), ids, tokens, ttl)
 	if err != nil {
 		return leased, err
 	}
@@ -111,9 +116,9 @@ func (s *Store) takeLeases(ctx context.Context, pairs []broker.Pair, ttl time.Du
 	return leased, nil
 }
 
-// queryLeases runs lease.sql, or lease_free.sql.
-func (s *Store) queryLeases(ctx context.Context, name string, ids, tokens uuids, ttl time.Duration) (leasedRows, error) {
-	leased := leasedRows{strands: make([]broker.Strand, 0, len(ids)), lanes: make([]int32, 0, len(ids))}
+// queryLeases runs lease.sql, lease_free.sql or take.sql, which return the same: at most so many rows.
+func (s *Store) queryLeases(ctx context.Context, name string, most int, args ...any) (leasedRows, error) {
+	leased := leasedRows{strands: make([]broker.Strand, 0, most), lanes: make([]int32, 0, most)}
 	var st broker.Strand
 	var lane int32
 	var mail bool
@@ -123,7 +128,7 @@ func (s *Store) queryLeases(ctx context.Context, name string, ids, tokens uuids,
 			leased.mail = append(leased.mail, st.ID)
 		}
 	}, []any{(*[16]byte)(&st.ID), (*[16]byte)(&st.Token), &lane, &st.Label, &st.Args, &st.Stack, &st.Try, &st.MaxTries,
-		&st.Crashes, &st.Created, &st.Tags, &st.Metadata, &mail}, name, ids, tokens, ttl)
+		&st.Crashes, &st.Created, &st.Tags, &st.Metadata, &mail}, name, args...)
 	return leased, err
 }
 

@@ -37,6 +37,9 @@ func (s *Store) commitLooked(ctx context.Context, entries []*entry) error {
 		if err := l.findPresent(ctx); err != nil {
 			return err
 		}
+		if err := l.findOwn(ctx); err != nil {
+			return err
+		}
 		l.judge()
 		return l.write(ctx)
 	})
@@ -98,6 +101,10 @@ func (l *look) findPresent(ctx context.Context) error {
 // judge decides about all reports.
 func (l *look) judge() {
 	for _, e := range l.entries {
+		if e.own {
+			e.verdict = broker.Verdict{State: broker.Applied}
+			continue
+		}
 		f := l.judgeOne(e.report)
 		switch {
 		case f.verdict != broker.Applied:

@@ -20,7 +20,7 @@ import (
 )
 
 // oldestSchema is the oldest schema version that this binary can work with.
-const oldestSchema = 6
+const oldestSchema = 7
 
 // versionTable records, inside the schema, which migrations were applied.
 const versionTable = "schema_version"

@@ -43,8 +43,10 @@ var carriers = map[string][]string{
 	"maintain":    nil,
 	"mixed":       nil,
 	"page_due":    nil,
+	"outcome":     {"outcome_pkey"},
 	"pages":       nil,
 	"forget":      nil,
+	"held":        {"strand_ready"},
 	"presence":    nil,
 	"present":     {"strand_pkey"},
 	"renew":       {"strand_pkey"},
@@ -52,6 +54,7 @@ var carriers = map[string][]string{
 	"signal":      nil,
 	"scan":        {"strand_ready"},
 	"sweep":       {"strand_pkey"},
+	"take":        {"strand_ready", "strand_pkey"},
 	"tell":        nil,
 	"xid":         nil,
 }

@@ -2,6 +2,7 @@ package postgres_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"sync"
 	"testing"
@@ -268,6 +269,89 @@ func (s *subject) Listen(notify func(broker.Hint)) (stop func()) {
 	}()
 	<-connected
 	return func() { cancel(); <-ended }
+}
+
+func (s *subject) Step(r broker.Report) (end func(commit bool), err error) {
+	s.t.Helper()
+	report, err := stepJSON(r)
+	if err != nil {
+		return nil, err
+	}
+	tx := s.begin(pgx.TxOptions{}, `select`)
+	_, err = tx.Exec(s.t.Context(), `select respirate.step($1, $2, $3, $4)`, [16]byte(r.ID), [16]byte(r.Token), int64(r.Seq), report)
+	if err != nil {
+		_ = tx.Rollback(s.t.Context())
+		return nil, err
+	}
+	return func(commit bool) {
+		done := tx.Rollback
+		if commit {
+			done = tx.Commit
+		}
+		if err := done(s.t.Context()); err != nil {
+			s.t.Errorf("end a step: %v", err)
+		}
+	}, nil
+}
+
+// stepJSON is a report as respirate.step() takes it.
+func stepJSON(r broker.Report) ([]byte, error) {
+	type object map[string]any
+	ms := func(d time.Duration) int64 { return max(d, 0).Milliseconds() }
+	raw := func(doc []byte) json.RawMessage {
+		if doc == nil {
+			return json.RawMessage("null")
+		}
+		return doc
+	}
+	var enq, sig []object
+	for _, in := range r.Inserts {
+		enq = append(enq, object{"key": in.ID.String(), "kind": in.Kind, "args": raw(in.Args), "opts": raw(in.Opts), "child": in.Child})
+	}
+	for _, g := range r.Signals {
+		one := object{"name": g.Name, "quiet": g.Quiet}
+		if g.ID != (broker.ID{}) {
+			one["s"] = g.ID.String()
+		}
+		if g.Value != nil {
+			one["val"] = raw(g.Value)
+		}
+		sig = append(sig, one)
+	}
+	reap := []string{}
+	for _, id := range r.Reaped {
+		reap = append(reap, id.String())
+	}
+	report := object{"enq": enq, "sig": sig, "used": r.Used, "reap": reap}
+	switch r.Act {
+	case broker.Exit:
+		report["act"] = "exit"
+		if r.Value != nil {
+			report["val"] = raw(r.Value)
+		}
+		return json.Marshal(report)
+	case broker.Nap:
+		report["act"] = "nap"
+	case broker.Hop:
+		report["act"], report["label"] = "hop", r.Label
+		if r.Kind != "" {
+			report["kind"] = r.Kind
+		}
+	}
+	set := func(o object, key string, value any, given bool) { // a worker leaves out what is none
+		if given {
+			o[key] = value
+		}
+	}
+	set(report, "ms", ms(r.Delay), r.Delay > 0)
+	set(report, "stack", raw(r.Stack), r.Stack != nil)
+	set(report, "frame", r.Frame, r.Frame > 0)
+	if r.Due != nil {
+		due := object{"target": r.Due.Target, "ms": ms(r.Due.In)}
+		set(due, "most_ms", ms(r.Due.Most), r.Due.Most > 0)
+		report["due"] = due
+	}
+	return json.Marshal(report)
 }
 
 func (s *subject) Lock(id broker.ID) (unlock func()) {

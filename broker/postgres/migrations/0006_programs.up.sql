@@ -138,9 +138,10 @@ end
 $$;
 
 -- insert_strands is what all inserts end in. ids, opts and parents may have nulls. It gives the ids in order, and which
--- of them are new: an id that is or was there changes nothing.
+-- of them are new: an id that is or was there changes nothing. It joins what it made with what was asked for, which would take
+-- the square of their number without hashing, as brokers do.
 create or replace function respirate.insert_strands(ids uuid[], kinds text[], args jsonb[], opts jsonb[], parents uuid[])
-returns table (id uuid, fresh boolean) language plpgsql as $$
+returns table (id uuid, fresh boolean) language plpgsql set enable_hashjoin = on as $$
 #variable_conflict use_column
 declare
   made uuid[];
@@ -279,14 +280,15 @@ end
 $$;
 
 -- children_done tells the parents of children that finish has ended. It must be a later statement than that. (It asks for
--- ended_at and not for state, as that would let the planner take child_ended, and read all ends of a parent for each child.)
+-- ended_at and not for state, as that would let the planner take child_ended, and read all ends of a parent for each child;
+-- and with offset 0, as a planner that does not like to sort would read all children for each child.)
 create function respirate.children_done(parents uuid[], children uuid[]) returns void language sql as $$
   select respirate.child_done(e.parent, e.n) from (
-    select c.parent, count(*)::int as n
+    select r.parent, count(*)::int as n
     from unnest(children_done.parents, children_done.children) r (parent, child)
-    join respirate.child c on c.parent = r.parent and c.child = r.child
-    where c.ended_at is not null
-    group by c.parent
+    cross join lateral (select from respirate.child c
+      where c.parent = r.parent and c.child = r.child and c.ended_at is not null offset 0) c
+    group by r.parent
   ) e
   order by e.parent
 $$;
