@@ -31,6 +31,9 @@ func (w *Workflow[T]) check() error {
 		if n.make == nil {
 			wrong("node %q has no function", n.name)
 		}
+		if n.maxValue > MostValue {
+			wrong("node %q has a MaxValue of %d, at most %d are possible", n.name, n.maxValue, MostValue)
+		}
 		w.byName[n.name], n.of = n, ""
 	}
 	for _, n := range w.nodes {

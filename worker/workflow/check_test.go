@@ -64,6 +64,8 @@ func TestMistakesOfADefinitionAreNamed(t *testing.T) {
 	both.nodes[1].OnFailure(Hold)
 	loop := graph("a after c", "b else c", "c")
 	loop.nodes[1].After("a")
+	large := graph("a")
+	large.nodes[0].MaxValue(MostValue + 1)
 	for name, c := range map[string]struct {
 		w    *Workflow[order]
 		want []string
@@ -75,6 +77,7 @@ func TestMistakesOfADefinitionAreNamed(t *testing.T) {
 		"instead no node":          {graph("a else x"), []string{`node "a" is compensated by "x", which is no node`}},
 		"instead of two":           {twice, []string{`node "a" compensates both "b" and "c"`}},
 		"two policies":             {both, []string{`node "b" has both OnFailure and Compensate`}},
+		"a large value":            {large, []string{`node "a" has a MaxValue of 262145, at most 262144 are possible`}},
 		"a cycle":                  {graph("a", "b after a d", "c after b", "d after c"), []string{"in a cycle: b after d after c after b"}},
 		"after itself":             {graph("a after a"), []string{"in a cycle: a after a"}},
 		"a cycle by compensation":  {loop, []string{"in a cycle: a after c after b after a"}},

@@ -17,7 +17,7 @@
 //
 // # How it works
 //
-//	the workflow, kind "ship"           a node, kind "ship.node"            its children, kinds of their own
+//	the workflow, kind "order"          a node, kind "order.node"           its children, kinds of their own
 //	state of all nodes        ── bud ─▶ label "pack": its function,  ─ bud ─▶ box 1
 //	starts what may start     ◀─ ends ─ waits for all children       ◀ ends ─ box 2
 //
@@ -37,8 +37,8 @@
 //
 // # The state
 //
-// The frame of the workflow's strand tells how far it is. It is the first element of the column stack, which
-// `respirated strand show` prints:
+// The frame of the workflow's strand tells how far it is: the first element of the column stack, which
+// `respirated strand show` prints, of live strands and of those in the history, as dead ones are.
 //
 //	{"args": {"items": ["hat"]},
 //	 "nodes": {
@@ -50,10 +50,14 @@
 // of the node, as of its start; its own frame has its children by id, with their places in the list, under "children". error says
 // why a node has failed; size and partial, how many children it had, and the values of those that were done, by place.
 //
-//	select id, node.key, node.value ->> 'state' from respirate.strands, jsonb_each(stack -> 0 -> 'nodes') node where kind = 'ship'
+//	select id, node.key, node.value ->> 'state' from respirate.strands, jsonb_each(stack -> 0 -> 'nodes') node where kind = 'order'
 //
-// The state of a workflow has to fit into a frame of the protocol, 1 MiB, so the value of a node has at most 64 KiB unless
-// [Node.MaxValue] allows more: keep large data elsewhere, and its name here.
+// All that travels has to fit into a frame of the protocol, so the value of a node has at most 64 KiB ([MaxValue]), and args and
+// values of a workflow 400 KiB in all ([MaxState]). A node whose value is larger fails and says so: keep large data elsewhere,
+// and its name here.
+//
+// A workflow whose strand dies of anything but a failed node, as by ending three workers, may not have heard of nodes that ended
+// meanwhile. When it is brought back these have failed, with an error that says so, and are run again if it is resumed.
 //
 // # Other builds
 //

@@ -36,6 +36,18 @@ type nodeFrame[T worker.Args] struct {
 // Kind is that of the nodes of a workflow.
 func (nodeFrame[T]) Kind() string { return (*new(T)).Kind() + ".node" }
 
+// size is about what it takes at first.
+func (f nodeFrame[T]) size() int {
+	size := len(f.Args)
+	for _, v := range f.Results {
+		size += len(v)
+	}
+	for _, v := range f.Values {
+		size += len(v)
+	}
+	return size
+}
+
 // todo is a child to be.
 type todo struct {
 	Place int             `json:"place"`
@@ -122,6 +134,7 @@ func (n *Node[T]) plan(ctx context.Context, f *nodeFrame[T]) error {
 	if f.Size != len(children) {
 		f.Size, f.Values = len(children), nil
 	}
+	size := 0
 	for place, c := range children {
 		if v, ok := f.Values[place]; ok {
 			f.Bytes += len(v)
@@ -130,6 +143,9 @@ func (n *Node[T]) plan(ctx context.Context, f *nodeFrame[T]) error {
 		t, err := c.todo(place)
 		if err != nil {
 			return worker.Dead(fmt.Errorf("child %d of node %q: %w", place, n.name, err))
+		}
+		if size += 64 + len(t.Args); size > MaxTodo {
+			return worker.Dead(fmt.Errorf("the args of the children of node %q have more than %d bytes; keep large data elsewhere", n.name, MaxTodo))
 		}
 		f.Todo = append(f.Todo, t)
 	}

@@ -47,6 +47,9 @@ func (w *Workflow[T]) start(_ context.Context, s *worker.Strand[frame[T]]) (work
 	if _, err := worker.Decode[T](s.Args.raw); err != nil {
 		return worker.Outcome{}, err
 	}
+	if n := len(s.Args.raw); n > MaxState {
+		return worker.Outcome{}, worker.Dead(fmt.Errorf("the args of the workflow have %d bytes, at most %d are allowed", n, MaxState))
+	}
 	return worker.Hop("run").With(state{s.Args.raw, map[string]*nodeState{}}), nil
 }
 
@@ -68,10 +71,18 @@ func (w *Workflow[T]) run(ctx context.Context, s *worker.Strand[frame[T]]) (work
 	if more {
 		return o.With(st), nil
 	}
+	size := 0
 	for _, name := range w.advance(st) {
-		if err := w.begin(ctx, s, st, name); err != nil {
-			return worker.Outcome{}, err
+		args := w.argsOf(s.ID, st, name)
+		if size += args.size(); size > MaxState && size > args.size() { // the others fit into the next run
+			return worker.Hop("run").With(st), nil
 		}
+		id, err := worker.Bud(ctx, args, &worker.InsertOpts{Label: name, Tenant: s.Tenant, Queue: s.Queue, Priority: s.Priority,
+			MaxTries: s.MaxTries})
+		if err != nil {
+			return worker.Outcome{}, fmt.Errorf("node %q: %w", name, err)
+		}
+		st.Nodes[name].begun(id)
 	}
 	switch label := w.stage(st); label {
 	case "":
@@ -83,23 +94,17 @@ func (w *Workflow[T]) run(ctx context.Context, s *worker.Strand[frame[T]]) (work
 	}
 }
 
-// begin buds the strand of a node.
-func (w *Workflow[T]) begin(ctx context.Context, s *worker.Strand[frame[T]], st *state, name string) error {
+// argsOf is what the strand of a node begins with.
+func (w *Workflow[T]) argsOf(id string, st *state, name string) nodeFrame[T] {
 	n, ns := w.byName[name], st.Nodes[name]
-	args := nodeFrame[T]{Workflow: s.ID, Args: st.Args, Results: make(map[string]json.RawMessage), Size: ns.Size, Values: ns.Partial}
+	f := nodeFrame[T]{Workflow: id, Args: st.Args, Results: make(map[string]json.RawMessage), Size: ns.Size, Values: ns.Partial}
 	for _, before := range n.after {
-		args.Results[before] = st.Nodes[before].Value
+		f.Results[before] = st.Nodes[before].Value
 	}
 	if n.of != "" {
-		args.Failure = st.Nodes[n.of].Error
+		f.Failure = st.Nodes[n.of].Error
 	}
-	id, err := worker.Bud(ctx, args, &worker.InsertOpts{Label: name, Tenant: s.Tenant, Queue: s.Queue, Priority: s.Priority,
-		MaxTries: s.MaxTries})
-	if err != nil {
-		return fmt.Errorf("node %q: %w", name, err)
-	}
-	ns.begun(id)
-	return nil
+	return f
 }
 
 // failed ends the strand dead, and resumes it if it is brought back: then its semaphores are gone.

@@ -372,6 +372,50 @@ func (b *bench) nodesPass(id broker.ID) {
 	}
 }
 
+// Ten nodes get a large value each, which is more than fits into one result.
+func TestALargeValueGoesToManyNodes(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, func(w *workflow.Workflow[trip]) {
+		w.Node("large", func(context.Context, workflow.In[trip]) (worker.Args, *worker.InsertOpts, error) {
+			return step{Name: strings.Repeat("v", 200<<10)}, nil, nil
+		}).MaxValue(workflow.MostValue)
+		for n := range 10 {
+			w.Node(fmt.Sprint("n", n), func(_ context.Context, in workflow.In[trip]) (worker.Args, *worker.InsertOpts, error) {
+				v, err := workflow.Result[string](in, "large")
+				return step{"n", len(v)}, nil, err
+			}).After("large")
+		}
+		w.Finally(func(context.Context, workflow.In[trip]) (any, error) { return nil, nil })
+	})
+	b.wantEnd(b.begin(`{}`), "done", "")
+	b.steps(map[string]int{strings.Repeat("v", 200<<10) + "0": 1, fmt.Sprint("n", 200<<10+1): 10})
+}
+
+func TestWhatIsTooLargeIsSaid(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, func(w *workflow.Workflow[trip]) {
+		w.OnFailure(workflow.Hold)
+		w.Each("long", func(context.Context, workflow.In[trip]) ([]workflow.Child, error) {
+			return slices.Repeat([]workflow.Child{{Args: step{Name: strings.Repeat("v", 1000)}}}, 1000), nil
+		})
+		w.Each("many", func(context.Context, workflow.In[trip]) ([]workflow.Child, error) {
+			return make([]workflow.Child, workflow.MaxChildren+1), nil
+		})
+	})
+	id := b.begin(`{}`)
+	b.nodes(id, "long=failed many=failed")
+	for _, want := range []string{`children of node \"long\" have more than 716800 bytes`, `node \"many\" has 10001 children, at most 10000`} {
+		if !strings.Contains(b.state(id), want) {
+			t.Errorf("state %s, want it to say %s", b.state(id), want)
+		}
+	}
+	large := b.begin(`{"x":"` + strings.Repeat("v", workflow.MaxState) + `"}`)
+	b.wantEnd(large, "dead", "")
+	if a := b.store.Attempts(large); len(a) != 1 || !strings.Contains(a[0].Message, "the args of the workflow have 409608 bytes") {
+		t.Errorf("failures %+v", a)
+	}
+}
+
 func TestACompensationRunsWithTheResultsBeforeIt(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, func(w *workflow.Workflow[trip]) {

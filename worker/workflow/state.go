@@ -144,10 +144,26 @@ func (n *nodeState) begun(strand string) { *n = nodeState{State: running, Strand
 // ended notes the end of a node's strand.
 func (st *state) ended(c worker.Child) {
 	for _, n := range st.Nodes {
-		if n.State == running && n.Strand == c.ID {
-			n.ended(c)
+		if n.State != running || n.Strand != c.ID {
+			continue
+		}
+		if n.ended(c); st.size() > MaxState {
+			*n = nodeState{State: failed, Strand: n.Strand, Error: fmt.Sprintf(
+				"with its value, the state of the workflow would have more than %d bytes; keep large data elsewhere", MaxState)}
 		}
 	}
+}
+
+// size is about what the state takes.
+func (st *state) size() int {
+	size := len(st.Args)
+	for _, n := range st.Nodes {
+		size += len(n.Value)
+		for _, v := range n.Partial {
+			size += len(v)
+		}
+	}
+	return size
 }
 
 func (n *nodeState) ended(c worker.Child) {

@@ -200,6 +200,17 @@ func TestAnEndThatIsNoneIsAFailure(t *testing.T) {
 	}
 }
 
+func TestTheStateOfAWorkflowIsBounded(t *testing.T) {
+	b := newBench(t, "a", "b")
+	b.next("a b", "")
+	for _, name := range []string{"a", "b"} {
+		b.state.ended(worker.Child{ID: "strand of " + name, State: worker.ChildDone,
+			Value: fmt.Appendf(nil, `{"state":"done","value":%q}`, strings.Repeat("v", MaxState*2/3))})
+	}
+	b.are("a=done b=failed")
+	wantErrors(t, b.w.failure(b.state), `node "b" failed: with its value, the state of the workflow would have more than 409600 bytes`)
+}
+
 func TestNodesOfAnotherBuildAreAddedOrWaitedFor(t *testing.T) {
 	b := newBench(t, "a", "new after a")
 	b.state.Nodes["a"] = &nodeState{State: done}

@@ -23,11 +23,14 @@ const (
 // Resume is the signal that lets failed nodes run again.
 const Resume = "resume"
 
-// MaxValue is how many bytes of JSON the value of a node may have, unless [Node.MaxValue] says otherwise.
-const MaxValue = 64 << 10
-
-// MaxChildren is how many children a node may have.
-const MaxChildren = 10_000
+// What fits into the frames of the protocol, in bytes of JSON where nothing else is said.
+const (
+	MaxValue    = 64 << 10  // the value of a node, unless [Node.MaxValue] says otherwise
+	MostValue   = 256 << 10 // what that may say
+	MaxState    = 400 << 10 // args and values of a workflow in all
+	MaxChildren = 10_000    // number of children of a node
+	MaxTodo     = 700 << 10 // args of the children of a node in all, and 64 for each
+)
 
 // Workflow is a graph of nodes, made by [New] and registered by [Add]. T is what its strand is inserted with.
 type Workflow[T worker.Args] struct {
@@ -106,7 +109,7 @@ func (n *Node[T]) Compensate(with string) *Node[T] {
 	return n
 }
 
-// MaxValue is how many bytes of JSON the value of the node may have.
+// MaxValue is how many bytes of JSON the value of the node may have, at most [MostValue].
 func (n *Node[T]) MaxValue(bytes int) *Node[T] {
 	n.maxValue = bytes
 	return n
