@@ -2,6 +2,7 @@ package brokertest
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/respirated/respirated/broker"
@@ -110,6 +111,9 @@ func (b *batch) judge(row *strand, r broker.Report) (made []*strand, _ broker.Ve
 	}
 	if why := checkReport(r); why != "" {
 		return nil, broker.Verdict{State: broker.Invalid, Why: why}
+	}
+	if row.cancelAsked && rests(r.Act) { // its children would be of the tree that is to end
+		r.Inserts = slices.DeleteFunc(slices.Clone(r.Inserts), func(in broker.Insert) bool { return in.Child })
 	}
 	if why := b.store.checkFamily(row, r.Inserts); why != "" {
 		return nil, broker.Verdict{State: broker.Invalid, Why: why}

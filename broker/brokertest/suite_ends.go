@@ -272,6 +272,30 @@ var treeCases = []testCase{
 		tr.finished(p.ID, Cancelled)
 		tr.row(other)
 	}},
+	{"CancelOfAParentThatRunsSparesNoneOfItsLastChildren", func(tr *trial) {
+		for _, r := range []broker.Report{
+			{Act: broker.Nap}, {Act: broker.Hop, Label: "next"}, {Act: broker.Hop, Label: "next", Stay: true},
+		} {
+			r.Pair, r.Seq = tr.insertLeased(""), 1
+			child, other := newID(), newID()
+			r.Inserts = []broker.Insert{
+				{ID: child, Kind: kind, Args: []byte(`{}`), Child: true}, {ID: other, Kind: kind, Args: []byte(`{}`)}}
+			tr.store.Cancel(r.ID)
+			tr.applied(r)
+			tr.finished(r.ID, Cancelled)
+			tr.row(other)
+			_, live := tr.store.Row(child)
+			tr.equal("its child lives", live, false)
+		}
+	}},
+	{"ChildrenOfAnExitLiveOnThoughACancelWasAskedFor", func(tr *trial) {
+		p, child := tr.insertLeased(""), newID()
+		tr.store.Cancel(p.ID)
+		tr.applied(broker.Report{Pair: p, Seq: 1, Act: broker.Exit,
+			Inserts: []broker.Insert{{ID: child, Kind: kind, Args: []byte(`{}`), Child: true}}})
+		tr.finished(p.ID, Done)
+		tr.row(child)
+	}},
 	{"ExitOfAParentLetsItsTreeGoOn", func(tr *trial) {
 		ids := tr.line(3)
 		tr.applied(broker.Report{Pair: pairOf(tr.lease(ids[0])), Seq: 1, Act: broker.Exit})

@@ -194,11 +194,15 @@ func (l *look) send(ctx context.Context, b *plainBatch, silent, returning, expec
 }
 
 // insert makes the strands that reports bring along, in the order in which they were reported, and counts the new
-// children of each that lives on.
+// children of each that lives on. One that somebody wanted cancelled gets no children any more: they would be of its tree.
 func (l *look) insert(ctx context.Context) (children map[broker.ID]int32, err error) {
 	var rows []insertRow
 	for _, e := range l.asReported() {
-		rows = append(rows, insertRows(e.report.Inserts, e.report.ID)...)
+		inserts := e.report.Inserts
+		if rests(e.report) && l.fates[e.report.ID].end == cancelled {
+			inserts = slices.DeleteFunc(slices.Clone(inserts), func(in broker.Insert) bool { return in.Child })
+		}
+		rows = append(rows, insertRows(inserts, e.report.ID)...)
 	}
 	if rows == nil {
 		return nil, nil
