@@ -372,14 +372,14 @@ func (b *bench) nodesPass(id broker.ID) {
 	}
 }
 
-// Ten nodes get a large value each, which is more than fits into one result.
+// Thirty nodes get a large value each, which is more than fits into one result.
 func TestALargeValueGoesToManyNodes(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, func(w *workflow.Workflow[trip]) {
 		w.Node("large", func(context.Context, workflow.In[trip]) (worker.Args, *worker.InsertOpts, error) {
 			return step{Name: strings.Repeat("v", 200<<10)}, nil, nil
 		}).MaxValue(workflow.MostValue)
-		for n := range 10 {
+		for n := range 30 {
 			w.Node(fmt.Sprint("n", n), func(_ context.Context, in workflow.In[trip]) (worker.Args, *worker.InsertOpts, error) {
 				v, err := workflow.Result[string](in, "large")
 				return step{"n", len(v)}, nil, err
@@ -388,7 +388,7 @@ func TestALargeValueGoesToManyNodes(t *testing.T) {
 		w.Finally(func(context.Context, workflow.In[trip]) (any, error) { return nil, nil })
 	})
 	b.wantEnd(b.begin(`{}`), "done", "")
-	b.steps(map[string]int{strings.Repeat("v", 200<<10) + "0": 1, fmt.Sprint("n", 200<<10+1): 10})
+	b.steps(map[string]int{strings.Repeat("v", 200<<10) + "0": 1, fmt.Sprint("n", 200<<10+1): 30})
 }
 
 func TestWhatIsTooLargeIsSaid(t *testing.T) {
