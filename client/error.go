@@ -11,6 +11,12 @@ import (
 // ErrNotFound says that no strand has that id: it was never inserted, or it has finished and was not kept.
 var ErrNotFound = errors.New("no such strand")
 
+// ErrPageNotFound says that there is no page with that id, or none any more.
+var ErrPageNotFound = errors.New("no such page")
+
+// ErrLeased says that a worker runs the strand, so that nothing can be done to it by hand.
+var ErrLeased = errors.New("the strand is leased")
+
 // InsertError says which of the strands handed to an insert was refused, and why. Nothing of the call was stored.
 type InsertError struct {
 	Index int    // its place among those handed in, from 0
@@ -29,6 +35,7 @@ const (
 	stateRefused       = "22023" // respirate.insert says no: COLUMN is the field, DETAIL tells which strand
 	stateDeadlock      = "40P01"
 	stateSerialization = "40001"
+	stateInUse         = "55006" // somebody runs the strand
 )
 
 // refusal turns the database's refusal of one of rows into an [InsertError].
@@ -46,8 +53,17 @@ func refusal(err error, rows []row) error {
 }
 
 // undone tells whether the database itself has undone the statement, for the sake of another's, so that it may be
-// repeated. Every driver's error knows its SQLSTATE by this method.
+// repeated.
 func undone(err error) bool {
+	state := sqlState(err)
+	return state == stateDeadlock || state == stateSerialization
+}
+
+// sqlState is the code of a database's error. Every driver's error knows it by this method.
+func sqlState(err error) string {
 	var state interface{ SQLState() string }
-	return errors.As(err, &state) && (state.SQLState() == stateDeadlock || state.SQLState() == stateSerialization)
+	if errors.As(err, &state) {
+		return state.SQLState()
+	}
+	return ""
 }

@@ -205,3 +205,26 @@ func ExampleClient_SignalTx() {
 		log.Panic(err)
 	}
 }
+
+// What a program was given is wrong. It is put right, and the strand goes on where it was told to.
+func ExampleClient_StrandRetryAt() {
+	ctx := context.Background()
+	pool, c := connect(ctx)
+	defer pool.Close()
+	strand, err := c.Insert(ctx, SendReceipt{Order: 7}, nil)
+	if err != nil {
+		log.Panic(err)
+	}
+	err = pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
+		if _, err := c.StrandEditTx(ctx, tx, strand.ID, []byte(`{"order": 8}`), "ann"); err != nil {
+			return err
+		}
+		_, err := c.StrandRetryAtTx(ctx, tx, strand.ID, "start", "ann")
+		return err
+	})
+	if errors.Is(err, client.ErrLeased) {
+		fmt.Println("a worker runs it just now")
+	} else if err != nil {
+		log.Panic(err)
+	}
+}

@@ -1,6 +1,7 @@
 package client_test
 
 import (
+	"crypto/rand"
 	"database/sql"
 	"encoding/json"
 	"fmt"
@@ -144,16 +145,15 @@ func (f *fixture) store() *postgres.Store {
 	return store
 }
 
-var token = broker.Token{15: 1}
-
-// lease takes a strand as a broker does.
+// lease takes a strand as a broker does, under a token that nobody has had before.
 func lease(t testing.TB, store *postgres.Store, id string) broker.Pair {
 	t.Helper()
 	parsed, err := broker.ParseID(id)
 	if err != nil {
 		t.Fatal(err)
 	}
-	pair := broker.Pair{ID: parsed, Token: token}
+	pair := broker.Pair{ID: parsed}
+	rand.Read(pair.Token[:])
 	strands, err := store.Lease(t.Context(), []broker.Pair{pair}, time.Minute)
 	if err != nil || len(strands) != 1 {
 		t.Fatalf("lease %s: %d strands, %v", id, len(strands), err)

@@ -28,6 +28,7 @@ type StrandListParams struct {
 	Queues  []string
 	Tenants []string
 	States  []State
+	Parent  string // only children of this strand
 	First   int    // at most so many; 0 = DefaultFirst, at most MaxFirst
 	After   string // StrandListResult.After of the page before, of the same filters; "" = from the beginning
 }
@@ -110,10 +111,14 @@ func (c *Client[TTx]) find(ctx context.Context, db driver.Conn, w *walk) (live, 
 	if err != nil {
 		return nil, nil, err
 	}
+	children, err := c.childrenKnown(ctx, db, w)
+	if err != nil {
+		return nil, nil, err
+	}
 	for end := time.Now().Add(listBudget); w.at.Phase != phaseEnd && w.left() > 0; {
 		var ids []string
 		if w.at.Phase == phaseLive {
-			ids, err = c.visitLive(ctx, db, w, lanes)
+			ids, err = c.visitLive(ctx, db, w, lanes, children)
 			live = append(live, ids...)
 		} else {
 			ids, err = c.visitFinished(ctx, db, w)
@@ -141,21 +146,35 @@ func (c *Client[TTx]) pickLanes(ctx context.Context, db driver.Conn, w *walk) (l
 	return pgtext.Array(numbers), err
 }
 
-func (c *Client[TTx]) visitLive(ctx context.Context, db driver.Conn, w *walk, lanes any) ([]string, error) {
+// childrenKnown tells whether the live children of a walk's parent can be looked up: so it is while that is live itself. Else
+// all live strands have to be looked at.
+func (c *Client[TTx]) childrenKnown(ctx context.Context, db driver.Conn, w *walk) (known bool, err error) {
+	if w.parent == "" || w.at.Phase != phaseLive {
+		return false, nil
+	}
+	err = db.Query(ctx, func(scan driver.Scan) error { return scan(&known) }, c.sql.isLive, w.parent)
+	return known, err
+}
+
+func (c *Client[TTx]) visitLive(ctx context.Context, db driver.Conn, w *walk, lanes any, children bool) ([]string, error) {
 	look := w.left()
-	if len(w.live) < len(liveStates) {
+	if len(w.live) < len(liveStates) || w.parent != "" {
 		look = visitRows
 	}
-	return c.visit(ctx, db, w, look, c.sql.visitLive, orNull(w.at.ID), lanes, pgtext.Array(w.live), w.left(), look)
+	statement := c.sql.visitLive
+	if children {
+		statement = c.sql.visitChildren
+	}
+	return c.visit(ctx, db, w, look, statement, orNull(w.at.ID), lanes, pgtext.Array(w.live), w.left(), look, orNull(w.parent))
 }
 
 func (c *Client[TTx]) visitFinished(ctx context.Context, db driver.Conn, w *walk) ([]string, error) {
 	look := w.left()
-	if len(w.finished) < len(finishedStates) || w.filtersLanes() {
+	if len(w.finished) < len(finishedStates) || w.filtersLanes() || w.parent != "" {
 		look = visitRows
 	}
 	return c.visit(ctx, db, w, look, c.sql.visitFinished, w.at.At, w.at.ID, pgtext.Array(w.finished), w.kinds, w.queues, w.tenants,
-		w.left(), look)
+		w.left(), look, orNull(w.parent))
 }
 
 // visit looks at no more than look strands, and moves the walk behind them.

@@ -185,11 +185,13 @@ func TestListingsAreCarriedByIndexes(t *testing.T) {
 		index      string
 		pages      int
 	}{
-		{"all live", "visit_live", []any{nil, nil, "{ready}", 100, 100}, "strand_pkey", 1000},
-		{"behind an id", "visit_live", []any{"40000000-0000-4000-8000-000000000000", nil, "{ready}", 100, 100}, "strand_pkey", 1000},
-		{"a rare lane", "visit_live", []any{nil, fmt.Sprintf("{%d}", lane), "{ready}", 100, 100}, "strand_ready", 100},
-		{"a common lane", "visit_live", []any{nil, fmt.Sprintf("{%d}", common), "{ready}", 100, 100}, "strand_pkey", 1000},
-		{"finished", "visit_finished", []any{"infinity", "ffffffff-ffff-ffff-ffff-ffffffffffff", "{done}", nil, nil, nil, 100, 100}, "finished_at_id", 1000},
+		{"all live", "visit_live", []any{nil, nil, "{ready}", 100, 100, nil}, "strand_pkey", 1000},
+		{"behind an id", "visit_live", []any{"40000000-0000-4000-8000-000000000000", nil, "{ready}", 100, 100, nil}, "strand_pkey", 1000},
+		{"a rare lane", "visit_live", []any{nil, fmt.Sprintf("{%d}", lane), "{ready}", 100, 100, nil}, "strand_ready", 100},
+		{"a common lane", "visit_live", []any{nil, fmt.Sprintf("{%d}", common), "{ready}", 100, 100, nil}, "strand_pkey", 1000},
+		{"finished", "visit_finished", []any{"infinity", "ffffffff-ffff-ffff-ffff-ffffffffffff", "{done}", nil, nil, nil, 100, 100, nil}, "finished_at_id", 1000},
+		{"children", "visit_children", []any{nil, nil, "{ready}", 100, 100, "40000000-0000-4000-8000-000000000000"}, "child_pkey", 100},
+		{"a program", "program", []any{"40000000-0000-4000-8000-000000000000", 20}, "child_ended", 100},
 		{"live by id", "live", []any{"{40000000-0000-4000-8000-000000000000}"}, "strand_pkey", 100},
 		{"finished by id", "finished", []any{"{40000000-0000-4000-8000-000000000000}"}, "_id_idx", 100},
 		{"whether it is live", "is_live", []any{"40000000-0000-4000-8000-000000000000"}, "strand_pkey", 100},

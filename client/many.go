@@ -44,19 +44,59 @@ func (c *Client[TTx]) StrandRetryManyTx(ctx context.Context, tx TTx, params *Str
 	return c.many(ctx, c.within(tx), c.retryMany(), params)
 }
 
+// StrandSignalMany sends a semaphore to all live strands that match, in batches, and tells to how many. signal.ID stays empty.
+// After an error that is how many it had reached by then; a repeated call sends to these once more.
+func (c *Client[TTx]) StrandSignalMany(ctx context.Context, params *StrandManyParams, signal SignalParams) (int, error) {
+	verb, err := c.signalMany(signal)
+	if err != nil {
+		return 0, err
+	}
+	return c.many(ctx, c.own(ctx), verb, params)
+}
+
+// StrandSignalManyTx is StrandSignalMany inside the caller's transaction, whole or not at all.
+func (c *Client[TTx]) StrandSignalManyTx(ctx context.Context, tx TTx, params *StrandManyParams, signal SignalParams) (int, error) {
+	verb, err := c.signalMany(signal)
+	if err != nil {
+		return 0, err
+	}
+	return c.many(ctx, c.within(tx), verb, params)
+}
+
 // manyVerb is what may be done to all strands that match.
 type manyVerb struct {
-	name, statement string
-	states          []State // where the caller names none
-	allowed         []State
+	name    string
+	states  []State // where the caller names none
+	allowed []State
+	steer   func(ctx context.Context, db driver.Conn, ids []string) (steered int, err error)
 }
 
 func (c *Client[TTx]) cancelMany() manyVerb {
-	return manyVerb{name: "cancel", statement: c.sql.cancel, states: liveStates, allowed: liveStates}
+	return manyVerb{name: "cancel", states: liveStates, allowed: liveStates, steer: steerBy(c.sql.cancel)}
 }
 
 func (c *Client[TTx]) retryMany() manyVerb {
-	return manyVerb{name: "retry", statement: c.sql.retry, states: []State{Dead}, allowed: allStates}
+	return manyVerb{name: "retry", states: []State{Dead}, allowed: allStates, steer: steerBy(c.sql.retry)}
+}
+
+func (c *Client[TTx]) signalMany(signal SignalParams) (manyVerb, error) {
+	if signal.ID != "" {
+		return manyVerb{}, errors.New("signal many strands: the signal names one of them; leave its ID empty")
+	}
+	signal.ID = "00000000-0000-0000-0000-000000000000" // in place of those that are found
+	columns, err := signalColumns([]SignalParams{signal})
+	if err != nil {
+		return manyVerb{}, err
+	}
+	steer := func(ctx context.Context, db driver.Conn, ids []string) (int, error) {
+		to := signalTexts{ids: ids}
+		for range ids {
+			to.names, to.values, to.wakes = append(to.names, columns.names[0]), append(to.values, columns.values[0]), append(to.wakes, columns.wakes[0])
+		}
+		there, err := c.signal(ctx, db, to)
+		return len(slices.DeleteFunc(there, func(there bool) bool { return !there })), err
+	}
+	return manyVerb{name: "signal", states: liveStates, allowed: liveStates, steer: steer}, nil
 }
 
 // steps are where a verb looks for strands, and where it steers them.
@@ -127,10 +167,18 @@ func (c *Client[TTx]) steerSome(ctx context.Context, in steps, verb manyVerb, w 
 		return 0, err
 	}
 	slices.Sort(ids) // so that two who steer the same strands do not wait for each other crosswise
-	var states []State
+	n := 0
 	err = in.write(func(db driver.Conn) error {
-		states, err = steerAll(ctx, db, verb.statement, ids)
+		n, err = verb.steer(ctx, db, ids)
 		return err
 	})
-	return len(slices.DeleteFunc(states, func(s State) bool { return s == "" })), err
+	return n, err
+}
+
+// steerBy runs cancel.sql or retry.sql, and counts the strands that were there.
+func steerBy(statement string) func(context.Context, driver.Conn, []string) (int, error) {
+	return func(ctx context.Context, db driver.Conn, ids []string) (int, error) {
+		states, err := steerAll(ctx, db, statement, ids)
+		return len(slices.DeleteFunc(states, func(s State) bool { return s == "" })), err
+	}
 }

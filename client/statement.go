@@ -15,7 +15,9 @@ type statements struct {
 	insertMany, lanes, copyStrands, hint        string
 	live, finished, attempts, isLive            string
 	bounds, pickLanes, visitLive, visitFinished string
+	visitChildren, program, pages               string
 	cancel, retry, wake, signalMany             string
+	edit, retryAt, resolvePage                  string
 	brokers                                     string
 }
 
@@ -44,6 +46,12 @@ func loadStatements(schema string) statements {
 		retry:         read("retry"),
 		wake:          read("wake"),
 		signalMany:    read("signal_many"),
+		visitChildren: read("visit_children"),
+		program:       read("program"),
+		pages:         read("pages"),
+		edit:          read("edit"),
+		retryAt:       read("retry_at"),
+		resolvePage:   read("resolve_page"),
 		brokers:       read("brokers"),
 	}
 }

@@ -15,6 +15,7 @@ import (
 type walk struct {
 	kinds, queues, tenants any // array literals; nil = all
 	live, finished         []string
+	parent                 string // "" = all
 	first, found           int
 	at                     position // behind it the walk goes on
 }
@@ -60,6 +61,13 @@ func newWalk(params *StrandListParams) (*walk, error) {
 		if err := checkOptionalName(text); err != nil {
 			return nil, fmt.Errorf("a filter %w", err)
 		}
+	}
+	if params.Parent != "" {
+		parent, err := protocol.CanonicalID(params.Parent)
+		if err != nil {
+			return nil, fmt.Errorf("parent %w", err)
+		}
+		w.parent = parent
 	}
 	if err := w.pick(params.States); err != nil {
 		return nil, err

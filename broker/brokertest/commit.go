@@ -96,7 +96,7 @@ func (b *batch) apply(r broker.Report) broker.Verdict {
 	if r.Act == broker.Own {
 		r = r.NotCommitted()
 	}
-	made, v := b.judge(row, r)
+	made, v := b.judge(row, &r)
 	if v.State == broker.Applied {
 		b.add(row, r.Inserts, made)
 		b.act(row, r)
@@ -104,12 +104,12 @@ func (b *batch) apply(r broker.Report) broker.Verdict {
 	return v
 }
 
-// judge says whether a report passes, and makes the strands that it brings along.
-func (b *batch) judge(row *strand, r broker.Report) (made []*strand, _ broker.Verdict) {
-	if state := fence(row, r); state != broker.Applied {
+// judge says whether a report passes, and makes the strands that it brings along. Those that are not to be made leave it.
+func (b *batch) judge(row *strand, r *broker.Report) (made []*strand, _ broker.Verdict) {
+	if state := fence(row, *r); state != broker.Applied {
 		return nil, broker.Verdict{State: state}
 	}
-	if why := checkReport(r); why != "" {
+	if why := checkReport(*r); why != "" {
 		return nil, broker.Verdict{State: broker.Invalid, Why: why}
 	}
 	if row.cancelAsked && rests(r.Act) { // its children would be of the tree that is to end

@@ -25,7 +25,7 @@ func (s *Store) Step(r broker.Report) (end func(commit bool), err error) {
 		}
 	}
 	b := batch{store: s, now: s.clock()}
-	if _, v := b.judge(row, r); v.State != broker.Applied {
+	if _, v := b.judge(row, &r); v.State != broker.Applied {
 		return nil, fmt.Errorf("it would be %s: %s", stateNames[v.State], v.Why)
 	}
 	for _, id := range locks {

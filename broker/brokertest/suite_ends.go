@@ -283,7 +283,7 @@ var treeCases = []testCase{
 			tr.store.Cancel(r.ID)
 			tr.applied(r)
 			tr.finished(r.ID, Cancelled)
-			tr.row(other)
+			tr.equal("parent of the other", tr.row(other).Parent, broker.ID{})
 			_, live := tr.store.Row(child)
 			tr.equal("its child lives", live, false)
 		}

@@ -1,6 +1,7 @@
 package brokertest
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/respirated/respirated/broker"
@@ -89,6 +90,25 @@ var ownCases = []testCase{
 		tr.takes(broker.Report{Pair: p, Seq: 2, Act: broker.Hop, Label: "third"})
 		tr.report(broker.Applied, broker.Report{Pair: p, Seq: 2, Act: broker.Own})
 		tr.equal("label", tr.row(p.ID).Label, "third")
+	}},
+	{"StepOfAStrandAskedToCancelMakesNoChildren", func(tr *trial) {
+		for _, r := range []broker.Report{{Act: broker.Nap}, {Act: broker.Hop, Label: "next"}} {
+			r.Pair, r.Seq = tr.insertLeased(""), 1
+			child, other := newID(), newID()
+			tr.store.Cancel(r.ID)
+			r.Inserts = []broker.Insert{{ID: child, Kind: kind, Args: []byte(`{}`), Child: true}}
+			all := r
+			all.Pair = tr.insertLeased("")
+			all.Inserts = append(slices.Clone(r.Inserts), broker.Insert{ID: other, Kind: kind, Args: []byte(`{}`)})
+			tr.store.Cancel(all.ID)
+			tr.takes(r)
+			tr.takes(all)
+			tr.finished(r.ID, Cancelled)
+			tr.finished(all.ID, Cancelled)
+			tr.equal("parent of the other", tr.row(other).Parent, broker.ID{})
+			_, live := tr.store.Row(child)
+			tr.equal("its child lives", live, false)
+		}
 	}},
 	{"StepOfAStrandAskedToCancelEndsIt", func(tr *trial) {
 		napped, exited, undone := tr.insertLeased(""), tr.insertLeased(""), tr.insertLeased("")

@@ -19,7 +19,8 @@
 //	│ queue     pause, retention   │         └──────────────────────────────┘
 //	└──────────────────────────────┘
 //	What strands have, by their ids: semaphore (what was signalled to them), child (their children, and how these ended),
-//	deadline (by when a frame should be where), page (deadlines that have passed, for people).
+//	deadline (by when a frame should be where), page (deadlines that have passed, for people),
+//	audit (what operators did by hand).
 //
 // # What holds
 //

@@ -42,7 +42,10 @@ var carriers = map[string][]string{
 	"locked":      {"strand_pkey"},
 	"maintain":    nil,
 	"mixed":       nil,
+	"page_again":  {"page_pkey"},
+	"page_claim":  {"page_untold", "page_pkey"},
 	"page_due":    nil,
+	"page_told":   {"page_pkey"},
 	"outcome":     {"outcome_pkey"},
 	"pages":       nil,
 	"forget":      nil,
@@ -92,6 +95,8 @@ var functionStatements = map[string]struct {
 		where d.paged_at is null and d.at <= clock_timestamp() order by d.at limit 1000`, []string{"deadline_at"}},
 	"respirate.move_deadlines": {`update respirate.page p set why = '' from unnest($1::uuid[], $2::int[]) o (strand, frame)
 		where p.strand = o.strand and p.frame = o.frame and p.resolved_at is null`, []string{"page_open"}},
+	"respirate.note_audit": {`select o.id from respirate.audit o where o.at < $1::timestamptz order by o.at limit 1000 for update skip locked`,
+		[]string{"audit_at"}},
 	"respirate.wake": {`update respirate.strand s set woken = true where s.id = $1::uuid`, []string{"strand_pkey"}},
 }
 
@@ -104,7 +109,9 @@ var viewStatements = map[string]struct {
 	"respirate.finished by id": {`select * from respirate.finished where id = $1::uuid`, []string{"history_"}},
 	"respirate.finished page": {`select * from respirate.finished where (finished_at, id) < ($1::timestamptz, $2::uuid) order by finished_at desc, id desc limit 50`,
 		[]string{"history_"}},
-	"respirate.attempts by strand": {`select * from respirate.attempts where strand = $1::uuid order by at`, []string{"attempt_"}},
+	"respirate.audits by strand":    {`select * from respirate.audits where strand = $1::uuid order by id`, []string{"audit_strand"}},
+	"respirate.pages that are open": {`select * from respirate.pages where resolved_at is null order by id desc limit 50`, []string{"page_shown"}},
+	"respirate.attempts by strand":  {`select * from respirate.attempts where strand = $1::uuid order by at`, []string{"attempt_"}},
 }
 
 // fillings are the states of the tables that plans are made in. A plan lives on in its connection while a table that

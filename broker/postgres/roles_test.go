@@ -50,7 +50,7 @@ func TestClientRoleCanInsertAndLook(t *testing.T) {
 		`select * from respirate.pages`,
 		`select respirate.wake(id), respirate.cancel(id), respirate.retry(id) from respirate.strands`,
 		`select * from respirate.finished`, `select * from respirate.attempts`, `select * from respirate.queues`,
-		`select * from respirate.brokers`,
+		`select * from respirate.brokers`, `select * from respirate.audits`,
 	} {
 		if _, err := conn.Exec(t.Context(), sql); err != nil {
 			t.Errorf("%s: %v", sql, err)

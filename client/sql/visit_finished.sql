@@ -4,7 +4,8 @@ with seen as materialized (
   select f.id, f.finished_at, f.state = any ($3::text[])
       and ($4::text[] is null or f.kind = any ($4::text[]))
       and ($5::text[] is null or f.queue = any ($5::text[]))
-      and ($6::text[] is null or f.tenant = any ($6::text[])) as wanted
+      and ($6::text[] is null or f.tenant = any ($6::text[]))
+      and ($9::uuid is null or f.parent = $9::uuid) as wanted
   from respirate.finished f
   where f.finished_at <= $1::timestamptz and (f.finished_at, f.id) < ($1::timestamptz, $2::uuid)
   order by f.finished_at desc, f.id desc

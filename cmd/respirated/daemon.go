@@ -34,6 +34,7 @@ type daemon struct {
 	supervisor *supervisor.Supervisor
 	broker     *broker.Broker
 	channels   []broker.Channel
+	pages      []*pageSender // of each database, if pages are sent on
 }
 
 // newDaemon makes the parts. Nothing runs yet, but the socket is taken, so that nobody else serves it.
@@ -129,6 +130,9 @@ func (d *daemon) open(ctx context.Context, cfg fileConfig) (databases []broker.D
 			return nil, one.among(cfg, err)
 		}
 		d.stores = append(d.stores, store)
+		if cfg.PageCommand != "" {
+			d.pages = append(d.pages, newPageSender(cfg.PageCommand, store, name, database.Logger))
+		}
 		channel, err := postgres.NewChannel(database)
 		if err != nil {
 			return nil, one.among(cfg, err)
@@ -216,6 +220,12 @@ func (d *daemon) run(ctx context.Context, demo func(context.Context) error) erro
 	for _, store := range d.stores {
 		ctx, cancel := context.WithCancel(ctx)
 		g.add("maintenance", func() error { return store.RunMaintenance(ctx) }, cancel)
+	}
+
+	// So can the sending of pages: what is cut off is sent again.
+	for _, pages := range d.pages {
+		ctx, cancel := context.WithCancel(ctx)
+		g.add("pages", func() error { return pages.Run(ctx) }, cancel)
 	}
 
 	d.log.Info("respirated runs", "version", version(), "socket", d.socket.Path, "broker", d.broker.ID(), "pools", d.pools)

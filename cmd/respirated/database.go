@@ -83,9 +83,9 @@ func (db *database) explain(err error) error {
 	case undefinedSchema, undefinedTable, undefinedFunction, undefinedColumn:
 		return fmt.Errorf("schema %s is missing or older than this binary: run `respirated migrate up`, or name another --schema: %w", db.schema, err)
 	case denied:
-		return fmt.Errorf("this role may not do that: its owner grants it with `select %s.grant_client('ROLE')`: %w", db.schema, err)
+		return fmt.Errorf("this role may not do that: its owner grants it with `select %s.grant_client('ROLE')`, or, to change strands by hand, grant_operator: %w", db.schema, err)
 	}
-	if errors.Is(err, client.ErrNotFound) {
+	if errors.Is(err, client.ErrNotFound) || errors.Is(err, client.ErrPageNotFound) {
 		return codedError{err, exitNotFound}
 	}
 	return err

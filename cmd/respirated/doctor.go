@@ -93,6 +93,7 @@ var (
 		{"brokers", (*doctor).checkBrokers},
 		{"partitions", (*doctor).checkPartitions},
 		{"coverage", (*doctor).checkCoverage},
+		{"pages", (*doctor).checkPages},
 		{"daemon", (*doctor).checkDaemon},
 	}
 )

@@ -170,6 +170,15 @@ func TestDoctorComparesTheSchemaWithThisBinary(t *testing.T) {
 	p.sees("schema", "fail: a daemon would not start: schema does not fit: schema respirate is at version 1")
 }
 
+func TestDoctorCountsOpenPages(t *testing.T) {
+	t.Parallel()
+	p := newPatient(t)
+	p.sees("pages", "ok: none is open")
+	p.sql(`insert into respirate.page (strand, frame, kind, target, due_at, opened_at, resolved_at)
+		select gen_random_uuid(), 0, 'k', 'ready', now(), now() - n * interval '1 hour', case when n > 2 then now() end from generate_series(1, 3) n`)
+	p.sees("pages", "warn: 2 open, the oldest since 2h00m")
+}
+
 func TestDoctorFindsADatabaseThatTakesNoWrites(t *testing.T) {
 	t.Parallel()
 	p := newPatient(t)

@@ -5,7 +5,9 @@
 //	partition.go                                    which part of the strands it looks for
 //	dev.go, dev_show.go                             everything at once on a fresh machine, with a live demo
 //	bench*.go                                       what this installation can do, measured
-//	migrate.go, insert*.go, strand*.go, list.go     the operator's verbs
+//	migrate.go, insert*.go, strand*.go, list.go,
+//	page.go                                         the operator's verbs
+//	page_send.go                                    pages, sent on
 //	doctor*.go                                      what keeps strands from running, looked for
 //
 // All decisions are made elsewhere: broker decides who runs what, broker/postgres owns the tables, broker/supervisor
@@ -44,7 +46,7 @@ const exitCodes = `Exit codes:
   0  done
   1  failed; the error says what and what to do
   2  called in a wrong way
-  3  there is no such strand
+  3  there is no such strand or page
   4  the time to wait for was over
   5  the strand that was waited for did not succeed`
 
@@ -62,6 +64,7 @@ func rootCommand() *cobra.Command {
 		migrateCommand(s),
 		insertCommand(s),
 		strandCommand(s),
+		pageCommand(s),
 		workerCommand(s),
 		brokerCommand(s),
 		doctorCommand(s),

@@ -26,6 +26,8 @@ type runFlags struct {
 	partition     partitionName
 	maxPartitions int
 	gaps          gapsName
+
+	pageCommand shellCommand
 }
 
 func runCommand(s *settings) *cobra.Command {
@@ -94,6 +96,7 @@ func (f *runFlags) add(cmd *cobra.Command) {
 	flags.Var(&f.partition, "partition", "which part of the strands to look for: none, auto or a number (default auto)")
 	flags.IntVar(&f.maxPartitions, "max-partitions", 0, "the highest number of a partition (default 256)")
 	flags.Var(&f.gaps, "gaps", "how others close the gap of a missing number: rank or overdue (default rank)")
+	flags.Var(&f.pageCommand, "page-command", "run this for each page that is opened or resolved, with JSON on its standard input")
 	flags.BoolVar(&f.migrate, "migrate", false, "apply missing migrations first")
 }
 
@@ -114,6 +117,7 @@ func (f *runFlags) over(cfg fileConfig) (fileConfig, error) {
 	cfg.Migrate = cfg.Migrate || f.migrate
 	cfg.MaxPartitions = cmp.Or(f.maxPartitions, cfg.MaxPartitions, defaultMaxPartitions)
 	cfg.Gaps = cmp.Or(f.gaps, cfg.Gaps, "rank")
+	cfg.PageCommand = cmp.Or(f.pageCommand, cfg.PageCommand)
 	return cfg, cfg.checkTimes()
 }
 

@@ -82,6 +82,8 @@ type fileConfig struct {
 	Partition     partitionName `yaml:"partition"`
 	MaxPartitions int           `yaml:"max_partitions"`
 	Gaps          gapsName      `yaml:"gaps"`
+
+	PageCommand shellCommand `yaml:"page_command"`
 }
 
 // each is the settings for each database, with that one alone.

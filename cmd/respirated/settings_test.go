@@ -29,6 +29,9 @@ func TestConfigErrorsNameFileLineAndColumn(t *testing.T) {
 		"partition: [1]\n":                            `:1:12: "[" is not none, auto`,
 		"partition: 1.5\n":                            `:1:12: "1.5" is not none, auto`,
 		"max_partitions: many\n":                      `:1:17: cannot unmarshal string`,
+		"page_command: [page]\n":                      `:1:15: "[" is not a command such as /usr/local/bin/page`,
+		"page_command: \" \"\n":                       `:1:15: " " is not a command`,
+		"page_command: 3\n":                           `:1:15: "3" is not a command`,
 		"gaps: no\n":                                  `:1:7: "no" is not rank or overdue`,
 		"schema: a\n---\nschema: b\n":                 `: holds a second document`,
 		"schema: " + strings.Repeat("a", 2<<20):       `larger than 1048576 bytes`,
@@ -56,6 +59,7 @@ log_level: warn
 partition: 3
 max_partitions: 64
 gaps: overdue
+page_command: /usr/local/bin/page --team "a"
 pools:
   - name: web
     worker: ./worker
@@ -73,7 +77,7 @@ pools:
 	want := fileConfig{
 		DatabaseURLs: urls{"postgres://localhost/app"}, Schema: "jobs", Socket: "/run/respirate/respirate.sock", Migrate: true,
 		Lease: duration(2 * time.Minute), DrainTimeout: duration(45 * time.Second), LogFormat: "json", LogLevel: "warn",
-		Partition: "3", MaxPartitions: 64, Gaps: "overdue",
+		Partition: "3", MaxPartitions: 64, Gaps: "overdue", PageCommand: `/usr/local/bin/page --team "a"`,
 		Pools: []poolConfig{
 			{Name: "web", Worker: "./worker", Args: []string{"--fast"}, Procs: 3, Slots: 20, Env: []string{"AWS_REGION"}, Dir: "/srv", StopTimeout: duration(time.Minute)},
 			{Name: "slow", Worker: "./other"},
@@ -81,6 +85,18 @@ pools:
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
+	}
+}
+
+func TestPageCommandMayHaveSeveralLines(t *testing.T) {
+	for text, want := range map[string]shellCommand{
+		"page_command: |\n  a\n  b\nschema: x\n": "a\nb\n",
+		"page_command: >-\n  a\n  b\n":           "a b",
+		"page_command: 'a'\n":                    "a",
+	} {
+		if got, err := readConfig(writeConfig(t, text)); err != nil || got.PageCommand != want {
+			t.Errorf("%q: got %q and error %v, want %q", text, got.PageCommand, err, want)
+		}
 	}
 }
 

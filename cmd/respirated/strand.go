@@ -24,7 +24,8 @@ func strandCommand(s *settings) *cobra.Command {
   done       finished
   cancelled  ended by somebody, or by itself
   dead       has used up its tries, or has ended workers too often`)
-	cmd.AddCommand(strandListCommand(s), strandShowCommand(s), strandRetryCommand(s), strandCancelCommand(s))
+	cmd.AddCommand(strandListCommand(s), strandShowCommand(s), strandWhyCommand(s), strandRetryCommand(s), strandCancelCommand(s),
+		strandSignalCommand(s), strandEditCommand(s))
 	return cmd
 }
 
@@ -59,11 +60,13 @@ func strandListCommand(s *settings) *cobra.Command {
 		Short: "List strands: first the live ones by id, then the finished ones, newest first",
 		Example: `  respirated strand list --state ready,leased
   respirated strand list --kind report --queue slow --limit 20
+  respirated strand list --parent 6ba7b810-9dad-41d1-80b4-00c04fd430c8
   respirated strand list --state dead --json`,
 		Args: takes(cobra.NoArgs),
 	}
 	filter.add(cmd.Flags())
 	limit := cmd.Flags().Int("limit", client.DefaultFirst, "at most so many")
+	parent := cmd.Flags().String("parent", "", "only the children of the strand with this `ID`")
 	after := cmd.Flags().String("after", "", "go on behind the `PLACE` that the page before told")
 	asJSON := addJSON(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
@@ -71,7 +74,7 @@ func strandListCommand(s *settings) *cobra.Command {
 			return usage(fmt.Errorf("--limit is %d, it must be at least 1", *limit))
 		}
 		return s.withDatabase(cmd.Context(), client.InsertOpts{}, func(db *database) error {
-			page, err := listStrands(cmd, db, filter, *limit, *after)
+			page, err := listStrands(cmd, db, filter, *parent, *limit, *after)
 			if err != nil {
 				return err
 			}
@@ -96,18 +99,19 @@ type strandPage struct {
 // explain notes why strands do not run though they are due.
 func (p *strandPage) explain(ctx context.Context, db *database) error {
 	brokers, err := db.BrokerList(ctx)
+	now := time.Now()
 	for i := range p.Strands {
-		p.Strands[i].Note = noteOn(p.Strands[i].StrandRow, brokers)
+		p.Strands[i].Note = noteOn(p.Strands[i].StrandRow, brokers, now)
 	}
 	return err
 }
 
 // listStrands reads until the limit is reached or there are no more: a page of the client's may be short.
-func listStrands(cmd *cobra.Command, db *database, filter strandFilter, limit int, after string) (strandPage, error) {
+func listStrands(cmd *cobra.Command, db *database, filter strandFilter, parent string, limit int, after string) (strandPage, error) {
 	page := strandPage{Strands: []shownStrand{}, After: after}
 	for {
 		found, err := db.StrandList(cmd.Context(), &client.StrandListParams{
-			Kinds: filter.kinds, Queues: filter.queues, Tenants: filter.tenants, States: filter.wanted(),
+			Kinds: filter.kinds, Queues: filter.queues, Tenants: filter.tenants, States: filter.wanted(), Parent: parent,
 			First: min(limit-len(page.Strands), client.MaxFirst), After: page.After,
 		})
 		if err != nil {
@@ -153,20 +157,43 @@ func moment(r *client.StrandRow, now time.Time) string {
 }
 
 func strandRetryCommand(s *settings) *cobra.Command {
-	return steerCommand(s, steering{
+	var at string
+	var by func() string
+	cmd := steerCommand(s, steering{
 		verb: "retry", done: "due now",
 		short: "Make strands due now; finished ones come back where they ended, with their tries counted anew",
-		long:  "A strand that waits for its schedule or its back-off need not wait any longer. With a filter, dead ones are meant unless --state says otherwise.",
+		long: `A strand that waits for its schedule or its back-off need not wait any longer. With a filter, dead ones are meant unless --state says otherwise.
+
+With --at it goes on at that label of its program, which has to know it. That, and who did it, is shown by strand show; it needs
+the rights of respirate.grant_operator('ROLE').`,
 		example: `  respirated strand retry 6ba7b810-9dad-41d1-80b4-00c04fd430c8
+  respirated strand retry 6ba7b810-9dad-41d1-80b4-00c04fd430c8 --at start --by 'ann, ticket 7'
   respirated strand retry --kind report --all
   respirated strand retry --state dead --all`,
+		check: func(cmd *cobra.Command, all bool) error {
+			switch {
+			case cmd.Flags().Changed("at") && all:
+				return errors.New("--at goes with ids, and not with --all: a label is of one program")
+			case cmd.Flags().Changed("at") && at == "":
+				return errors.New("--at is empty: name a label")
+			case cmd.Flags().Changed("by") && at == "":
+				return errors.New("--by goes with --at")
+			}
+			return nil
+		},
 		one: func(cmd *cobra.Command, db *database, id string) (client.State, error) {
+			if at != "" {
+				return db.StrandRetryAt(cmd.Context(), id, at, by())
+			}
 			return db.StrandRetry(cmd.Context(), id)
 		},
 		many: func(cmd *cobra.Command, db *database, p *client.StrandManyParams) (int, error) {
 			return db.StrandRetryMany(cmd.Context(), p)
 		},
 	})
+	cmd.Flags().StringVar(&at, "at", "", "go on at this `LABEL`")
+	by = addBy(cmd)
+	return cmd
 }
 
 func strandCancelCommand(s *settings) *cobra.Command {
@@ -190,6 +217,7 @@ func strandCancelCommand(s *settings) *cobra.Command {
 type steering struct {
 	verb, done           string
 	short, long, example string
+	check                func(cmd *cobra.Command, all bool) error // of flags of its own; nil = there are none
 	one                  func(cmd *cobra.Command, db *database, id string) (client.State, error)
 	many                 func(cmd *cobra.Command, db *database, params *client.StrandManyParams) (int, error)
 }
@@ -212,6 +240,11 @@ func steerCommand(s *settings, v steering) *cobra.Command {
 			return usage(errors.New("ids go without a filter and --all"))
 		case len(ids) == 0 && !*all:
 			return usage(errors.New("say which strands: their ids, or a filter (--kind, --queue, --tenant, --state) and --all"))
+		}
+		if v.check != nil {
+			if err := v.check(cmd, *all); err != nil {
+				return usage(err)
+			}
 		}
 		return s.withDatabase(cmd.Context(), client.InsertOpts{}, func(db *database) error {
 			if *all {
@@ -237,7 +270,7 @@ func (v steering) steerAll(cmd *cobra.Command, db *database, filter strandFilter
 	return err
 }
 
-// steered is what `strand retry --json` and `strand cancel --json` print of each strand.
+// steered is what `strand retry --json` and its like print of each strand.
 type steered struct {
 	ID    string       `json:"id"`
 	State client.State `json:"state,omitempty"` // it is in now; none = there is no such strand
@@ -282,8 +315,11 @@ func (v steering) print(out io.Writer, results []steered, asJSON bool) error {
 
 // now says what a strand is after the verb.
 func (v steering) now(state client.State) string {
-	if v.verb == "cancel" && state == client.Leased {
+	switch {
+	case v.verb == "cancel" && state == client.Leased:
 		return "running and was asked to stop"
+	case v.verb == "edit":
+		return string(state) + ", with other args"
 	}
 	return string(state)
 }

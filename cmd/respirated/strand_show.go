@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"slices"
 	"strings"
 	"time"
 
@@ -16,13 +15,15 @@ import (
 // shownStrand is what `strand show --json` prints, and `strand list --json` of each strand.
 type shownStrand struct {
 	*client.StrandRow
-	Note string `json:"note,omitempty"` // what an operator should know
+	Note   string         `json:"note,omitempty"`   // what an operator should know
+	Frames []client.Frame `json:"frames,omitempty"` // these and the rest are shown by `strand show` only
+	*client.Program
 }
 
 func strandShowCommand(s *settings) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "show ID",
-		Short: "Show all that is known of a strand, its failures included",
+		Short: "Show all that is known of a strand: its frames, semaphores, children, deadlines, failures, and what was done to it by hand",
 		Example: `  respirated strand show 6ba7b810-9dad-41d1-80b4-00c04fd430c8
   respirated strand show 6ba7b810-9dad-41d1-80b4-00c04fd430c8 --json`,
 		Args: takes(cobra.ExactArgs(1)),
@@ -38,7 +39,11 @@ func strandShowCommand(s *settings) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			shown := shownStrand{row, noteOn(row, brokers)}
+			program, err := db.StrandProgram(cmd.Context(), row.ID)
+			if err != nil {
+				return err
+			}
+			shown := shownStrand{row, noteOn(row, brokers, time.Now()), row.Frames(), program}
 			if *asJSON {
 				return printJSON(cmd.OutOrStdout(), shown)
 			}
@@ -46,18 +51,6 @@ func strandShowCommand(s *settings) *cobra.Command {
 		})
 	}
 	return cmd
-}
-
-// noteOn says why a strand does not run though it is due.
-func noteOn(r *client.StrandRow, brokers []*client.BrokerRow) string {
-	served := slices.ContainsFunc(brokers, func(b *client.BrokerRow) bool { return b.Alive && slices.Contains(b.Kinds, r.Kind) })
-	switch {
-	case r.State == client.Paused:
-		return "its queue is paused"
-	case r.State == client.Ready && !served:
-		return "no worker serves this kind"
-	}
-	return ""
 }
 
 func printStrand(out io.Writer, s shownStrand) error {
@@ -86,13 +79,93 @@ func printStrand(out io.Writer, s shownStrand) error {
 	for _, part := range []struct {
 		name string
 		json json.RawMessage
-	}{{"args", s.Args}, {"stack", s.Stack}, {"value", s.Value}, {"metadata", s.Metadata}} {
+	}{{"args", s.Args}, {"value", s.Value}, {"metadata", s.Metadata}} {
 		fact(t, part.name, string(part.json))
 	}
 	if err := t.flush(); err != nil {
 		return err
 	}
+	if err := printProgram(out, s, now); err != nil {
+		return err
+	}
 	return printAttempts(out, s.Attempts, now)
+}
+
+// printProgram shows what a strand has as a program, a table for each part that it has.
+func printProgram(out io.Writer, s shownStrand, now time.Time) error {
+	frames := section{"frames, the one that runs next first:", []string{"KIND", "LABEL", "ARGS", "RETURNED"}, nil}
+	if len(s.Stack) > 0 {
+		for _, f := range s.Frames {
+			frames.add(f.Kind, f.Label, shortJSON(f.Args), shortJSON(f.Ret))
+		}
+	}
+	semaphores := section{fmt.Sprintf("%d semaphores wait:", s.Waiting), []string{"NAME", "SENT", "VALUE"}, nil}
+	for _, m := range s.Semaphores {
+		semaphores.add(m.Name, ago(m.SentAt, now), shortJSON(m.Value))
+	}
+	children := section{fmt.Sprintf("%d children are left, %d have ended:", s.ChildrenLeft, s.Ended), []string{"ID", "KIND", "STATE", "ENDED", "VALUE"}, nil}
+	for _, c := range s.Children {
+		children.add(c.ID, c.Kind, string(c.State), agoIf(c.EndedAt, now), shortJSON(c.Value))
+	}
+	deadlines := section{"deadlines:", []string{"KIND", "TARGET", "DUE", "PAGED"}, nil}
+	for _, d := range s.Deadlines {
+		deadlines.add(d.Kind, d.Target, ago(d.At, now), agoIf(d.PagedAt, now))
+	}
+	pages := section{"open pages:", []string{"ID", "KIND", "TARGET", "DUE", "OPENED"}, nil}
+	for _, p := range s.Pages {
+		pages.add(fmt.Sprint(p.ID), p.Kind, p.Target, ago(p.DueAt, now), ago(p.OpenedAt, now))
+	}
+	audits := section{"done by hand:", []string{"WHEN", "WHO", "ROLE", "WHAT", "BEFORE", "AFTER"}, nil}
+	for _, a := range s.Audits {
+		audits.add(ago(a.At, now), a.Who, a.Role, a.What, shortJSON(a.Before), shortJSON(a.After))
+	}
+	for _, part := range []section{frames, semaphores, children, deadlines, pages, audits} {
+		if err := part.print(out); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// section is a table with a line above it. Without rows it is left out.
+type section struct {
+	title  string
+	header []string
+	rows   [][]string
+}
+
+func (s *section) add(cells ...string) { s.rows = append(s.rows, cells) }
+
+func (s *section) print(out io.Writer) error {
+	if len(s.rows) == 0 {
+		return nil
+	}
+	fmt.Fprintf(out, "\n%s\n", s.title)
+	t := newTable(out, s.header...)
+	for _, row := range s.rows {
+		t.row(row...)
+	}
+	return t.flush()
+}
+
+// shortJSON keeps a table readable; --json has all of it.
+func shortJSON(text json.RawMessage) string {
+	const most = 200
+	runes := []rune(string(text))
+	switch {
+	case string(text) == "null":
+		return ""
+	case len(runes) <= most:
+		return string(runes)
+	}
+	return string(runes[:most]) + " ..."
+}
+
+func agoIf(t *time.Time, now time.Time) string {
+	if t == nil {
+		return ""
+	}
+	return ago(*t, now)
 }
 
 // fact is a row that is left out where there is nothing to tell.

@@ -70,7 +70,7 @@ $$;
 --
 -- Where the token is not the current one, or its lease has been given back, it raises SQLSTATE RS001, so that what the
 -- caller has done to its own tables is undone. Where somebody has asked for the strand's end, an exit ends it as done, and
--- anything else as cancelled.
+-- anything else as cancelled, and makes no children.
 --
 -- It locks the strand, its parent and those that it signals, in the order of ids, and waits no more than 5 s for each.
 -- They stay locked until the end of the transaction, so commit at once: one that is idle for a minute is ended.
@@ -126,6 +126,8 @@ begin
           array_agg(case when (i.e->>'child')::boolean then step.strand end order by i.n) as parents,
           array_agg(coalesce((i.e->>'child')::boolean, false) order by i.n) as children
         from jsonb_array_elements(report->'enq') with ordinality i (e, n)
+        where state is distinct from 'cancelled' or (i.e->>'child')::boolean is not true -- it would be of the tree that is to end
+        having count(*) > 0
       ) e
     ) e
     cross join lateral (
