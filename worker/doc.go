@@ -20,7 +20,8 @@
 //
 // A strand is run by one worker at a time, under a lease. A run may be repeated, if its process or host dies on the way;
 // its outcome is stored once. What a handler does by returning an [Outcome] and by [Insert] is stored in one transaction,
-// all or nothing; what it does elsewhere should bear being done twice.
+// all or nothing; what it does elsewhere should bear being done twice. What it does to tables of its own, in the database
+// of the strands, it can store in one transaction with its outcome: see [CommitTx].
 //
 // An error means another try after a back-off, until tries run out; see [Cancel], [Dead], [RetryIn] and [Snooze] for the
 // rest. A panic, or runtime.Goexit, is an error too. The context of a handler ends with a cause: [ErrTimeout],
@@ -79,7 +80,7 @@
 //   - Runs are so short that slots wait for the broker: the worker asks for more strands than it has slots (credit.go).
 //     One that waits for a slot for a second is given back.
 //
-// Reading order: worker.go, prog.go, errors.go, insert.go, semaphore.go, children.go and deadline.go are what users see;
+// Reading order: worker.go, prog.go, errors.go, insert.go, semaphore.go, children.go, deadline.go and own.go are what users see;
 // then env.go, stack.go, outcome.go, mux.go and handler.go; then
 // session.go and what follows from it; run.go and conn.go last.
 package worker

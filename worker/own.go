@@ -43,9 +43,9 @@ type SQLTx[R any] interface {
 // for it. It goes on with the strand if it was, and counts the run as failed if not. From then on what the handler
 // returns does not count, and the strand does not go on under the same lease.
 //
-// The strand, its parent and those that it signals are locked until the COMMIT, so call nothing in between. READ COMMITTED
-// fits best: above it the strand may have been renewed since the transaction began, and the run is given back to be tried
-// again, without a try used up. So it is if the database undoes it for the sake of another transaction. ctx is the handler's. A handler that is no label, as of [AddFunc], says Exit(nil) and returns the error.
+// If another transaction is in the way, the error gives the strand back without a try used up. That is also so where the lease
+// was renewed since a transaction above READ COMMITTED began. The handler of a [Worker], which is no label, commits Exit(nil)
+// and returns the error. ctx is the handler's.
 func CommitTx[R any](ctx context.Context, tx PgxTx[R], o Outcome) (Outcome, error) {
 	return o, commitOwn(ctx, o, ownTx{
 		exec: func(ctx context.Context, sql string, args ...any) error {

@@ -26,25 +26,38 @@
 //
 //   - The hot table has two indexes. What a lease, a renewal or a failure changes is in neither, so these updates stay
 //     on their page (HOT). What orders the scan, (lane, schedule, id), changes only when a strand is put off.
+//
 //   - A lane is what strands that start in order have in common. A scan asks for the lanes of kinds that somebody
 //     serves and of queues that are not paused: all others cost it nothing, however many strands wait in them.
+//
 //   - A finished strand leaves the hot table in the statement that finishes it, and is appended to history in the same
 //     one, unless its queue keeps none. A missing partition never fails a commit: there is a default one.
+//
 //   - Every write to a leased strand is fenced by its token. That a lease has run out is no reason to refuse a result;
 //     that somebody else has been given the strand is.
+//
 //   - A report takes effect as a whole, with its inserts, its attempt and what it means to its parent, or not at all.
 //     The plain ones, nearly all, share one transaction of a few statements (commitPlain). The rest share another, which
 //     first locks all rows it will touch in the order of their ids, and applies what concerns parents in a later
 //     statement than what ends their children: one statement for both would lose a wake (commitLooked).
+//
 //   - A strand that has semaphores, ended children or deadlines says so in its row (inbox, deadline: null in all others), which
 //     the plain statements ask. Rows that belong to a strand are written by whoever holds the lock of its row, and leave with it.
+//
 //   - No wake is lost: a signal or the end of a last child sets woken, which the next nap hears. A lease, or a report after which
 //     the strand stays, sets it back, and what waits is read after that has been committed: whatever came by then is in the
 //     inbox, whatever came later is heard.
+//
 //   - Nobody's lock holds up others for long: a statement that waits is given up after 200 ms, and the strands whose rows
 //     are locked are remembered and left out until they are free.
+//
 //   - One report or row that Postgres will not take does not harm its neighbours: batches are halved until it is alone.
+//
 //   - Leases, schedules and back-off are decided by the clock of the database, in SQL.
+//   - A worker with a connection of its own may take a step in its own transaction: respirate.step() does what a look does, under the
+//     same locks, and leaves a row in respirate.outcome, which is there from the COMMIT on. The report of such a step (Own) only
+//     asks for that row. Where it is not there the strand's row is locked: if somebody holds it the COMMIT may be under way, if
+//     nobody does it will never be.
 //
 // # Notifications
 //

@@ -39,7 +39,7 @@ func TestCommandsOfTheReadmeWork(t *testing.T) {
 		t.Fatalf("%v\n%s\nthe daemon said:\n%s", err, out, log)
 	}
 	for _, want := range []string{
-		`"text": "hello"`, `"attempts"`, `later|in 59m`, `connected`, `echo`, `state +(cancelled|leased)`, `3 strands inserted`, `kind +greet`, `"machine"`, `"box of hat"`, `provision +[a-z]+ +default`,
+		`"text": "hello"`, `"attempts"`, `later|in 59m`, `connected`, `echo`, `state +(cancelled|leased)`, `3 strands inserted`, `kind +greet`, `"moved"`, `"machine"`, `"box of hat"`, `provision +[a-z]+ +default`,
 	} {
 		if !regexp.MustCompile(want).Match(out) {
 			t.Errorf("the tour did not print %s, but\n%s", want, out)
@@ -61,13 +61,13 @@ func tour(t *testing.T, dir string) string {
 		t.Fatal(err)
 	}
 	var script strings.Builder
-	for _, b := range block.FindAllStringSubmatch(readme(t), -1) {
+	for n, b := range block.FindAllStringSubmatch(readme(t), -1) {
 		before, language, text := b[1], b[2], b[3]
 		switch language {
 		case "sh":
 			fmt.Fprintf(&script, "set -x\n%s\n{ set +x; } 2>/dev/null\n", text)
 		case "sql":
-			name := "tour.sql"
+			name := fmt.Sprintf("tour%d.sql", n)
 			writeFile(t, filepath.Join(dir, name), text)
 			fmt.Fprintf(&script, "%s %s %s\n", self, sqlVerb, name)
 		case "go":
