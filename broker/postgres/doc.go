@@ -54,6 +54,7 @@
 //   - One report or row that Postgres will not take does not harm its neighbours: batches are halved until it is alone.
 //
 //   - Leases, schedules and back-off are decided by the clock of the database, in SQL.
+//
 //   - A worker with a connection of its own may take a step in its own transaction: respirate.step() does what a look does, under the
 //     same locks, and leaves a row in respirate.outcome, which is there from the COMMIT on. The report of such a step (Own) only
 //     asks for that row. Where it is not there the strand's row is locked: if somebody holds it the COMMIT may be under way, if
