@@ -25,6 +25,7 @@ var drawing = []room{
 	{path: "client/internal/driver", modules: []string{pgx}, not: tests, closed: true},
 	{path: "client/internal/pgtext", not: tests, closed: true},
 	{path: "worker", rooms: []string{"protocol"}, not: tests, closed: true},
+	{path: "worker/workflow", rooms: []string{"worker", "protocol"}, not: tests, closed: true},
 	{path: "broker", rooms: []string{"protocol"}, modules: []string{sys}, not: []string{"os/exec", "database/sql", "testing"}},
 	{path: "broker/postgres", rooms: []string{"broker", "protocol"}, modules: []string{pgx, goose, sys}, not: tests},
 	{path: "broker/postgres/private", modules: []string{pgx, embedded}, not: tests},

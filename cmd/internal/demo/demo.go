@@ -1,5 +1,6 @@
 // Package demo has the kinds that show what respirate does: plain ones here, steps in smoke.go, children, signals and
-// deadlines in provision.go, misbehaviour in faults.go, and in ledger.go one that leaves proof of each run.
+// deadlines in provision.go, misbehaviour in faults.go, in ledger.go one that leaves proof of each run, and in batch.go a
+// workflow of them.
 // cmd/demo-worker serves them, and so does the hidden verb demo-worker of respirated, so that `respirated dev` needs no
 // second program.
 package demo
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"github.com/respirated/respirated/worker"
+	"github.com/respirated/respirated/worker/workflow"
 )
 
 // Mux serves every kind of this package.
@@ -31,6 +33,7 @@ func Mux() *worker.Mux {
 	worker.AddFunc(mux, ledger)
 	worker.AddProg(mux, provisionProg())
 	worker.AddProg(mux, partProg())
+	workflow.Add(mux, batch())
 	return mux
 }
 
