@@ -222,7 +222,9 @@ func (s *scanner) nextOf(ctx context.Context, some []stripe, limit int) ([]seen,
 	}
 	all := columns(some)
 	lo, hi := s.owner.bounds()
-	args := []any{all[0], priorities, all[2], all[3], []uuid{lo}, []uuid{hi}, []time.Duration{0}, limit}
+	n := len(some)
+	args := []any{all[0], priorities, all[2], all[3],
+		slices.Repeat([]uuid{lo}, n), slices.Repeat([]uuid{hi}, n), make([]time.Duration, n), limit}
 	var found []seen
 	err := s.db.query(ctx, s.product["scan"], args, func(rows pgx.Rows) error {
 		var id pgtype.UUID
