@@ -60,7 +60,13 @@ type simBroker struct {
 	backlog []func()         // what came while it was paused
 	hearsAt int64            // when the last notification that was sent in good weather comes
 	covers  map[string]Slice // what it is accounted for, by kind
-	serving bool             // it takes part
+	standing
+}
+
+// standing is what is known of a broker besides the slices it is accounted for.
+type standing struct {
+	serving bool // it takes part
+	known   int  // its number
 }
 
 // appointment is something that happens at a time: to a broker, or to the world if there is none. A broker to which nothing
@@ -369,20 +375,22 @@ func (sim *simulation) byNumber(place int) *simBroker {
 
 // account takes in what a broker looks after by now.
 func (sim *simulation) account(b *simBroker) {
+	before, changes := b.standing, sim.changes
 	b.serving = !b.gone && !b.paused && !b.leaving && b.number != 0 && b.ready(sim.now)
+	b.known = b.number
 	for _, kind := range sim.kinds {
 		slice := b.parts.among(kind).slice()
-		before, had := b.covers[kind]
+		covered, had := b.covers[kind]
 		has := b.serving && slices.Contains(b.looksFor(), kind)
 		if has && (slice.Lo >= slice.end() || slice.end() > space) {
 			sim.t.Fatalf("after %v a broker has the range %v", time.Duration(sim.now-t0), slice)
 		}
-		if has == had && (!has || slice == before) {
+		if has == had && (!has || slice == covered) {
 			continue
 		}
 		sim.changes++
 		if had {
-			sim.covers[kind].change(sim.now, before, -1)
+			sim.covers[kind].change(sim.now, covered, -1)
 			delete(b.covers, kind)
 		}
 		if has {
@@ -390,7 +398,9 @@ func (sim *simulation) account(b *simBroker) {
 			b.covers[kind] = slice
 		}
 	}
-	sim.judge()
+	if before != b.standing || changes != sim.changes { // most words change nothing, and there are many
+		sim.judge()
+	}
 }
 
 // looksFor are the kinds that the others believe a broker to look for. Its workers may be about to start anew.
