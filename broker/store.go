@@ -148,7 +148,7 @@ type Strand struct {
 // Inbox is what waits for a strand. It may be younger than the lease or the commit it comes with, never older: whatever is sent
 // after that wakes the strand at its next nap.
 type Inbox struct {
-	Semaphores []Semaphore // in the order sent
+	Semaphores []Semaphore // in the order sent; where not all fit, the first 8 of each name go before others, so that none hides another
 	Ended      []Ended     // children that have ended and are not reaped, in the order of their ends
 	Left       int         // children that have not ended
 	More       bool        // more semaphores or ended children wait than are listed

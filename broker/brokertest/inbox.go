@@ -1,6 +1,7 @@
 package brokertest
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -62,12 +63,28 @@ func (r *strand) inbox() *broker.Inbox {
 		return nil
 	}
 	in := &broker.Inbox{Left: r.childrenLeft}
-	semaphores := fitting(r.semaphores, func(s broker.Semaphore) []byte { return s.Value })
+	picked := picks(r.semaphores)
+	semaphores := fitting(picked, func(s broker.Semaphore) []byte { return s.Value })
 	ended := fitting(r.ended, func(e broker.Ended) []byte { return e.Value })
-	in.Semaphores = slices.Clone(r.semaphores[:semaphores])
+	in.Semaphores = picked[:semaphores]
+	slices.SortFunc(in.Semaphores, func(a, b broker.Semaphore) int { return cmp.Compare(a.ID, b.ID) })
 	in.Ended = slices.Clone(r.ended[:ended])
 	in.More = semaphores < len(r.semaphores) || ended < len(r.ended)
 	return in
+}
+
+// picks are semaphores in the order in which they come into an inbox: the first 8 of each name before others.
+func picks(all []broker.Semaphore) []broker.Semaphore {
+	var first, others []broker.Semaphore
+	count := map[string]int{}
+	for _, s := range all {
+		if count[s.Name]++; count[s.Name] <= 8 {
+			first = append(first, s)
+		} else {
+			others = append(others, s)
+		}
+	}
+	return append(first, others...)
 }
 
 // fitting is how many items an inbox lists.

@@ -2,6 +2,7 @@ package brokertest
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -51,6 +52,19 @@ var signalCases = []testCase{
 		if age := time.Since(got[0].Sent); age < -time.Minute || age > time.Minute {
 			tr.t.Errorf("sent: got %v, want about now", got[0].Sent)
 		}
+	}},
+	{"SignalsOfOneNameHideNoOthers", func(tr *trial) {
+		id := tr.insert("")
+		var many []broker.Signal
+		for range broker.InboxItems + 10 {
+			many = append(many, broker.Signal{ID: id, Name: "update"})
+		}
+		tr.signal(append(many, broker.Signal{ID: id, Name: "destroy"})...)
+		in := tr.mail(tr.lease(id).Inbox)
+		tr.equal("listed", len(in.Semaphores), broker.InboxItems)
+		tr.equal("the last one listed", in.Semaphores[len(in.Semaphores)-1].Name, "destroy")
+		tr.equal("more", in.More, true)
+		tr.equal("in the order sent", slices.IsSortedFunc(in.Semaphores, func(a, b broker.Semaphore) int { return cmp.Compare(a.ID, b.ID) }), true)
 	}},
 	{"SignalWithoutAValueHasNone", func(tr *trial) {
 		id := tr.insert("")
