@@ -89,19 +89,7 @@ func missing[T any](fields []field[T], seen uint32) error {
 
 // readList reads an array of maps. It stops at the first entry with a fault.
 func readList[T any](c *cursor, fields []field[T], to *[]T) error {
-	n, err := c.count()
-	if err != nil {
-		return err
-	}
-	list := make([]T, 0, c.reserve(n))
-	for i := range n {
-		list = append(list, *new(T))
-		if err := readMap(c, fields, &list[i]); err != nil {
-			return within(err, fmt.Sprintf("[%d]", i))
-		}
-	}
-	*to = list
-	return nil
+	return readEach(c, to, func(c *cursor, entry *T) error { return readMap(c, fields, entry) })
 }
 
 // readSome is readList for a list that says nothing when it is empty.
@@ -147,7 +135,7 @@ func readIDs(c *cursor, to *[]uint64) error { return readEach(c, to, readID) }
 // readUUIDs reads an array of UUIDs.
 func readUUIDs(c *cursor, to *[]string) error { return readEach(c, to, readUUID) }
 
-// readEach reads an array of values that are no maps.
+// readEach reads an array, value by value. It stops at the first with a fault.
 func readEach[T any](c *cursor, to *[]T, read func(*cursor, *T) error) error {
 	n, err := c.count()
 	if err != nil {
