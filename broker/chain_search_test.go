@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"slices"
@@ -43,6 +44,7 @@ func (s *programState) apply(w *world, r *row, rep Report) {
 	switch rep.Act {
 	case Hop:
 		s.label++
+		r.kind = cmp.Or(rep.Kind, r.kind)
 		if rep.Stay {
 			r.leased, s.woken, s.news = true, false, false
 		}
@@ -55,12 +57,21 @@ func (s *programState) apply(w *world, r *row, rep Report) {
 	}
 }
 
-func newProgramWorld(strands, workers, faults, cancels, drains int) *world {
+func newProgramWorld(strands, workers, slots, faults, cancels, drains int) *world {
 	w := newWorld(strands, workers, faults, 1)
 	w.program, w.cancels, w.drains = true, cancels, drains
 	for _, m := range w.workers {
-		m.want, m.ackAll, m.stack = strands, true, nil
+		m.want, m.ackAll, m.stack = slots, true, nil
 	}
+	return w
+}
+
+// newProgramsWorld has two programs. The first goes on as another kind, which only the last worker serves, and sends the second
+// its signal when it ends.
+func newProgramsWorld(workers, slots, faults int) *world {
+	w := newProgramWorld(2, workers, slots, faults, 0, 0)
+	w.between = true
+	w.workers[workers-1].kinds = served("k", "l")
 	return w
 }
 
@@ -93,10 +104,14 @@ func (w *world) programMoves(add func(string, func(*world))) {
 	}
 	for i := range w.rows {
 		r := &w.rows[i]
+		if r.step != nil {
+			w.stepMoves(i, add)
+			continue // others wait for its end
+		}
 		if r.gone {
 			continue
 		}
-		if !r.state.signal {
+		if !r.state.signal && !w.between {
 			add(fmt.Sprintf("a signal is sent to strand %d", i+1), func(w *world) { w.signal(&w.rows[i].state) })
 		}
 		if w.cancels > 0 && !r.state.cancelled {
@@ -109,12 +124,44 @@ func (w *world) programMoves(add func(string, func(*world))) {
 			w.step(draining{by: w.now + int64(time.Hour)})
 		})
 	}
-	if w.hurried && len(w.schedule.runs) > 0 {
-		add("a run takes its time", func(w *world) {
+	takes := func(what string, time int64) {
+		add(what+" takes its time", func(w *world) {
 			w.hurried = false
-			w.now += int64(w.schedule.lease) / chainShare
+			w.now += time
 			w.step(w.pings()...)
 		})
+	}
+	if w.hurried && len(w.schedule.runs) > 0 {
+		takes("a run", int64(w.schedule.lease)/chainShare)
+		if len(w.rows) > w.slots() {
+			takes("a run for which others wait", patience)
+		}
+	}
+}
+
+func (w *world) slots() (all int) {
+	for _, m := range w.workers {
+		all += m.want
+	}
+	return all
+}
+
+// measure notes which of the results that are heard now must be the last ones of their chains: their lease has been there for a
+// quarter of its time, or for a second while another strand waits, of which the broker knows, and all slots are taken.
+func (w *world) measure(m *modelWorker, ev event) {
+	heard, ok := ev.(reported)
+	if !ok || !w.timed {
+		return
+	}
+	waits := w.schedule.databases[0].buffer.len() > 0
+	for _, wk := range w.schedule.workers {
+		waits = waits && wk.held >= wk.wantN
+	}
+	for _, rep := range heard.reports {
+		had := w.now - w.row(rep.ID).since
+		if h := m.holds[rep.Pair]; h != nil && !h.heard {
+			h.heard, h.long = true, had >= int64(w.schedule.lease)/chainShare || had >= patience && waits
+		}
 	}
 }
 
@@ -145,12 +192,16 @@ func (w *world) labelMoves(i int, p Pair, h *modelHold, add func(string, func(*w
 	end := func(what string, act Act) {
 		add(fmt.Sprintf("w%d %s strand %d", i, what, p.ID[0]), func(w *world) { w.finish(w.workers[i], p, act) })
 	}
+	if h.own {
+		w.ownMoves(i, p, add)
+		return
+	}
 	switch {
 	case h.stop:
 		end("stops", Cancel)
 	case h.label < lastLabel:
 		end("goes on with", Hop)
-	case h.saw:
+	case h.saw || w.between && p.ID == w.id(0):
 		end("ends", Exit)
 		if w.lingers && w.row(p.ID).naps == 0 {
 			end("uses the signal and naps", Nap) // and waits for another one
@@ -158,19 +209,44 @@ func (w *world) labelMoves(i int, p Pair, h *modelHold, add func(string, func(*w
 	default:
 		end("lays down", Nap)
 	}
+	if w.owns > 0 && !h.stop && w.row(p.ID).step == nil {
+		add(fmt.Sprintf("w%d begins a transaction for the step of strand %d", i, p.ID[0]), func(w *world) { w.begins(w.workers[i], p) })
+	}
 }
 
 // goOn begins the next label of a chain, whose lease must be the worker's.
 func (w *world) goOn(m *modelWorker, p Pair, e protocol.AckEntry) {
 	h, r := m.holds[p], w.row(p.ID)
+	served := func(k protocol.Kind) bool { return k.Name == r.kind }
 	switch {
 	case h == nil || !h.done || h.seq != e.Seq || h.act != Hop:
 		w.fail(fmt.Sprintf("%s is told to go on after result %d of strand %d, which it did not ask for", m.name, e.Seq, p.ID[0]))
 		return
+	case h.long:
+		w.fail(fmt.Sprintf("%s is told to go on with strand %d, which it had for so long that others come first", m.name, p.ID[0]))
 	case !w.expired && (!r.leased || r.token != p.Token || r.seq != e.Seq):
 		w.fail(fmt.Sprintf("I1: %s is told to go on with strand %d, which is not leased to it", m.name, p.ID[0]))
 	}
+	if !slices.ContainsFunc(m.kinds, served) {
+		w.fail(fmt.Sprintf("%s is told to go on as %s, which it does not serve", m.name, r.kind))
+	}
 	*h = modelHold{seq: e.Seq + 1, label: h.label + 1, saw: e.Inbox != nil, stop: h.stop}
+}
+
+// deliver sends the signal of a program that has ended to the other one, after all else that was done with it.
+func (w *world) deliver() {
+	if w.sent {
+		w.sent = false
+		w.signal(&w.rows[1].state)
+	}
+}
+
+// kindAfter is the kind that a strand goes on as.
+func (w *world) kindAfter(id ID) string {
+	if w.between && w.row(id) == &w.rows[0] {
+		return "l"
+	}
+	return ""
 }
 
 // sayBye has workers read what they have been told by a broker that is done, since it writes all of that before it ends.
@@ -198,22 +274,49 @@ func (w *world) checkSent(m *modelWorker, message protocol.ToWorker) {
 // RESPIRATE_LONG=1 adds some that take minutes.
 func TestExhaustivePrograms(t *testing.T) {
 	type size struct {
-		strands, workers, faults, cancels, drains int
-		hurried, lingers                          bool
+		strands, workers, slots, faults, cancels, drains, owns int
+		hurried, lingers, told                                 bool
 	}
-	worlds := []size{{1, 1, 0, 0, 0, true, true}, {1, 1, 0, 0, 1, false, false}}
+	worlds := []size{
+		{strands: 1, workers: 1, slots: 1, hurried: true, lingers: true},
+		{strands: 1, workers: 1, slots: 1, drains: 1},
+		{strands: 1, workers: 1, slots: 1, owns: 2, told: true},
+	}
 	if os.Getenv("RESPIRATE_MUTANTS") != "" {
-		worlds = append(worlds, size{1, 1, 0, 1, 0, false, false}, size{1, 1, 1, 0, 0, false, false})
+		worlds = append(worlds,
+			size{strands: 1, workers: 1, slots: 1, faults: 1, owns: 1, told: true},
+			size{strands: 2, workers: 1, slots: 1, hurried: true, told: true},
+			size{strands: 1, workers: 1, slots: 1, cancels: 1},
+			size{strands: 1, workers: 1, slots: 1, faults: 1})
 	}
 	if os.Getenv("RESPIRATE_LONG") != "" {
-		worlds = append(worlds, size{1, 1, 0, 1, 1, true, true}, size{1, 1, 1, 0, 0, true, true}, size{1, 1, 1, 0, 1, false, false},
-			size{2, 1, 0, 0, 0, false, false}, size{1, 2, 1, 0, 0, false, false})
+		worlds = append(worlds,
+			size{strands: 1, workers: 1, slots: 1, cancels: 1, drains: 1, hurried: true, lingers: true},
+			size{strands: 1, workers: 1, slots: 1, faults: 1, hurried: true, lingers: true},
+			size{strands: 1, workers: 1, slots: 1, faults: 1, drains: 1, owns: 2},
+			size{strands: 2, workers: 1, slots: 2},
+			size{strands: 1, workers: 2, slots: 1, faults: 1, owns: 1})
 	}
 	for _, c := range worlds {
 		start := time.Now()
-		w := newProgramWorld(c.strands, c.workers, c.faults, c.cancels, c.drains)
-		w.hurried, w.lingers = c.hurried, c.lingers
+		w := newProgramWorld(c.strands, c.workers, c.slots, c.faults, c.cancels, c.drains)
+		w.hurried, w.timed, w.lingers, w.owns = c.hurried, c.hurried, c.lingers, c.owns
+		for i := range w.rows {
+			w.rows[i].state.signal = c.told
+		}
 		states := explore(t, w, 5_000_000)
 		t.Logf("%+v: %d states visited in %v", c, states, time.Since(start).Round(time.Millisecond))
+	}
+	pairs := []size{{workers: 1, slots: 1}}
+	if os.Getenv("RESPIRATE_MUTANTS") != "" {
+		pairs = append(pairs, size{workers: 2, slots: 1})
+	}
+	if os.Getenv("RESPIRATE_LONG") != "" {
+		pairs = append(pairs, size{workers: 1, slots: 2}, size{workers: 1, slots: 1, faults: 1})
+	}
+	for _, c := range pairs {
+		start := time.Now()
+		states := explore(t, newProgramsWorld(c.workers, c.slots, c.faults), 5_000_000)
+		t.Logf("two programs and a signal between them, %d workers with %d slots, %d faults: %d states visited in %v", c.workers, c.slots, c.faults, states, time.Since(start).Round(time.Millisecond))
 	}
 }

@@ -69,7 +69,7 @@ func (w *world) clone() *world {
 	c := *w
 	c.schedule = w.schedule.clone()
 	c.rows, c.calls = slices.Clone(w.rows), slices.Clone(w.calls)
-	c.results = maps.Clone(w.results)
+	c.results, c.owned = maps.Clone(w.results), maps.Clone(w.owned)
 	c.workers = nil
 	for _, m := range w.workers {
 		copied := *m
@@ -128,8 +128,15 @@ func (n *namer) put(args ...any) { fmt.Fprintln(n, args...) }
 // key is the same for states that differ only in names and distances.
 func (w *world) key() string {
 	n := &namer{tokens: map[Token]int{}, sessions: map[sessionID]int{}, now: w.now}
+	var owned []int
 	for _, r := range w.rows {
-		n.put("row", r.absent, n.tok(r.token), r.leased, r.tries > 0, r.seq, r.gone, r.naps, r.state)
+		n.put("row", r.absent, n.tok(r.token), r.leased, r.tries > 0, r.seq, r.gone, r.naps, r.state, r.kind)
+		if r.leased && w.timed {
+			n.put(n.past(r.since+int64(w.schedule.lease)/chainShare), n.past(r.since+patience))
+		}
+		if r.step != nil {
+			n.report(*r.step)
+		}
 	}
 	for _, m := range w.workers {
 		n.put("worker", n.ses(m.session), m.crash, m.reaped, m.quiet, len(m.holds))
@@ -150,11 +157,18 @@ func (w *world) key() string {
 			n.frame(frame)
 		}
 	}
-	n.put(w.faults, w.expired, w.calmSoFar, w.restarted, w.cancels, w.drains, w.hurried)
+	n.put(w.faults, w.expired, w.calmSoFar, w.restarted, w.cancels, w.drains, w.hurried, w.owns)
 	for _, c := range w.calls {
 		n.calls(c)
 	}
 	n.schedule(w.schedule)
+	for token := range w.owned {
+		if no := n.tokens[token]; no != 0 {
+			owned = append(owned, no)
+		}
+	}
+	slices.Sort(owned)
+	n.put("owned", owned)
 	return n.String()
 }
 
@@ -226,7 +240,7 @@ func (n *namer) frame(frame protocol.ToWorker) {
 	case *protocol.Strands:
 		for _, st := range f.Strands {
 			n.wire(st.ID, st.Token)
-			n.put(st.Label, st.Inbox != nil)
+			n.put(st.Kind, st.Label, st.Inbox != nil)
 		}
 	case *protocol.Ack:
 		n.put(f.Re, f.All)

@@ -119,6 +119,36 @@ var programMutants = []mutant{
 		"s.asleep = !s.woken",
 		"s.asleep = true",
 	},
+	{
+		"a chain does not end after a quarter of a lease", "chain.go",
+		"had < int64(s.lease)/chainShare && ",
+		"had < int64(s.lease) && ",
+	},
+	{
+		"a chain does not end though others wait", "chain.go",
+		"(had < patience || !s.awaited(w))",
+		"(had < int64(s.lease)/chainShare || !s.awaited(w))",
+	},
+	{
+		"a run goes on as a kind that its worker does not serve", "chain.go",
+		"return serves && w.session != 0",
+		"return (serves || kind != \"\") && w.session != 0",
+	},
+	{
+		"a step whose transaction is under way counts as failed", "search_test.go",
+		"case r.step != nil:",
+		"case r.step != nil && rep.Act != Fail:",
+	},
+	{
+		"a step that has committed counts as failed", "search_test.go",
+		"if w.owned[rep.Token] && w.home(rep.ID) == no {",
+		"if false {",
+	},
+	{
+		"a report is dropped while somebody has its row", "commits.go",
+		"d.commits.locked = append(d.commits.locked, p)",
+		"d.conclude(now, p, v, d.commits.answered(&p))",
+	},
 }
 
 // storeMutants must be found in the store in memory by the suite that holds for every Store.

@@ -37,10 +37,15 @@ type world struct {
 
 	// Of a world of programs, see chain_search_test.go.
 	program bool
-	cancels int  // strands that may still be cancelled
-	drains  int  // of the broker, that may still come
-	hurried bool // one run may take its time
-	lingers bool // a program may use its signal, nap, and wait for another one
+	between bool           // the signal comes from another program
+	sent    bool           // and has been: by the batch that is being applied
+	cancels int            // strands that may still be cancelled
+	drains  int            // of the broker, that may still come
+	hurried bool           // one run may take its time
+	timed   bool           // and it is told which results must end their chains
+	owns    int            // steps that workers may still take in transactions of their own
+	lingers bool           // a program may use its signal, nap, and wait for another one
+	owned   map[Token]bool // steps in transactions of workers that have committed
 }
 
 // outcome is a result, whichever of its copies.
@@ -67,6 +72,9 @@ type row struct {
 	exits  int
 	naps   int
 	state  programState
+	kind   string
+	since  int64   // when it was leased
+	step   *Report // which a worker takes in a transaction that is open: it locks the row
 }
 
 // modelWorker is a worker process as PROTOCOL.md wants it.
@@ -79,6 +87,7 @@ type modelWorker struct {
 	down    []protocol.ToWorker // and to the worker
 	want    int
 	ackAll  bool // it takes one word for all results of a frame
+	kinds   []protocol.Kind
 	stack   []byte
 	frames  [][]outcome // of results, sent in this session by one who takes such a word; their ids are 1, 2 ...
 	quiet   bool        // the broker has told it in this session that it drains
@@ -94,15 +103,21 @@ type modelHold struct {
 	label int  // of a program
 	saw   bool // the signal was there when the label began
 	stop  bool // it was asked to stop
+	own   bool // its step is in a transaction of its own
+	heard bool // the broker has read its result
+	long  bool // its chain is to end: it had the lease, or its slot, for long when its result was heard
 }
 
 // newWorld has strands in several databases, the first one in the second: that is where nobody looks first.
 func newWorld(strands, workers, faults, databases int) *world {
-	w := &world{now: t0, faults: faults, calmSoFar: true, results: map[outcome]bool{}, calls: make([]calls, databases)}
+	w := &world{now: t0, faults: faults, calmSoFar: true, results: map[outcome]bool{}, owned: map[Token]bool{}, calls: make([]calls, databases)}
 	w.schedule = newSchedule(ID{1}, [32]byte{1}, w.limits())
 	w.rows = make([]row, strands)
+	for i := range w.rows {
+		w.rows[i].kind = "k"
+	}
 	for i := range workers {
-		w.workers = append(w.workers, &modelWorker{name: fmt.Sprintf("w%d", i), want: 1, stack: modelStack, holds: map[Pair]*modelHold{}})
+		w.workers = append(w.workers, &modelWorker{name: fmt.Sprintf("w%d", i), want: 1, kinds: served("k"), stack: modelStack, holds: map[Pair]*modelHold{}})
 	}
 	return w
 }
@@ -184,7 +199,7 @@ func (w *world) step(events ...event) {
 func (w *world) send(no int, req *requests) {
 	c := &w.calls[no]
 	if req.scan != nil {
-		c.scan, c.saw = req.scan, w.dbScan(no)
+		c.scan, c.saw = req.scan, w.dbScan(no, req.scan.Kinds)
 	}
 	if req.take != nil {
 		if c.scan != nil || c.take != nil {
@@ -279,11 +294,11 @@ func (w *world) checkWaiting(no int) {
 
 // The database. Its rules are those of Store; the conformance suite shows that the real one keeps them too.
 
-func (w *world) dbScan(no int) scanned {
+func (w *world) dbScan(no int, kinds []string) scanned {
 	var found scanned
 	for i := range w.rows {
-		if r := &w.rows[i]; !r.gone && !r.leased && !r.absent && !r.state.asleep && w.home(w.id(i)) == no {
-			found.Candidates = append(found.Candidates, Candidate{ID: w.id(i), Kind: "k", Priority: 5})
+		if r := &w.rows[i]; !r.gone && !r.leased && !r.absent && !r.state.asleep && w.home(w.id(i)) == no && slices.Contains(kinds, r.kind) {
+			found.Candidates = append(found.Candidates, Candidate{ID: w.id(i), Kind: r.kind, Priority: 5})
 		}
 	}
 	return found
@@ -295,22 +310,23 @@ func (w *world) dbLease(no int, pairs []Pair) (granted []Strand) {
 		if w.home(p.ID) != no {
 			w.fail("a strand is to be leased in a database that does not have it")
 		}
-		if r.gone || r.leased || r.state.asleep {
+		if r.gone || r.leased || r.state.asleep || r.step != nil {
 			continue
 		}
 		if r.token == p.Token {
 			w.fail("I1: a token was issued twice")
 		}
-		r.token, r.leased, r.seq = p.Token, true, 0
+		r.token, r.leased, r.seq, r.since = p.Token, true, 0, w.now
 		r.state.woken, r.state.news = false, false
-		granted = append(granted, Strand{ID: p.ID, Token: p.Token, Kind: "k", Label: labelOf(r.state.label), Inbox: r.state.inbox()})
+		granted = append(granted, Strand{ID: p.ID, Token: p.Token, Kind: r.kind, Label: labelOf(r.state.label), Inbox: r.state.inbox()})
 	}
 	return granted
 }
 
 // dbTake leases what is due first.
-func (w *world) dbTake(no int, tokens []Token) (taken []Strand) {
-	for _, c := range w.dbScan(no).Candidates {
+func (w *world) dbTake(no int, req *takeRequest) (taken []Strand) {
+	tokens := req.tokens
+	for _, c := range w.dbScan(no, req.scan.Kinds).Candidates {
 		if len(taken) < len(tokens) {
 			taken = append(taken, w.dbLease(no, []Pair{{c.ID, tokens[len(taken)]}})...)
 		}
@@ -328,6 +344,7 @@ func (w *world) dbHeld(no int, tokens []Token) (held []Pair) {
 }
 
 func (w *world) dbCommit(no int, reports []Report) (vs []Verdict) {
+	defer w.deliver()
 	for _, rep := range reports {
 		state := w.dbApply(no, rep)
 		vs = append(vs, Verdict{State: state, Stays: state == Applied && rep.Stay && !w.row(rep.ID).gone})
@@ -338,15 +355,35 @@ func (w *world) dbCommit(no int, reports []Report) (vs []Verdict) {
 func (w *world) dbApply(no int, rep Report) VerdictState {
 	r := w.row(rep.ID)
 	own := rep.Act == Yield || rep.Act == Crash
+	if rep.Act == Own {
+		if w.owned[rep.Token] && w.home(rep.ID) == no {
+			return Applied
+		}
+		rep = rep.NotCommitted()
+	}
 	switch {
 	case r.gone || w.home(rep.ID) != no:
 		return Gone
+	case r.step != nil:
+		return Later
 	case r.token == rep.Token && r.leased && (own || r.seq < rep.Seq):
 	case r.token == rep.Token && !own && r.seq >= rep.Seq:
 		return Dup
 	default:
 		return Stale
 	}
+	w.dbAct(r, rep)
+	if own {
+		r.token = Token{}
+		return Applied
+	}
+	r.seq = rep.Seq
+	w.results[outcome{rep.Pair, rep.Seq}] = true
+	return Applied
+}
+
+// dbAct does to a row what a report says.
+func (w *world) dbAct(r *row, rep Report) {
 	r.leased = false
 	if w.program {
 		r.state.apply(w, r, rep)
@@ -357,22 +394,16 @@ func (w *world) dbApply(no int, rep Report) VerdictState {
 		r.exits++
 	case Nap:
 		r.naps++
-	case Crash:
+	case Crash, Fail:
 		r.tries++
 	}
-	if own {
-		r.token = Token{}
-		return Applied
-	}
-	r.seq = rep.Seq
-	w.results[outcome{rep.Pair, rep.Seq}] = true
-	return Applied
+	w.sent = w.sent || w.between && r.gone && r == &w.rows[0]
 }
 
 func (w *world) dbRenew(no int, pairs []Pair) (kept []Kept) {
 	for _, p := range pairs {
 		if r := w.row(p.ID); !r.gone && w.home(p.ID) == no && r.token == p.Token && r.leased {
-			kept = append(kept, Kept{Pair: p, Cancel: r.state.cancelled})
+			kept = append(kept, Kept{Pair: p, Cancel: r.state.cancelled, Locked: r.step != nil})
 		}
 	}
 	return kept
@@ -423,9 +454,9 @@ func (w *world) statementMoves(no int, add func(string, func(*world))) {
 	}
 	if w.calls[no].take != nil {
 		add("take answers", func(w *world) {
-			tokens := w.calls[no].take.tokens
+			take := w.calls[no].take
 			w.calls[no].take = nil
-			w.step(from{no, took{strands: w.dbTake(no, tokens)}})
+			w.step(from{no, took{strands: w.dbTake(no, take)}})
 			w.checkHeld()
 		})
 	}
@@ -464,7 +495,7 @@ func (w *world) faultyStatements(no int, add func(string, func(*world))) {
 	if w.calls[no].take != nil {
 		add("take happens, its answer is lost", func(w *world) {
 			w.fault()
-			w.dbTake(no, w.calls[no].take.tokens)
+			w.dbTake(no, w.calls[no].take)
 			w.calls[no].take = nil
 			w.step(from{no, took{err: ErrAway}})
 		})
@@ -503,7 +534,7 @@ func (w *world) faultyStatements(no int, add func(string, func(*world))) {
 	}
 	if w.calls[no].commit != nil && w.calls[no].applied == nil {
 		add("commit meets locks", func(w *world) { w.fault(); w.answerCommit(no, Later) })
-		if !slices.ContainsFunc(w.calls[no].commit, func(r Report) bool { return r.Act == Yield }) { // that carries nothing
+		if !slices.ContainsFunc(w.calls[no].commit, func(r Report) bool { return r.Act == Yield || r.Act == Own }) { // those carry nothing
 			add("commit is of what no row can hold", func(w *world) { w.fault(); w.answerCommit(no, Invalid) })
 		}
 	}
@@ -592,10 +623,10 @@ func (w *world) fault() {
 func (w *world) connect(m *modelWorker) {
 	w.sessions++
 	m.session = w.sessions
-	hello := greeted{session: m.session, worker: m.key(), key: m.key(), name: m.name, kinds: []protocol.Kind{{Name: "k"}}, ackAll: m.ackAll}
+	hello := greeted{session: m.session, worker: m.key(), key: m.key(), name: m.name, kinds: m.kinds, ackAll: m.ackAll}
 	var done []Pair
 	for _, p := range sortedPairs(m.holds) {
-		hello.hold = append(hello.hold, hold{p, "k", m.holds[p].done})
+		hello.hold = append(hello.hold, hold{p, w.row(p.ID).kind, m.holds[p].done})
 		if m.holds[p].done {
 			done = append(done, p)
 		}
@@ -625,6 +656,9 @@ func (w *world) result(m *modelWorker, of ...Pair) reported {
 	for _, p := range of {
 		h := m.holds[p]
 		rep := Report{Pair: p, Seq: h.seq, Act: h.act, Stack: m.stack, Stay: h.act == Hop}
+		if h.act == Hop {
+			rep.Kind = w.kindAfter(p.ID)
+		}
 		if h.saw && h.act == Nap {
 			rep.Used = []int64{1}
 		}
@@ -646,6 +680,7 @@ func (w *world) cut(m *modelWorker) {
 func (w *world) hear(m *modelWorker) {
 	ev := m.up[0]
 	m.up = m.up[1:]
+	w.measure(m, ev)
 	w.step(ev)
 }
 
@@ -726,7 +761,7 @@ func (w *world) acked(m *modelWorker, e protocol.AckEntry) {
 		w.fail("I3: a result was taken for that of a strand that is gone")
 	}
 	if e.State == protocol.AckLater && m.holds[p] != nil {
-		m.holds[p].later = true
+		m.holds[p].later, m.holds[p].heard = true, false
 		return
 	}
 	if e.Next == protocol.NextGo {
@@ -734,6 +769,9 @@ func (w *world) acked(m *modelWorker, e protocol.AckEntry) {
 		return
 	}
 	if h := m.holds[p]; h != nil && h.seq == e.Seq {
+		if h.own && w.owned[p.Token] && e.State != protocol.AckApplied {
+			w.fail(fmt.Sprintf("I3: a step that has committed is answered %s", e.State))
+		}
 		delete(m.holds, p)
 	}
 }
