@@ -322,6 +322,9 @@ func (b *Broker) perform(ctx context.Context, wg *sync.WaitGroup, fx effects) {
 // request starts the statements that are asked of one database.
 func (b *Broker) request(ctx context.Context, wg *sync.WaitGroup, l *link, req *requests) {
 	post := func(ev event) { b.post(from{l.no, ev}) }
+	for _, at := range req.nobodys {
+		l.log.Warn("strands wait, no worker here has their label", "kind", at.kind, "label", at.label)
+	}
 	if scan := req.scan; scan != nil {
 		wg.Go(func() {
 			res, err := l.Store.Scan(ctx, *scan)

@@ -8,9 +8,15 @@ import (
 // buffer keeps candidates in the order in which they should start: by priority, then as they were found. They are
 // ids only: nothing in it is leased or locked, so it may be dropped at any time.
 type buffer struct {
-	lines map[string][]queued // by kind, each sorted by (priority, found)
+	lines map[string][]line // by kind, one for each label
 	have  map[ID]struct{}
 	found uint64 // candidates ever added; breaks ties
+}
+
+// line has the candidates at one label of a kind, sorted by (priority, found); never empty.
+type line struct {
+	label string
+	queue []queued
 }
 
 // sighting is a candidate as a scan has shown it.
@@ -30,7 +36,7 @@ func (q queued) before(r queued) bool {
 }
 
 func newBuffer() buffer {
-	return buffer{lines: map[string][]queued{}, have: map[ID]struct{}{}}
+	return buffer{lines: map[string][]line{}, have: map[ID]struct{}{}}
 }
 
 func (b *buffer) len() int { return len(b.have) }
@@ -40,42 +46,84 @@ func (b *buffer) has(id ID) bool {
 	return ok
 }
 
-// add queues c behind everything of its kind that has its priority or a better one. Scans mostly come in that order,
+// at is the line of a label, which is made if there is none.
+func (b *buffer) at(kind, label string) *line {
+	lines := b.lines[kind]
+	i := slices.IndexFunc(lines, func(l line) bool { return l.label == label })
+	if i < 0 {
+		i, lines = len(lines), append(lines, line{label: label})
+		b.lines[kind] = lines
+	}
+	return &lines[i]
+}
+
+// add queues c behind everything of its kind and label that has its priority or a better one. Scans mostly come in that order,
 // so the walk from the end is short.
 func (b *buffer) add(c sighting) {
 	b.found++
 	b.have[c.ID] = struct{}{}
-	line := append(b.lines[c.Kind], queued{c, b.found})
-	for i := len(line) - 1; i > 0 && line[i].before(line[i-1]); i-- {
-		line[i], line[i-1] = line[i-1], line[i]
+	l := b.at(c.Kind, c.Label)
+	l.queue = append(l.queue, queued{c, b.found})
+	for i := len(l.queue) - 1; i > 0 && l.queue[i].before(l.queue[i-1]); i-- {
+		l.queue[i], l.queue[i-1] = l.queue[i-1], l.queue[i]
 	}
-	b.lines[c.Kind] = line
 }
 
-// first is the best candidate among kinds.
-func (b *buffer) first(kinds []string) (sighting, bool) {
+// first is the best candidate for a class.
+func (b *buffer) first(c *class) (sighting, bool) {
 	var best queued
 	ok := false
-	for _, kind := range kinds {
-		if line := b.lines[kind]; len(line) > 0 && (!ok || line[0].before(best)) {
-			best, ok = line[0], true
+	for _, kind := range c.kinds {
+		for _, l := range b.lines[kind] {
+			if (!ok || l.queue[0].before(best)) && c.runs(kind, l.label) {
+				best, ok = l.queue[0], true
+			}
 		}
 	}
 	return best.sighting, ok
 }
 
-// remove takes out c, which is the first of its kind or near it.
+// count is how many candidates of a kind there are for a class.
+func (b *buffer) count(c *class, kind string) (n int) {
+	for _, l := range b.lines[kind] {
+		if c.runs(kind, l.label) {
+			n += len(l.queue)
+		}
+	}
+	return n
+}
+
+// countAt is how many there are at a label of a kind.
+func (b *buffer) countAt(kind, label string) int {
+	i := slices.IndexFunc(b.lines[kind], func(l line) bool { return l.label == label })
+	if i < 0 {
+		return 0
+	}
+	return len(b.lines[kind][i].queue)
+}
+
+// countKind is how many there are of a kind.
+func (b *buffer) countKind(kind string) (n int) {
+	for _, l := range b.lines[kind] {
+		n += len(l.queue)
+	}
+	return n
+}
+
+// remove takes out c, which is the first of its line or near it.
 func (b *buffer) remove(c sighting) {
-	line := b.lines[c.Kind]
-	switch i := slices.IndexFunc(line, func(q queued) bool { return q.ID == c.ID }); i {
+	l := b.at(c.Kind, c.Label)
+	switch i := slices.IndexFunc(l.queue, func(q queued) bool { return q.ID == c.ID }); i {
 	case -1:
 	case 0: // nearly always, and then nothing moves
-		line = line[1:]
+		l.queue = l.queue[1:]
 	default:
-		line = slices.Delete(line, i, i+1)
+		l.queue = slices.Delete(l.queue, i, i+1)
 	}
 	delete(b.have, c.ID)
-	b.setLine(c.Kind, line)
+	if len(l.queue) == 0 {
+		b.drop(c.Kind, func(at line) bool { return at.label == c.Label })
+	}
 }
 
 // discard takes out the candidate with this id, wherever it is.
@@ -83,31 +131,37 @@ func (b *buffer) discard(id ID) {
 	if !b.has(id) {
 		return
 	}
-	for _, line := range b.lines {
-		if i := slices.IndexFunc(line, func(q queued) bool { return q.ID == id }); i >= 0 {
-			b.remove(line[i].sighting)
-			return
+	for _, lines := range b.lines {
+		for _, l := range lines {
+			if i := slices.IndexFunc(l.queue, func(q queued) bool { return q.ID == id }); i >= 0 {
+				b.remove(l.queue[i].sighting)
+				return
+			}
 		}
 	}
 }
 
-// retain drops the lines of kinds that nobody serves any more.
-func (b *buffer) retain(served func(kind string) bool) {
-	for kind, line := range b.lines {
-		if served(kind) {
-			continue
-		}
-		for _, q := range line {
-			delete(b.have, q.ID)
-		}
-		delete(b.lines, kind)
+// retain drops the lines of kinds and labels that nobody serves any more.
+func (b *buffer) retain(served func(kind, label string) bool) {
+	for kind := range b.lines {
+		b.drop(kind, func(l line) bool { return !served(kind, l.label) })
 	}
 }
 
-func (b *buffer) setLine(kind string, line []queued) {
-	if len(line) == 0 {
+// drop takes lines of a kind out.
+func (b *buffer) drop(kind string, out func(line) bool) {
+	lines := slices.DeleteFunc(b.lines[kind], func(l line) bool {
+		gone := out(l)
+		if gone {
+			for _, q := range l.queue {
+				delete(b.have, q.ID)
+			}
+		}
+		return gone
+	})
+	if len(lines) == 0 {
 		delete(b.lines, kind)
 		return
 	}
-	b.lines[kind] = line
+	b.lines[kind] = lines
 }

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"cmp"
 	"slices"
 	"time"
 )
@@ -15,16 +16,17 @@ const (
 	patience   = int64(time.Second) // or after so long, if others wait for its slot
 )
 
-// mayStay says whether a run may go on as kind, once the report that asks for it is stored.
-func (s *schedule) mayStay(now int64, w *worker, r *run, kind string) bool {
+// mayStay says whether a run may go on, once the report that asks for it is stored.
+func (s *schedule) mayStay(now int64, w *worker, r *run, rep *Report) bool {
 	had := now - r.leased
-	return w.continues(kind) && r.stopWhy == "" && w.held <= w.wantN &&
+	return w.continues(rep.placeAfter(r)) && r.stopWhy == "" && w.held <= w.wantN &&
 		had < int64(s.lease)/chainShare && (had < patience || !s.awaited(w))
 }
 
-// continues says whether a worker could be told to go on with a strand of that kind.
-func (w *worker) continues(kind string) bool {
+// continues says whether a worker could be told to go on with a strand of that kind at that label.
+func (w *worker) continues(kind, label string) bool {
 	_, serves := w.kinds[kind]
+	serves = serves && hasLabel(w.labels, kind, label)
 	return serves && w.session != 0 && !w.draining && w.died == nil
 }
 
@@ -34,25 +36,26 @@ func (s *schedule) awaited(w *worker) bool {
 		return true
 	}
 	return w.class.free == 0 && slices.ContainsFunc(s.databases, func(d *database) bool {
-		_, waits := d.buffer.first(w.class.kinds)
+		_, waits := d.buffer.first(w.class)
 		return waits
 	})
 }
 
-// kindAfter is the kind of a run's strand after its report.
-func (r *Report) kindAfter(of *run) string {
-	if r.Act == Hop && r.Kind != "" {
-		return r.Kind
+// placeAfter is where a run's strand is after its report: its kind, and its label, which is "" if it is the one that it was at.
+func (r *Report) placeAfter(of *run) (kind, label string) {
+	if r.Act != Hop {
+		return of.kind, ""
 	}
-	return of.kind
+	return cmp.Or(r.Kind, of.kind), r.Label
 }
 
 // goOn has a run go on after the report that asked for it, and says whether it does. The answer has to go the way the report
 // came: whoever has connected anew meanwhile has sent it again, and takes what follows for the answer to that.
 func (d *database) goOn(now int64, r *run, rep *Report, in *Inbox, by carrier) bool {
 	s := d.s
-	w, kind := s.workers[r.worker], rep.kindAfter(r)
-	if w == nil || !w.continues(kind) || by.session != w.session || now >= r.leaseEnd || r.lent && !s.retake(w, r) {
+	w := s.workers[r.worker]
+	kind, label := rep.placeAfter(r)
+	if w == nil || !w.continues(kind, label) || by.session != w.session || now >= r.leaseEnd || r.lent && !s.retake(w, r) {
 		return false
 	}
 	d.has(r)

@@ -48,9 +48,11 @@ func (s *schedule) clone() *schedule {
 func (d *database) clone(of *schedule) *database {
 	c := *d
 	c.s = of
-	c.buffer = buffer{lines: map[string][]queued{}, have: maps.Clone(d.buffer.have), found: d.buffer.found}
-	for kind, line := range d.buffer.lines {
-		c.buffer.lines[kind] = slices.Clone(line)
+	c.buffer = buffer{lines: map[string][]line{}, have: maps.Clone(d.buffer.have), found: d.buffer.found}
+	for kind, lines := range d.buffer.lines {
+		for _, l := range lines {
+			c.buffer.lines[kind] = append(c.buffer.lines[kind], line{l.label, slices.Clone(l.queue)})
+		}
 	}
 	if d.taking != nil {
 		taking := *d.taking
@@ -60,6 +62,7 @@ func (d *database) clone(of *schedule) *database {
 	c.commits.waiting, c.commits.locked, c.commits.flying = slices.Clone(d.commits.waiting), slices.Clone(d.commits.locked), slices.Clone(d.commits.flying)
 	c.commits.carriers = maps.Clone(d.commits.carriers)
 	c.place.others, c.place.news, c.place.twinIDs = maps.Clone(d.place.others), slices.Clone(d.place.news), slices.Clone(d.place.twinIDs)
+	c.scanner.nobodys = maps.Clone(d.scanner.nobodys)
 	c.scanner.delays.last = slices.Clone(d.scanner.delays.last)
 	c.scanner.hungry, c.scanner.asked, c.scanner.walked = slices.Clone(d.scanner.hungry), slices.Clone(d.scanner.asked), slices.Clone(d.scanner.walked)
 	return &c

@@ -211,7 +211,7 @@ func (s *schedule) enlist(now int64, w *worker, rep *Report, by carrier) bool {
 	case a.bytes > 0 && a.bytes+p.bytes > s.maxBytes:
 		return false
 	case r != nil && r.worker == w.no && rep.Act != Save:
-		p.stay = rep.Stay && s.mayStay(now, w, r, rep.kindAfter(r))
+		p.stay = rep.Stay && s.mayStay(now, w, r, rep)
 		r.state = settling
 	case a.reports >= s.maxHold:
 		return false

@@ -86,6 +86,7 @@ func (d *database) ask(now int64, req *requests) {
 	d.divide(now, req)
 	d.recover(now, req)
 	d.scanner.decide(d, now, req)
+	req.nobodys = d.scanner.tell()
 	d.write(now, req)
 	d.callNext(req)
 	d.notice.decide(d, now, req)

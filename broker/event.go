@@ -177,8 +177,9 @@ type requests struct {
 	announce *Announcement
 	present  *Presence
 	call     *called
-	change   *change // of the division of the ids, for the log
-	relisten bool    // what we tell the others does not come back: the channel shall connect anew
+	nobodys  []kindLabel // labels at which strands wait and that no worker here has, for the log
+	change   *change     // of the division of the ids, for the log
+	relisten bool        // what we tell the others does not come back: the channel shall connect anew
 }
 
 // to are the requests to a database.

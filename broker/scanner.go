@@ -10,26 +10,29 @@ import (
 // of hints so dense that inserters would get into each other's way, it asks them to stop notifying (busy), and polls
 // instead.
 type scanner struct {
-	flying   bool
-	round    bool     // the one in flight begins a round: in each, every kind is scanned for from the bottom
-	now      bool     // a hint came
-	took     bool     // and a take was for it
-	taken    int      // so many it brought
-	waiting  int      // so many did since the last scan began
-	told     int      // and before that, since the one before: what it is for
-	hintAt   int64    // no scan for a hint before
-	more     bool     // the last one ended at its limit
-	at       int64    // the next one by time
-	bottomAt int64    // the next round
-	roundAt  int64    // the last one
-	ownAt    int64    // when a strand that we have made due ourselves is due; 0 = none
-	hungry   []string // kinds with workers and too few candidates; sorted; made anew by decide
-	asked    []string // the kinds of the last one
-	walked   []string // those scanned for from the bottom in this round, or since there is a new lane; sorted
-	parts    parts    // as of the last one
-	old      bool     // it asked for what is overdue elsewhere, too
-	oldAt    int64    // the next one that does
-	delays   delays   // of our own strands: others' are overdue after longer than those
+	flying       bool
+	round        bool               // the one in flight begins a round: in each, every kind is scanned for from the bottom
+	now          bool               // a hint came
+	took         bool               // and a take was for it
+	taken        int                // so many it brought
+	waiting      int                // so many did since the last scan began
+	told         int                // and before that, since the one before: what it is for
+	hintAt       int64              // no scan for a hint before
+	more         bool               // the last one ended at its limit
+	at           int64              // the next one by time
+	bottomAt     int64              // the next round
+	roundAt      int64              // the last one
+	ownAt        int64              // when a strand that we have made due ourselves is due; 0 = none
+	hungry       []string           // kinds with workers and too few candidates; sorted; made anew by decide
+	asked        []string           // the kinds of the last one
+	walked       []string           // those scanned for from the bottom in this round, or since there is a new lane; sorted
+	parts        parts              // as of the last one
+	old          bool               // it asked for what is overdue elsewhere, too
+	oldAt        int64              // the next one that does
+	passed       int                // strands that scans have passed over since the last one from the bottom: no worker here has their label
+	passedBefore int                // and before that, since the one before
+	nobodys      map[kindLabel]bool // where those are; true = the log has been told. At most mostPassed
+	delays       delays             // of our own strands: others' are overdue after longer than those
 
 	busy      bool  // inserters need not notify: we look often
 	settleEnd int64 // until then some transaction may still believe that we are busy; 0 = none does
@@ -74,7 +77,10 @@ func (sc *scanner) decide(d *database, now int64, req *requests) {
 	if now >= sc.ownAt {
 		sc.ownAt = 0
 	}
-	again := d.atHand(sc.asked) + len(d.leasing) // they may be found again
+	if bottom {
+		sc.passed, sc.passedBefore = 0, sc.passed
+	}
+	again := d.atHand(sc.asked) + len(d.leasing) + max(sc.passed, sc.passedBefore) // they may be found again
 	req.scan = &ScanRequest{
 		Kinds: sc.asked, Slice: sc.parts.slice(), Otherwise: sc.parts.slices(), Limit: ahead + again, Bottom: bottom, Known: known,
 	}
@@ -167,9 +173,14 @@ func (sc *scanner) found(d *database, now int64, ev scanned) {
 	sc.taken = 0
 	for _, c := range ev.Candidates {
 		part := sc.parts.among(c.Kind)
+		if !d.s.canRun(c.Kind, c.Label) && sc.pass(&c) {
+			continue
+		}
 		seen := sighting{c, now - int64(c.Age), !part.slice().Has(c.ID)}
 		switch {
 		case !d.isNew(c.ID):
+			continue
+		case d.buffer.countAt(c.Kind, c.Label) >= 2*mostAhead: // their workers have enough: it is for others that we look
 			continue
 		case !c.Alone:
 			d.buffer.add(seen)
@@ -297,7 +308,7 @@ func (s *schedule) ahead() int {
 func (d *database) atHand(kinds []string) int {
 	n := len(d.alone)
 	for _, kind := range kinds {
-		n += len(d.buffer.lines[kind])
+		n += d.buffer.countKind(kind)
 	}
 	return n
 }
@@ -309,7 +320,7 @@ func (d *database) hungryKinds(kinds []string, low int) []string {
 			continue
 		}
 		for _, kind := range c.kinds {
-			if len(d.buffer.lines[kind]) < low {
+			if d.buffer.count(c, kind) < low {
 				kinds = append(kinds, kind)
 			}
 		}

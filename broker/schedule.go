@@ -211,7 +211,7 @@ func (d *database) meet(now int64, c *class, backlog bool) bool {
 	if c.free == 0 || len(d.leasing) >= d.s.maxBatch {
 		return false
 	}
-	candidate, ok := d.buffer.first(c.kinds)
+	candidate, ok := d.buffer.first(c)
 	if !ok {
 		return false
 	}
@@ -227,7 +227,7 @@ func (d *database) matchAlone(now int64) {
 	before := d.reserved
 	d.reserved = nil
 	d.alone = slices.DeleteFunc(d.alone, func(c sighting) bool {
-		w := d.s.leastBusy(c.Kind)
+		w := d.s.leastBusy(c.Kind, c.Label)
 		switch {
 		case w == nil || d.s.runs[c.ID] != nil:
 			return true // nobody serves it just now: a later scan brings it again
@@ -322,6 +322,10 @@ func (d *database) start(now int64, granted *Strand, handouts *perSession[handou
 	w := s.workers[r.worker]
 	if w == nil || w.session == 0 || w.draining || r.lent && !s.retake(w, r) {
 		s.giveBack(r, yieldOf(r.Pair))
+		return
+	}
+	if !w.class.runs(granted.Kind, granted.Label) {
+		s.giveBack(r, s.misplaced(granted))
 		return
 	}
 	granted.Inbox = granted.Inbox.within(s.maxFrame - strandOverhead - granted.payload() + granted.Inbox.payload())

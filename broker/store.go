@@ -113,6 +113,7 @@ type ScanResult struct {
 type Candidate struct {
 	ID       ID
 	Kind     string
+	Label    string        // where it is
 	Priority int           // 1 is first
 	Bytes    int           // about what its payload takes; an estimate for flow control, 0 = small
 	Alone    bool          // run it alone in a worker: it was held at two deaths of workers, or at five losses of hosts

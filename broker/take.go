@@ -28,7 +28,7 @@ const mostTaken = 8
 // what is not to be taken, and tells when the next deferred strand is due.
 func (sc *scanner) takes(d *database, now int64, req *requests) bool {
 	quick := sc.waiting > 0 && !sc.took && !sc.busy && !sc.more && now < sc.bottomAt && !sc.oldDue(d, now) && !sc.beyond(sc.walked)
-	if !quick || d.taking != nil || d.leasing != nil || d.lent > 0 || now < d.leaseAfter || d.buffer.len()+len(d.alone) > 0 {
+	if !quick || sc.passed+sc.passedBefore > 0 || d.taking != nil || d.leasing != nil || d.lent > 0 || now < d.leaseAfter || d.buffer.len()+len(d.alone) > 0 {
 		return false
 	}
 	n := min(d.s.spare(sc.hungry), d.s.mostTaken)
@@ -54,7 +54,7 @@ func (s *schedule) spare(kinds []string) int {
 	for _, kind := range kinds {
 		free := 0
 		for _, c := range s.classes {
-			if _, serves := slices.BinarySearch(c.kinds, kind); serves {
+			if c.runs(kind, "") {
 				free += c.free
 			}
 		}
@@ -75,7 +75,7 @@ func (d *database) took(now int64, ev took, fx *effects) {
 	handouts := perSession[handout]{fresh: handout{share: 1}}
 	for i := range ev.strands {
 		st := &ev.strands[i]
-		if d.adopt(t, Pair{st.ID, st.Token}, st.Kind) {
+		if d.adopt(t, st) {
 			d.start(now, st, &handouts, fx)
 		}
 	}
@@ -84,21 +84,18 @@ func (d *database) took(now int64, ev took, fx *effects) {
 
 // adopt makes a run of what was taken, for whoever has a free slot, and says whether it could. Slots are not reserved for
 // takes, and a result that made the strand due again may not have been answered yet: then the lease is given back.
-func (d *database) adopt(t *take, p Pair, kind string) bool {
-	s := d.s
+func (d *database) adopt(t *take, st *Strand) bool {
+	s, p := d.s, Pair{st.ID, st.Token}
 	if s.runs[p.ID] != nil {
 		d.yield(p)
 		return false
 	}
-	i := slices.IndexFunc(s.classes, func(c *class) bool {
-		_, serves := slices.BinarySearch(c.kinds, kind)
-		return serves && c.free > 0
-	})
+	i := slices.IndexFunc(s.classes, func(c *class) bool { return c.free > 0 && c.runs(st.Kind, st.Label) })
 	if i < 0 {
 		d.yield(p)
 		return false
 	}
-	d.promise(&run{Pair: p, of: d.no, kind: kind, state: leasing, since: t.asked}, s.classes[i].pick(false))
+	d.promise(&run{Pair: p, of: d.no, kind: st.Kind, state: leasing, since: t.asked}, s.classes[i].pick(false))
 	return true
 }
 

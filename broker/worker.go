@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"maps"
 	"slices"
 	"time"
 
@@ -17,6 +18,7 @@ type worker struct {
 	key     string                   // spawn key; "" = not ours
 	name    string                   // for people
 	kinds   map[string]time.Duration // what it serves, and how long one run may take; 0 = no limit
+	labels  map[string][]string      // of the kinds whose labels it has told; sorted
 	sync    bool
 	ackAll  bool
 	session sessionID // 0 = not connected
@@ -57,13 +59,30 @@ func (w *worker) owed() bool {
 	return slices.ContainsFunc(w.accounts, func(a account) bool { return a.reports > 0 })
 }
 
-// class is a set of connected workers that serve the same kinds. There are as many as there are pools and builds.
+// class is a set of connected workers that serve the same kinds and labels. There are as many as there are pools and builds.
 type class struct {
-	kinds   []string // sorted
+	kinds   []string            // sorted
+	labels  map[string][]string // as of its workers
 	members []*worker
 	turn    int // the member whose turn it is
 	dealt   int // what it has got in it
 	free    int // credit of all members
+}
+
+// runs says whether the workers of a class have that label of that kind; "" = any.
+func (c *class) runs(kind, label string) bool {
+	_, serves := slices.BinarySearch(c.kinds, kind)
+	return serves && hasLabel(c.labels, kind, label)
+}
+
+// hasLabel says whether who has told these labels has that one. Of a kind of which it told none it has all.
+func hasLabel(told map[string][]string, kind, label string) bool {
+	labels, some := told[kind]
+	if !some || label == "" {
+		return true
+	}
+	_, has := slices.BinarySearch(labels, label)
+	return has
 }
 
 // wants says whether some member wants strands.
@@ -114,10 +133,10 @@ func (s *schedule) recount(w *worker) {
 	w.counted = credit
 }
 
-// leastBusy is the connected worker for kind that will be idle soonest: a reserved one before others.
-func (s *schedule) leastBusy(kind string) (best *worker) {
+// leastBusy is the connected worker for kind and label that will be idle soonest: a reserved one before others.
+func (s *schedule) leastBusy(kind, label string) (best *worker) {
 	for _, c := range s.classes {
-		if _, serves := slices.BinarySearch(c.kinds, kind); !serves {
+		if !c.runs(kind, label) {
 			continue
 		}
 		for _, w := range c.members {
@@ -132,17 +151,22 @@ func (s *schedule) leastBusy(kind string) (best *worker) {
 	return best
 }
 
-// join puts a connected worker into the class of its kinds.
+// join puts a connected worker into the class of its kinds and labels.
 func (s *schedule) join(w *worker) {
 	kinds := make([]string, 0, len(w.kinds))
 	for kind := range w.kinds {
 		kinds = append(kinds, kind)
 	}
 	slices.Sort(kinds)
-	i := slices.IndexFunc(s.classes, func(c *class) bool { return slices.Equal(c.kinds, kinds) })
+	i := slices.IndexFunc(s.classes, func(c *class) bool {
+		return slices.Equal(c.kinds, kinds) && maps.EqualFunc(c.labels, w.labels, slices.Equal)
+	})
 	if i < 0 {
 		i = len(s.classes)
-		s.classes = append(s.classes, &class{kinds: kinds})
+		s.classes = append(s.classes, &class{kinds: kinds, labels: w.labels})
+		for _, d := range s.databases {
+			d.scanner.learned()
+		}
 	}
 	w.class = s.classes[i]
 	w.class.members = append(w.class.members, w)
@@ -163,17 +187,15 @@ func (s *schedule) leave(w *worker) {
 	c.members = slices.DeleteFunc(c.members, func(m *worker) bool { return m == w })
 	s.classes = slices.DeleteFunc(s.classes, func(c *class) bool { return len(c.members) == 0 })
 	for _, d := range s.databases {
-		d.buffer.retain(s.serves)
+		d.buffer.retain(s.canRun)
 	}
 	s.announce()
 	s.otherKinds = true
 }
 
-func (s *schedule) serves(kind string) bool {
-	return slices.ContainsFunc(s.classes, func(c *class) bool {
-		_, ok := slices.BinarySearch(c.kinds, kind)
-		return ok
-	})
+// canRun says whether some connected worker has that label of that kind; "" = any.
+func (s *schedule) canRun(kind, label string) bool {
+	return slices.ContainsFunc(s.classes, func(c *class) bool { return c.runs(kind, label) })
 }
 
 // greet admits a worker, new or returned, and settles with it what it holds.
@@ -197,9 +219,12 @@ func (s *schedule) greet(now int64, ev greeted, fx *effects) {
 		s.disconnect(w)
 	}
 	w.session, w.key, w.name, w.sync, w.ackAll = ev.session, ev.key, ev.name, ev.sync, ev.ackAll
-	w.kinds = map[string]time.Duration{}
+	w.kinds, w.labels = map[string]time.Duration{}, map[string][]string{}
 	for _, k := range ev.kinds {
 		w.kinds[k.Name] = time.Duration(k.RunMS) * time.Millisecond
+		if len(k.Labels) > 0 {
+			w.labels[k.Name] = slices.Sorted(slices.Values(k.Labels))
+		}
 	}
 	w.heard, w.silent, w.wantN, w.slots, w.draining = now, false, 0, 0, w.endBy != 0
 	s.sessions[w.session] = w.no

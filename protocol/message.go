@@ -44,8 +44,9 @@ const (
 
 // Kind announces one kind that a worker serves.
 type Kind struct {
-	Name  string `msgpack:"kind"`
-	RunMS uint64 `msgpack:"run_ms,omitempty"` // longest run of one label; 0 = no limit
+	Name   string   `msgpack:"kind"`
+	RunMS  uint64   `msgpack:"run_ms,omitempty"` // longest run of one label; 0 = no limit
+	Labels []string `msgpack:"labels,omitempty"` // those that it has; none = it does not say, and gets strands at any
 }
 
 // Hold names a strand that the worker still holds after a reconnect.

@@ -44,8 +44,10 @@ func (h *handler) limit(p *program) time.Duration {
 // kinds is what the worker announces.
 func (h *handler) kinds(mux *Mux) []protocol.Kind {
 	kinds := make([]protocol.Kind, 0, len(h.programs))
+	room := mostLabelBytes
 	for _, name := range mux.Kinds() {
-		kinds = append(kinds, protocol.Kind{Name: name, RunMS: milliseconds(h.limit(h.programs[name]))})
+		p := h.programs[name]
+		kinds = append(kinds, protocol.Kind{Name: name, RunMS: milliseconds(h.limit(p)), Labels: p.told(&room)})
 	}
 	return kinds
 }

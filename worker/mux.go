@@ -241,6 +241,27 @@ func (p *program) has(label string) bool {
 	return label == StartLabel || slices.Contains(p.labels, label)
 }
 
+// told are the labels that the broker is told of, as long as there is room. Of a kind of which it is told none, strands may come at
+// any.
+func (p *program) told(room *int) []string {
+	all := p.labels
+	if !slices.Contains(all, StartLabel) {
+		all = append([]string{StartLabel}, all...)
+	}
+	bytes := 0
+	for _, label := range all {
+		bytes += len(label)
+	}
+	if bytes > *room || len(all) > protocol.MaxItems {
+		return nil
+	}
+	*room -= bytes
+	return all
+}
+
+// mostLabelBytes is what the names of labels may take in the hello, which is one frame and lists what is held, too.
+const mostLabelBytes = 256 << 10
+
 func (p *program) noLabel(label string) error {
 	return fmt.Errorf("kind %q has no label %q in this worker; it has %s", p.kind, label, strings.Join(p.labels, ", "))
 }

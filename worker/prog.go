@@ -16,8 +16,9 @@ const StartLabel = "start"
 const DestroyLabel = "destroy"
 
 // Prog is the program of a kind whose strands go through several steps. A strand is at one label at a time, which is
-// stored with it: after a crash or a deploy it goes on at that label. Where a worker gets a strand at a label that its
-// program does not have, as while two builds run side by side, it gives it back for [ParkTime] without a try used up.
+// stored with it: after a crash or a deploy it goes on at that label. While two builds run side by side, a strand goes to a worker
+// whose program has its label, and waits until there is one. A worker that gets one at another label, from a broker that is older,
+// gives it back for [ParkTime] without a try used up.
 //
 // The signal "destroy" ends a strand early and in order. When one waits at the begin of a run, it is taken, and the strand
 // hops to the label "destroy" instead; from then on the semaphore "destroying" waits, and another "destroy" is ignored.

@@ -49,10 +49,15 @@ func TestWorkerIntroducesItself(t *testing.T) {
 		gates(b.mux)
 		Add(b.mux, Worker[sums](&slowWorker{timeout: 3 * time.Second}))
 		AddProg(b.mux, Prog[plain]{Timeout: -1, Labels: map[string]Label[plain]{
-			"start": func(context.Context, *Strand[plain]) (Outcome, error) { return Exit(nil), nil }}})
+			"start":  func(context.Context, *Strand[plain]) (Outcome, error) { return Hop("finish"), nil },
+			"finish": func(context.Context, *Strand[plain]) (Outcome, error) { return Exit(nil), nil }}})
 		b.start()
 		p, hello := b.greet()
-		want := []protocol.Kind{{Name: "gate", RunMS: 60_000}, {Name: "plain"}, {Name: "sum", RunMS: 3000}}
+		want := []protocol.Kind{
+			{Name: "gate", RunMS: 60_000, Labels: []string{"start"}},
+			{Name: "plain", Labels: []string{"finish", "start"}},
+			{Name: "sum", RunMS: 3000, Labels: []string{"start"}},
+		}
 		if d := cmp.Diff(want, hello.Kinds); d != "" {
 			t.Errorf("kinds (-want +got):\n%s", d)
 		}

@@ -130,6 +130,7 @@ func (r *strand) candidate(now time.Time) broker.Candidate {
 	return broker.Candidate{
 		ID:       r.id,
 		Kind:     r.kind,
+		Label:    r.label,
 		Priority: r.priority,
 		Bytes:    r.payload(),
 		Alone:    r.crashes >= 2 || r.losses(now) >= 5,

@@ -47,10 +47,10 @@ var scanCases = []testCase{
 		}
 		tr.finds(want...)
 	}},
-	{"ScanTellsKindAndPriority", func(tr *trial) {
+	{"ScanTellsKindLabelAndPriority", func(tr *trial) {
 		id := tr.insertAs(newID(), "other", `{"priority":3}`)
 		got := tr.scan(broker.ScanRequest{Kinds: []string{"other"}})
-		tr.equal("candidates", ageless(got), []broker.Candidate{{ID: id, Kind: "other", Priority: 3}})
+		tr.equal("candidates", ageless(got), []broker.Candidate{{ID: id, Kind: "other", Label: "start", Priority: 3}})
 	}},
 	{"ScanFindsOnlyTheKindsAskedFor", func(tr *trial) {
 		a := tr.insertAs(newID(), "a", "")
@@ -318,7 +318,7 @@ func ageless(r broker.ScanResult) []broker.Candidate {
 func (tr *trial) alone(when string, id broker.ID, want bool) {
 	tr.t.Helper()
 	got := ageless(tr.scan(broker.ScanRequest{Kinds: []string{kind}, Bottom: true}))
-	tr.equal("alone "+when, got, []broker.Candidate{{ID: id, Kind: kind, Priority: 5, Alone: want}})
+	tr.equal("alone "+when, got, []broker.Candidate{{ID: id, Kind: kind, Label: "start", Priority: 5, Alone: want}})
 }
 
 // announce makes a broker known for the rest of the test.

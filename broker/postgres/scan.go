@@ -80,6 +80,7 @@ type dueRow struct {
 	lane      int32
 	schedule  pgtype.Timestamptz
 	since     time.Time // when it could have started: its schedule, or the end of a lease that ran out
+	label     string
 	bytes     int32
 	alone     bool
 	cancelled bool // to be ended, not run
@@ -149,6 +150,7 @@ func (s *Store) scanSome(ctx context.Context, req broker.ScanRequest, spots []sp
 		end              scanEnd
 		id               pgtype.UUID
 		lane, size       pgtype.Int4
+		label            pgtype.Text
 		schedule, since  pgtype.Timestamptz
 		alone, cancelled pgtype.Bool
 		next             pgtype.Float8
@@ -156,11 +158,11 @@ func (s *Store) scanSome(ctx context.Context, req broker.ScanRequest, spots []sp
 	)
 	err := each(ctx, s, func() {
 		if id.Valid {
-			found = append(found, dueRow{id.Bytes, lane.Int32, schedule, since.Time, size.Int32, alone.Bool, cancelled.Bool})
+			found = append(found, dueRow{id.Bytes, lane.Int32, schedule, since.Time, label.String, size.Int32, alone.Bool, cancelled.Bool})
 			return
 		}
 		end = scanEnd{next: until(next.Float64), xmin: xmin.Int64, at: schedule.Time}
-	}, []any{&id, &lane, &schedule, &since, &size, &alone, &cancelled, &next, &xmin}, "scan", scanArgs(req, spots, limit)...)
+	}, []any{&id, &lane, &schedule, &since, &label, &size, &alone, &cancelled, &next, &xmin}, "scan", scanArgs(req, spots, limit)...)
 	return found, end, err
 }
 
@@ -235,7 +237,7 @@ func (s *Store) take(found []dueRow, spots []spot, at time.Time) []broker.Candid
 		each[l.kind]++
 		if !f.cancelled {
 			candidates = append(candidates, broker.Candidate{
-				ID: f.id, Kind: l.kind, Priority: int(l.priority), Bytes: f.payload(), Alone: f.alone,
+				ID: f.id, Kind: l.kind, Label: f.label, Priority: int(l.priority), Bytes: f.payload(), Alone: f.alone,
 				Age: max(at.Sub(f.since), 0),
 			})
 		}

@@ -78,7 +78,7 @@ func whyNot(r *client.StrandRow, p *client.Program, brokers []*client.BrokerRow,
 			n++
 		}
 	}
-	return fmt.Sprintf("it is due since %s, and starts when one of %d brokers that serve its kind has a free slot", timeOf(r.ScheduledAt, now), n)
+	return fmt.Sprintf("it is due since %s, and starts when one of %d brokers that serve its kind has a free slot in a worker that has its label %s", timeOf(r.ScheduledAt, now), n, r.Label)
 }
 
 func whyOver(r *client.StrandRow, now time.Time) string {

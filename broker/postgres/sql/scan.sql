@@ -12,10 +12,10 @@ with lanes as materialized (
   from unnest($1::int[], $2::smallint[], $3::timestamptz[], $4::uuid[], $5::uuid[], $6::uuid[], $7::interval[])
     as l (lane, priority, low, low_id, first, last, overdue)
 ), found as materialized (
-  select s.id, l.lane, s.schedule, s.since, s.bytes, s.alone, s.cancelled
+  select s.id, l.lane, s.schedule, s.since, s.label, s.bytes, s.alone, s.cancelled
   from lanes l
   cross join lateral (
-    select s.id, s.schedule, greatest(s.schedule, s.lease) as since, s.cancel_at is not null as cancelled,
+    select s.id, s.schedule, greatest(s.schedule, s.lease) as since, s.label, s.cancel_at is not null as cancelled,
       pg_column_size(s.args) + coalesce(pg_column_size(s.stack), 0) as bytes,
       s.crashes >= 2 or s.rescues + (s.lease > '-infinity')::int >= 5 as alone
     from respirate.strand s
@@ -27,10 +27,10 @@ with lanes as materialized (
   order by l.priority, s.schedule, s.id
   limit $8::int
 )
-select f.id, f.lane, f.schedule, f.since, f.bytes, f.alone, f.cancelled, null::float8 as next, null::bigint as xmin
+select f.id, f.lane, f.schedule, f.since, f.label, f.bytes, f.alone, f.cancelled, null::float8 as next, null::bigint as xmin
 from found f
 union all
-select null, null, now(), null, null, null, null,
+select null, null, now(), null, null, null, null, null,
   case when (select count(*) from found) < $8::int then coalesce((
     select extract(epoch from min(n.schedule) - now())
     from lanes l
