@@ -57,6 +57,8 @@ type letter struct {
 	why   string            // end
 	exit  broker.WorkerExit // died
 
+	trouble string // died: why it never became a worker
+
 	rewrite bool // for no seat: workers.json may be gone
 }
 
@@ -123,6 +125,9 @@ func (l *loop) deliver(m letter) {
 	}
 	switch m.event.(type) {
 	case died:
+		if m.trouble != "" {
+			l.log.Error("worker cannot be started", append(s.facts(), "error", m.trouble)...)
+		}
 		l.bury(s, m.exit)
 	case end:
 		l.log.Info("worker is asked to end", append(s.facts(), "why", m.why)...)
@@ -271,7 +276,7 @@ func (l *loop) watch(s *seat) {
 	l.watchers.Go(func() {
 		end := p.wait()
 		exit := broker.WorkerExit{Key: rec.Key, PID: rec.PID, How: end.how, Stderr: lastLines(stderr, rec.ErrFrom)}
-		l.mail.put(letter{key: rec.Key, event: died{end.code}, exit: exit})
+		l.mail.put(letter{key: rec.Key, event: died{end.code}, exit: exit, trouble: end.trouble})
 	})
 }
 

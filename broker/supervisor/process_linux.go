@@ -58,6 +58,12 @@ func findKey(key string) (pid int, start string) {
 	return 0, ""
 }
 
+// offerToOOM has the kernel end the process before others when the host runs out of memory. What it was given by whoever
+// started the daemon, such as systemd, was meant for the daemon.
+func offerToOOM(pid int) {
+	_ = os.WriteFile("/proc/"+strconv.Itoa(pid)+"/oom_score_adj", strconv.AppendInt(nil, workerOOM, 10), 0) // a wish, not a need
+}
+
 // awaitEnd returns after the process has ended, before it is reaped.
 func (p *process) awaitEnd() { p.watch.wait() }
 
