@@ -3,7 +3,6 @@ package supervisor
 import (
 	"encoding/json"
 	"fmt"
-	"math"
 	"os"
 	"os/exec"
 	"runtime"
@@ -94,26 +93,6 @@ func (o shimOrder) steps() []shimStep {
 func setLimit(resource int, value uint64) error {
 	// By package syscall, whose Exec would otherwise bring back the limit of descriptors that this program began with.
 	return syscall.Setrlimit(resource, &syscall.Rlimit{Cur: value, Max: value})
-}
-
-// markFrom has all descriptors from one on closed by the execve that follows.
-func markFrom(first int) error {
-	err := unix.CloseRange(uint(first), math.MaxInt32, unix.CLOSE_RANGE_CLOEXEC)
-	if err != unix.ENOSYS && err != unix.EINVAL && err != unix.EPERM {
-		return err
-	}
-	// Linux before 5.11, or a sandbox that does not know the call.
-	open, err := os.ReadDir("/proc/self/fd")
-	if err != nil {
-		return err
-	}
-	for _, entry := range open {
-		var fd int
-		if _, err := fmt.Sscan(entry.Name(), &fd); err == nil && fd >= first {
-			unix.CloseOnExec(fd)
-		}
-	}
-	return nil
 }
 
 // through has cmd start by way of the shim, which tells its trouble to the file that is returned. Its other end is to be

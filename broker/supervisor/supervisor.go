@@ -83,6 +83,9 @@ func New(cfg Config) (*Supervisor, error) {
 	if _, alive := look(os.Getpid()); !alive {
 		return nil, errors.New("cannot look at processes, not even at this one: is /proc mounted?")
 	}
+	if err := keepDescriptors(); err != nil {
+		return nil, fmt.Errorf("keep our descriptors from workers: %w", err)
+	}
 	if err := os.MkdirAll(cfg.LogDir, 0o700); err != nil {
 		return nil, fmt.Errorf("make the folder for worker logs: %w", err)
 	}
