@@ -70,6 +70,7 @@ func newDaemon(ctx context.Context, cfg fileConfig, partition broker.Partition, 
 		StateFile:   filepath.Join(d.socket.Dir, "workers.json"),
 		LogDir:      filepath.Join(d.socket.Dir, "log"),
 		Owned:       d.socket.Owned,
+		LogLines:    string(cfg.WorkerLogs),
 		Hook:        hook,
 		Exited:      func(e broker.WorkerExit) { d.broker.Exited(e) }, // supervisor and broker know each other
 		StopTimeout: cfg.stopTimeout(),
