@@ -288,7 +288,7 @@ func (l *loop) punish(s *seat, blame string) {
 
 func (l *loop) start(s *seat) {
 	s.image, _ = imageOf(s.crew.Binary) // before the start, so that a change during it is noticed
-	order := launch{pool: s.crew.Pool, socket: l.cfg.Socket, key: s.rec.Key, logs: logsOf(l.cfg.LogDir, s.pool, s.index)}
+	order := launch{pool: s.crew.Pool, socket: l.cfg.Socket, key: s.rec.Key, logs: l.cfg.logsOf(s.pool, s.index)}
 	order.group = l.groups.make(order.pool, l.log)
 	p, errFrom, err := order.run()
 	if err != nil && order.group != nil {
@@ -315,11 +315,12 @@ func (l *loop) start(s *seat) {
 
 // watch waits for the death of the seat's process in a goroutine that ends with it.
 func (l *loop) watch(s *seat) {
-	p, rec, stderr := s.proc, s.rec, logsOf(l.cfg.LogDir, s.pool, s.index).err
+	p, rec, logs := s.proc, s.rec, l.cfg.logsOf(s.pool, s.index)
 	l.watchers.Go(func() {
 		end := p.wait()
+		l.tails.ended(rec.PID, logs)
 		exit := broker.WorkerExit{
-			Key: rec.Key, PID: rec.PID, How: end.how, Stderr: lastLines(stderr, rec.ErrFrom), MaxRSS: end.used.peak, CPU: end.used.cpu,
+			Key: rec.Key, PID: rec.PID, How: end.how, Stderr: lastLines(logs.err, rec.ErrFrom), MaxRSS: end.used.peak, CPU: end.used.cpu,
 		}
 		l.mail.put(letter{key: rec.Key, event: died{end.code}, exit: exit, trouble: end.trouble})
 		p.group.remove() // the news need not wait for that
