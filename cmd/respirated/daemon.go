@@ -71,6 +71,7 @@ func newDaemon(ctx context.Context, cfg fileConfig, partition broker.Partition, 
 		LogDir:      filepath.Join(d.socket.Dir, "log"),
 		Owned:       d.socket.Owned,
 		LogLines:    string(cfg.WorkerLogs),
+		LogKeep:     int64(cfg.WorkerLogKeep),
 		Hook:        hook,
 		Exited:      func(e broker.WorkerExit) { d.broker.Exited(e) }, // supervisor and broker know each other
 		StopTimeout: cfg.stopTimeout(),

@@ -8,6 +8,7 @@
 //	migrate.go, insert*.go, strand*.go, list.go,
 //	worker_logs.go, page.go                         the operator's verbs
 //	page_send.go, hooks.go, command.go              commands of the operator's: pages sent on, events of workers told
+//	check_config.go                                 a configuration, tried
 //	doctor*.go                                      what keeps strands from running, looked for
 //
 // All decisions are made elsewhere: broker decides who runs what, broker/postgres owns the tables, broker/supervisor
@@ -68,6 +69,7 @@ func rootCommand() *cobra.Command {
 		workerCommand(s),
 		brokerCommand(s),
 		doctorCommand(s),
+		checkConfigCommand(s),
 		benchCommand(s),
 		versionCommand(),
 		demoWorkerCommand(),

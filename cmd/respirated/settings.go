@@ -70,16 +70,17 @@ func (s *settings) loadSeveral() (fileConfig, error) {
 
 // fileConfig is a configuration file. Its keys are named after the flags that they stand for.
 type fileConfig struct {
-	DatabaseURLs urls         `yaml:"database_url"`
-	Schema       string       `yaml:"schema"`
-	Socket       string       `yaml:"socket"`
-	Migrate      bool         `yaml:"migrate"`
-	Lease        duration     `yaml:"lease"`
-	DrainTimeout duration     `yaml:"drain_timeout"`
-	LogFormat    logFormat    `yaml:"log_format"`
-	LogLevel     logLevel     `yaml:"log_level"`
-	WorkerLogs   lineMode     `yaml:"worker_logs"`
-	Pools        []poolConfig `yaml:"pools"`
+	DatabaseURLs  urls         `yaml:"database_url"`
+	Schema        string       `yaml:"schema"`
+	Socket        string       `yaml:"socket"`
+	Migrate       bool         `yaml:"migrate"`
+	Lease         duration     `yaml:"lease"`
+	DrainTimeout  duration     `yaml:"drain_timeout"`
+	LogFormat     logFormat    `yaml:"log_format"`
+	LogLevel      logLevel     `yaml:"log_level"`
+	WorkerLogs    lineMode     `yaml:"worker_logs"`
+	WorkerLogKeep size         `yaml:"worker_log_keep"`
+	Pools         []poolConfig `yaml:"pools"`
 
 	Partition     partitionName `yaml:"partition"`
 	MaxPartitions int           `yaml:"max_partitions"`

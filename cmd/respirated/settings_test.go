@@ -66,6 +66,7 @@ drain_timeout: 45s
 log_format: json
 log_level: warn
 worker_logs: debug
+worker_log_keep: 1MiB
 partition: 3
 max_partitions: 64
 gaps: overdue
@@ -91,7 +92,7 @@ pools:
 	}
 	want := fileConfig{
 		DatabaseURLs: urls{"postgres://localhost/app"}, Schema: "jobs", Socket: "/run/respirate/respirate.sock", Migrate: true,
-		Lease: duration(2 * time.Minute), DrainTimeout: duration(45 * time.Second), LogFormat: "json", LogLevel: "warn", WorkerLogs: "debug",
+		Lease: duration(2 * time.Minute), DrainTimeout: duration(45 * time.Second), LogFormat: "json", LogLevel: "warn", WorkerLogs: "debug", WorkerLogKeep: 1 << 20,
 		Partition: "3", MaxPartitions: 64, Gaps: "overdue", PageCommand: `/usr/local/bin/page --team "a"`,
 		Hooks: []hookConfig{{On: []eventName{"exit", "idle"}, Command: []string{"/usr/local/bin/tell", "--loud"}}},
 		Pools: []poolConfig{
