@@ -124,6 +124,10 @@ func (l *loop) deliver(m letter) {
 	switch m.event.(type) {
 	case died:
 		l.bury(s, m.exit)
+	case hello:
+		if s.life.phase == starting || s.life.phase == adopted {
+			l.tell(s.news(EventConnect, ""))
+		}
 	case end:
 		l.log.Info("worker is asked to end", append(s.facts(), "why", m.why)...)
 	}
@@ -135,6 +139,7 @@ func (l *loop) bury(s *seat, exit broker.WorkerExit) {
 	exit.Asked = s.life.asked
 	l.log.Info("worker ended", append(s.facts(), "how", exit.How, "asked", exit.Asked)...)
 	l.deaths.put(exit)
+	l.tell(s.news(EventExit, exit.How))
 	l.vacate(s)
 	s.lastExit = exit.How
 	s.restarts++
@@ -218,6 +223,7 @@ func (l *loop) haltPool(now time.Time, s *seat) {
 	}
 	l.log.Error("pool starts nothing more: a worker says by exit status 78 that its configuration is wrong. "+
 		"Change its binary, or its configuration and start the daemon again", "pool", s.pool, "binary", s.crew.Binary)
+	l.tell(s.news(EventHalt, "a worker says by exit status 78 that its configuration is wrong"))
 	s.crew.recheck, s.crew.bad = now.Add(recheckEvery), s.image
 	l.each(s.crew, halt{})
 }
@@ -263,6 +269,7 @@ func (l *loop) start(s *seat) {
 	s.proc, s.rec.PID, s.rec.Start, s.rec.ErrFrom = p, p.pid, p.start, errFrom
 	l.watch(s)
 	l.log.Info("worker started", s.facts()...)
+	l.tell(s.news(EventSpawn, ""))
 }
 
 // watch waits for the death of the seat's process in a goroutine that ends with it.
@@ -367,6 +374,11 @@ func (l *loop) leave() error {
 // facts are what a log line says of a seat and its process.
 func (s *seat) facts() []any {
 	return []any{"pool", s.pool, "index", s.index, "worker", s.rec.PID}
+}
+
+// news is an event of the process on the seat.
+func (s *seat) news(kind EventKind, text string) Event {
+	return Event{Kind: kind, Pool: s.pool, Index: s.index, PID: s.rec.PID, Text: text}
 }
 
 // keyLen is the length of a spawn key: 128 random bits as hexadecimal digits.
