@@ -35,6 +35,7 @@ var adoptedEnd = closing{code: -1, how: "unknown (adopted)"}
 // launch is what a new process needs.
 type launch struct {
 	pool   Pool
+	kept   *os.File // the version of the binary to start, where its path has another one; nil = what is at its path
 	socket string
 	key    string
 	logs   logs
@@ -42,8 +43,10 @@ type launch struct {
 
 // run starts the process. It also returns the size of its stderr log before it wrote anything.
 func (l launch) run() (p *process, errFrom int64, err error) {
-	if err := checkBinary(l.pool.Binary); err != nil {
-		return nil, 0, err
+	if l.kept == nil {
+		if err := checkBinary(l.pool.Binary); err != nil {
+			return nil, 0, err
+		}
 	}
 	stdout, err := openLog(l.logs.out)
 	if err != nil {
@@ -63,12 +66,16 @@ func (l launch) run() (p *process, errFrom int64, err error) {
 	return p, info.Size(), err
 }
 
-// start runs the binary with /dev/null, stdout and stderr as its only descriptors: all others are close-on-exec.
+// start runs the binary with /dev/null, stdout and stderr as its only descriptors: all others are close-on-exec. A kept
+// version is one more, since the interpreter of a script has to read it after the exec.
 func (l launch) start(stdout, stderr *os.File) (*process, error) {
 	cmd := exec.Command(l.pool.Binary, l.pool.Args...)
 	cmd.Dir = l.pool.Dir
 	cmd.Env = l.pool.environment(l.socket, l.key)
 	cmd.Stdout, cmd.Stderr = stdout, stderr
+	if l.kept != nil {
+		cmd.Path, cmd.ExtraFiles = keptPath, []*os.File{l.kept}
+	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start worker: %w", err)

@@ -56,3 +56,11 @@ func (w watch) wait() { pollUntilGone(w.pid, w.start) }
 func (w watch) signal(syscall.Signal, bool) error { return errNoHandleSignal }
 
 func (w watch) close() {}
+
+// canStartFrom says that a file cannot be started that has no path any more.
+const canStartFrom = false
+
+const keptPath = "" // not used
+
+// beingWritten cannot be told here.
+func beingWritten(string) bool { return false }

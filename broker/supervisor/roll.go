@@ -20,9 +20,9 @@ const (
 
 // Events of a roll, besides hello, served, failed, died and tick, which are those of its canary.
 type (
-	changed struct{}               // there is another build
+	changed struct{}              // there is another build
 	served  struct{ results int } // see [broker.Processes]
-	moved   struct{}               // no process of the old build is left
+	moved   struct{}              // no process of the old build is left
 )
 
 func (changed) event() {}

@@ -28,14 +28,14 @@ type rules struct {
 type phase string
 
 const (
-	idle      phase = "stopped"     // no process, none planned
-	waiting   phase = "backing-off" // no process; one is started at until
-	starting  phase = "starting"    // has not said hello
-	connected phase = "connected"   // has said hello
-	adopted   phase = "adopted"     // of a former daemon; until then it may say hello
-	ending    phase = "ending"      // TERM sent; KILL follows at until
-	killed    phase = "killed"      // KILL sent; gives up at until
-	stuck     phase = "stuck"       // did not die of KILL
+	idle      phase = "stopped"       // no process, none planned
+	waiting   phase = "backing-off"   // no process; one is started at until
+	starting  phase = "starting"      // has not said hello
+	connected phase = "connected"     // has said hello
+	adopted   phase = "adopted"       // of a former daemon; until then it may say hello
+	ending    phase = "ending"        // TERM sent; KILL follows at until
+	killed    phase = "killed"        // KILL sent; gives up at until
+	stuck     phase = "stuck"         // did not die of KILL
 	parked    phase = "crash-looping" // no process; one is started when the pool tries again
 )
 
@@ -46,34 +46,36 @@ func (p phase) alive() bool { return p != idle && p != waiting && p != parked }
 type event interface{ event() }
 
 type (
-	begin  struct{}           // fill the seat
-	adopt  struct{}           // the seat is filled by a former daemon's process
-	hello  struct{}           // its process has connected
-	end    struct{}           // end its process; another one follows
-	quit   struct{}           // end its process; none follows
-	failed struct{}           // its process could not be started
-	died   struct{ code int } // its process is gone; code is the exit status, -1 where there is none
-	halt   struct{}           // its pool starts nothing for now
-	resume struct{}           // its pool may start processes again
-	park   struct{}           // its pool dies again and again: start nothing by itself
-	try    struct{}           // start a process to see whether it lives
-	unpark struct{}           // its pool lives again
-	tick   struct{}           // time has passed
+	begin   struct{}           // fill the seat
+	adopt   struct{}           // the seat is filled by a former daemon's process
+	hello   struct{}           // its process has connected
+	end     struct{}           // end its process; another one follows
+	quit    struct{}           // end its process; none follows
+	failed  struct{}           // its process could not be started
+	died    struct{ code int } // its process is gone; code is the exit status, -1 where there is none
+	halt    struct{}           // its pool starts nothing for now
+	resume  struct{}           // its pool may start processes again
+	recycle struct{}           // another process shall take over
+	park    struct{}           // its pool dies again and again: start nothing by itself
+	try     struct{}           // start a process to see whether it lives
+	unpark  struct{}           // its pool lives again
+	tick    struct{}           // time has passed
 )
 
-func (begin) event()  {}
-func (adopt) event()  {}
-func (hello) event()  {}
-func (end) event()    {}
-func (quit) event()   {}
-func (failed) event() {}
-func (died) event()   {}
-func (halt) event()   {}
-func (resume) event() {}
-func (park) event()   {}
-func (try) event()    {}
-func (unpark) event() {}
-func (tick) event()   {}
+func (begin) event()   {}
+func (adopt) event()   {}
+func (hello) event()   {}
+func (end) event()     {}
+func (quit) event()    {}
+func (failed) event()  {}
+func (died) event()    {}
+func (halt) event()    {}
+func (resume) event()  {}
+func (recycle) event() {}
+func (park) event()    {}
+func (try) event()     {}
+func (unpark) event()  {}
+func (tick) event()    {}
 
 // effect is what the loop shall do about a seat.
 type effect int
