@@ -1,6 +1,7 @@
 package supervisor
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -226,17 +227,25 @@ func TestBuildWhoseCanariesDieIsHeldBackAndTheOldOneGoesOn(t *testing.T) {
 }
 
 func TestWorkerIsStartedAlsoWhenItsBinaryHasGone(t *testing.T) {
-	dir := shortDir(t)
-	binary := filepath.Join(dir, "worker")
-	copyFile(t, os.Args[0], binary)
-	h := newHost(t, dir, Pool{Name: "a", Binary: binary, Args: []string{"as", "raising", "1"}, Procs: 1}).run()
-	g := h.hello()
-	if err := os.Remove(binary); err != nil {
-		t.Fatal(err)
+	for _, limits := range []Limits{{}, {Nice: 1}} { // without and with the shim
+		h := newHost(t, "")
+		script := h.script("a", 1, "", "raising", "1")
+		script.Limits = limits
+		program := filepath.Join(h.dir, "worker")
+		copyFile(t, os.Args[0], program)
+		h.cfg.Pools = []Pool{script, {Name: "b", Binary: program, Args: []string{"as", "raising", "1"}, Procs: 1, Limits: limits}}
+		h.run()
+		first := []greeting{h.hello(), h.hello()}
+		if err := errors.Join(os.Remove(program), os.Remove(script.Binary)); err != nil {
+			t.Fatal(err)
+		}
+		for _, g := range first {
+			h.hangUp(g)
+			h.exit()
+			h.hello()
+		}
+		h.end()
 	}
-	h.hangUp(g)
-	h.exit()
-	h.hello()
 }
 
 func TestPoolThatCrashLoopsIsTriedNowAndThenAndHoldsUpNobody(t *testing.T) {
@@ -271,7 +280,7 @@ func TestRollAfterARestartOfTheDaemon(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	order := launch{pool: c.Pools[0], socket: c.Socket, key: newKey(), logs: logsOf(c.LogDir, "a", 0)}
+	order := launch{pool: c.Pools[0], socket: c.Socket, key: newKey(), logs: c.logsOf("a", 0)}
 	former, _, err := order.run()
 	if err != nil {
 		t.Fatal(err)

@@ -56,6 +56,8 @@ type letter struct {
 	why   string            // end, recycle
 	exit  broker.WorkerExit // died
 
+	trouble string // died: why it never became a worker
+
 	order func(*loop) // for no seat: this is to be done
 }
 
@@ -157,6 +159,9 @@ func (l *loop) deliver(m letter) {
 	c, canary := s.crew, s.crew != nil && s.crew.isCanary(s)
 	switch ev := m.event.(type) {
 	case died:
+		if m.trouble != "" {
+			l.log.Error("worker cannot be started", append(s.facts(), "error", m.trouble)...)
+		}
 		uptime := time.Since(s.rec.Started)
 		l.bury(s, m.exit)
 		l.inherit(s)
@@ -319,7 +324,7 @@ func (l *loop) startPending() {
 
 func (l *loop) start(s *seat) {
 	order := launch{
-		pool: s.build.pool, kept: s.build.kept(), socket: l.cfg.Socket, key: s.rec.Key, logs: logsOf(l.cfg.LogDir, s.pool, s.index),
+		pool: s.build.pool, kept: s.build.kept(), socket: l.cfg.Socket, key: s.rec.Key, logs: l.cfg.logsOf(s.pool, s.index),
 	}
 	p, errFrom, err := order.run()
 	if err != nil {
@@ -350,11 +355,12 @@ func (l *loop) unstarted(s *seat, err error) {
 
 // watch waits for the death of the seat's process in a goroutine that ends with it.
 func (l *loop) watch(s *seat) {
-	p, rec, stderr := s.proc, s.rec, logsOf(l.cfg.LogDir, s.pool, s.index).err
+	p, rec, logs := s.proc, s.rec, l.cfg.logsOf(s.pool, s.index)
 	l.watchers.Go(func() {
 		end := p.wait()
-		exit := broker.WorkerExit{Key: rec.Key, PID: rec.PID, How: end.how, Stderr: lastLines(stderr, rec.ErrFrom)}
-		l.mail.put(letter{key: rec.Key, event: died{end.code}, exit: exit})
+		l.tails.ended(rec.PID, logs)
+		exit := broker.WorkerExit{Key: rec.Key, PID: rec.PID, How: end.how, Stderr: lastLines(logs.err, rec.ErrFrom)}
+		l.mail.put(letter{key: rec.Key, event: died{end.code}, exit: exit, trouble: end.trouble})
 	})
 }
 

@@ -29,6 +29,8 @@ type Pool struct {
 	StopTimeout time.Duration // from TERM to KILL; 0 = that of Config
 	BootTimeout time.Duration // a process that has not said hello by then is ended; 0 = 2 min
 	Recycle     Recycle       // when a process has lived long enough
+	User        string        // whom its processes run as: "name", "name:group", or numbers; "" = the daemon's user
+	Limits      Limits        // of each process
 }
 
 // Recycle says when a process is replaced by a fresh one, which is connected before the old one is asked to end. Of a
@@ -100,6 +102,9 @@ func (p Pool) checkFields() error {
 	case p.Recycle.Strands < 0 || p.Recycle.Age < 0 || p.Recycle.RSS < 0 || p.Recycle.Files < 0:
 		return errors.New("recycle: a bound must not be negative")
 	}
+	if err := errors.Join(p.Limits.check(), checkUser(p.User)); err != nil {
+		return err
+	}
 	for _, name := range p.Env {
 		if name == "" || strings.ContainsAny(name, "=\x00") {
 			return fmt.Errorf("env lists %q, must be the name of a variable, without a value", name)
@@ -159,8 +164,8 @@ func findDir(dir string) (string, error) {
 	return path, nil
 }
 
-// environment is all that a worker of this pool sees.
-func (p Pool) environment(socket, key string) []string {
+// environment is all that a worker of this pool sees. It may run as somebody else; nil = as we do.
+func (p Pool) environment(socket, key string, as *identity) []string {
 	var env []string
 	for _, name := range append(commonEnv[:len(commonEnv):len(commonEnv)], p.Env...) {
 		if value, ok := os.LookupEnv(name); ok {
@@ -168,7 +173,7 @@ func (p Pool) environment(socket, key string) []string {
 		}
 	}
 	// Ours come last: of two values the last one counts.
-	return append(env,
+	return append(append(env, as.environment()...),
 		"RESPIRATE_SOCKET="+socket,
 		"RESPIRATE_WORKER_KEY="+key,
 		"RESPIRATE_SLOTS="+strconv.Itoa(p.Slots))
