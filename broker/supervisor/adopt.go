@@ -52,10 +52,11 @@ func (l *loop) seatFor(rec record) *seat {
 
 // reportDead tells the death of a process that nobody saw die.
 func (l *loop) reportDead(rec record) {
+	adoptGroup(rec.Cgroup).remove()
 	logs := l.cfg.logsOf(rec.Pool, rec.Index)
 	l.tails.ended(rec.PID, logs)
 	stderr := lastLines(logs.err, rec.ErrFrom)
 	l.log.Info("worker of a former daemon has ended", "pool", rec.Pool, "index", rec.Index, "worker", rec.PID)
-	l.tell(Event{Kind: EventExit, Pool: rec.Pool, Index: rec.Index, PID: rec.PID, Text: adoptedEnd.how})
-	l.deaths.put(broker.WorkerExit{Key: rec.Key, PID: rec.PID, How: adoptedEnd.how, Stderr: stderr})
+	l.tell(Event{Kind: EventExit, Pool: rec.Pool, Index: rec.Index, PID: rec.PID, Text: adoptedEnd})
+	l.deaths.put(broker.WorkerExit{Key: rec.Key, PID: rec.PID, How: adoptedEnd, Stderr: stderr})
 }

@@ -26,6 +26,8 @@ type loop struct {
 	pending  []*seat          // to be given a process at the end of this turn
 	timer    *time.Timer
 	watchers sync.WaitGroup
+	groups   groups
+	sampler  *sampler
 	unsaved  bool // workers.json is behind
 	unsorted bool // seats are not in their order
 	quitting bool
@@ -47,13 +49,14 @@ type seat struct {
 	results  int      // that proc has brought
 	restarts int
 	lastExit string
+	blame    string // why proc is killed, for which it is to blame; "" = it is not
 }
 
 // letter is an event for the seat whose process has this key.
 type letter struct {
 	key   string
 	event event
-	why   string            // end, recycle
+	why   string            // end, recycle, overSoft
 	exit  broker.WorkerExit // died
 
 	trouble string // died: why it never became a worker
@@ -63,6 +66,7 @@ type letter struct {
 
 func newLoop(s *Supervisor) *loop {
 	l := &loop{Supervisor: s, log: s.cfg.Log, byKey: make(map[string]*seat), timer: time.NewTimer(0)}
+	l.sampler = newSampler(s.sampling, l.mail.put)
 	for _, p := range s.cfg.Pools {
 		l.addCrew(p)
 	}
@@ -92,6 +96,7 @@ func (l *loop) addSurplus(pool string, index int) *seat {
 
 func (l *loop) run(ctx context.Context) error {
 	defer l.timer.Stop()
+	defer l.sampler.start()()
 	l.adoptAll()
 	l.compareBuilds()
 	l.fill()
@@ -158,6 +163,10 @@ func (l *loop) deliver(m letter) {
 	}
 	c, canary := s.crew, s.crew != nil && s.crew.isCanary(s)
 	switch ev := m.event.(type) {
+	case overLimit:
+		l.punish(s, ev.blame)
+	case overSoft:
+		l.replace(s, m.why)
 	case died:
 		if m.trouble != "" {
 			l.log.Error("worker cannot be started", append(s.facts(), "error", m.trouble)...)
@@ -200,6 +209,9 @@ func (l *loop) greet(s *seat) {
 // bury clears the seat of a process that has died, and passes the news on.
 func (l *loop) bury(s *seat, exit broker.WorkerExit) {
 	exit.Asked = s.life.asked
+	if s.blame != "" {
+		exit.How, exit.Asked = exit.How+" ("+s.blame+")", false
+	}
 	l.log.Info("worker ended", append(s.facts(), "how", exit.How, "asked", exit.Asked)...)
 	l.deaths.put(exit)
 	l.tell(s.news(EventExit, exit.How))
@@ -210,7 +222,7 @@ func (l *loop) bury(s *seat, exit broker.WorkerExit) {
 
 func (l *loop) vacate(s *seat) {
 	delete(l.byKey, s.rec.Key)
-	s.proc, s.rec, s.due = nil, record{}, ""
+	s.proc, s.rec, s.due, s.blame = nil, record{}, "", ""
 	l.unsaved = true
 }
 
@@ -322,11 +334,29 @@ func (l *loop) startPending() {
 	l.unsaved = true
 }
 
+// punish kills a process that is above a limit. Nobody has asked it to end: its strands are suspects.
+func (l *loop) punish(s *seat, blame string) {
+	if s.proc == nil || s.blame != "" {
+		return
+	}
+	s.blame = blame
+	l.log.Error("worker is killed: it is above its limit", append(s.facts(), "why", blame)...)
+	l.signal(s, syscall.SIGKILL)
+}
+
 func (l *loop) start(s *seat) {
 	order := launch{
 		pool: s.build.pool, kept: s.build.kept(), socket: l.cfg.Socket, key: s.rec.Key, logs: l.cfg.logsOf(s.pool, s.index),
 	}
+	order.group = l.groups.make(order.pool, l.log)
 	p, errFrom, err := order.run()
+	if err != nil && order.group != nil {
+		order.group.remove()
+		order.group = nil // it may be for that: some kernels have no cgroup that a process can be born in
+		if p, errFrom, err = order.run(); err == nil {
+			l.groups.giveUp(s.pool, l.log)
+		}
+	}
 	if err != nil {
 		l.log.Error("worker cannot be started", "pool", s.pool, "index", s.index, "error", err)
 		l.unstarted(s, err)
@@ -334,6 +364,9 @@ func (l *loop) start(s *seat) {
 	}
 	s.wear, s.results = newWear(s.rec.Started, s.crew.Recycle, jitter), 0
 	s.proc, s.rec.PID, s.rec.Start, s.rec.ErrFrom = p, p.pid, p.start, errFrom
+	if p.group != nil {
+		s.rec.Cgroup = p.group.path
+	}
 	l.watch(s)
 	l.log.Info("worker started", s.facts()...)
 	l.tell(s.news(EventSpawn, ""))
@@ -359,8 +392,11 @@ func (l *loop) watch(s *seat) {
 	l.watchers.Go(func() {
 		end := p.wait()
 		l.tails.ended(rec.PID, logs)
-		exit := broker.WorkerExit{Key: rec.Key, PID: rec.PID, How: end.how, Stderr: lastLines(logs.err, rec.ErrFrom)}
+		exit := broker.WorkerExit{
+			Key: rec.Key, PID: rec.PID, How: end.how, Stderr: lastLines(logs.err, rec.ErrFrom), MaxRSS: end.used.peak, CPU: end.used.cpu,
+		}
 		l.mail.put(letter{key: rec.Key, event: died{end.code}, exit: exit, trouble: end.trouble})
+		p.group.remove() // the news need not wait for that
 	})
 }
 
@@ -419,6 +455,7 @@ func (l *loop) show() {
 	l.workers.Store(&infos)
 	pools := l.poolInfos()
 	l.pools.Store(&pools)
+	l.watchUsage()
 	l.settled(infos)
 }
 

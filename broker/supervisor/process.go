@@ -22,19 +22,24 @@ type process struct {
 
 	trouble *os.File // the shim tells here why it could not become the worker; nil = there is none
 
-	mu   sync.Mutex // guards gone
+	group *group // its cgroup; nil = none of its own
+	floor int64  // peak memory that it inherited
+
+	mu   sync.Mutex // guards what follows
 	gone bool       // its pid may be somebody else's by now
+	used usage      // as of the last look at it
 }
 
 // closing is how a process ended.
 type closing struct {
 	code    int    // exit status; -1 where there is none
 	how     string // for people
+	used    usage
 	trouble string // why it never became a worker; "" = it did
 }
 
 // adoptedEnd is the end of a process that was not our child: the kernel tells its exit status to its parent only.
-var adoptedEnd = closing{code: -1, how: "unknown (adopted)"}
+const adoptedEnd = "unknown (adopted)"
 
 // launch is what a new process needs.
 type launch struct {
@@ -43,6 +48,7 @@ type launch struct {
 	socket string
 	key    string
 	logs   logs
+	group  *group // nil = ours
 }
 
 // run starts the process. It also returns the size of its stderr log before it wrote anything.
@@ -85,6 +91,7 @@ func (l launch) start(stdout, stderr *os.File) (*process, error) {
 		cmd.Path, cmd.ExtraFiles = pathOfExtra(0), []*os.File{l.kept}
 	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	l.group.receive(cmd.SysProcAttr)
 	var trouble *os.File
 	if order := l.pool.Limits.before(as); order.needed() {
 		var end *os.File
@@ -97,10 +104,14 @@ func (l launch) start(stdout, stderr *os.File) (*process, error) {
 		trouble.Close() // nil is fine
 		return nil, fmt.Errorf("start worker: %w", err)
 	}
-	offerToOOM(cmd.Process.Pid)
+	l.group.close()
 	// Until it is reaped its pid is its own, so there is no hurry.
-	start, _ := look(cmd.Process.Pid)
-	return &process{pid: cmd.Process.Pid, start: start, watch: openWatch(cmd.Process.Pid, start), cmd: cmd, trouble: trouble}, nil
+	pid := cmd.Process.Pid
+	offerToOOM(pid)
+	start, _ := look(pid)
+	return &process{
+		pid: pid, start: start, watch: openWatch(pid, start), cmd: cmd, trouble: trouble, group: l.group, floor: ownPeak(),
+	}, nil
 }
 
 // adoptProcess takes hold of a former daemon's process, or returns nil when it is no more.
@@ -115,16 +126,19 @@ func adoptProcess(r record) *process {
 		w.close()
 		return nil
 	}
-	return &process{pid: r.PID, start: r.Start, watch: w}
+	return &process{pid: r.PID, start: r.Start, watch: w, group: adoptGroup(r.Cgroup)}
 }
 
-// signal sends KILL to the whole group, and any other signal to the worker alone: what its handlers started must live
+// signal sends KILL to the whole group, and to all in its cgroup, and any other signal to the worker alone: what its handlers started must live
 // for them to finish. A process that has ended is left alone.
 func (p *process) signal(sig syscall.Signal) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.gone || !p.holdsPID() {
 		return nil
+	}
+	if sig == syscall.SIGKILL {
+		p.group.kill()
 	}
 	return p.send(sig, sig == syscall.SIGKILL)
 }
@@ -138,7 +152,7 @@ func (p *process) holdsPID() bool {
 	return alive && start == p.start
 }
 
-// wait returns after the process has ended, nothing of its group is left, and it is reaped.
+// wait returns after the process has ended, nothing of its group is left, and it is reaped. Its cgroup is still to be removed.
 func (p *process) wait() closing {
 	trouble := p.readTrouble()
 	p.awaitEnd()
@@ -146,16 +160,37 @@ func (p *process) wait() closing {
 	defer p.mu.Unlock()
 	// Where there are pidfds our child is not reaped yet: it still owns its pid, and with it the name of its group.
 	_ = p.send(syscall.SIGKILL, true)
+	p.group.kill()
 	p.gone = true
 	p.watch.close()
-	if p.cmd == nil {
-		return adoptedEnd
+	end := closing{code: -1, how: adoptedEnd, used: p.used.and(p.group.usage())}
+	if p.cmd != nil {
+		_ = p.cmd.Wait() // a bad exit status is news, not an error; nor is it one to have waited before
+		end.code, end.how = p.cmd.ProcessState.ExitCode(), p.cmd.ProcessState.String()
+		if account, ok := p.cmd.ProcessState.SysUsage().(*syscall.Rusage); ok {
+			end.used = end.used.and(usageOf(account, p.floor))
+		}
 	}
-	_ = p.cmd.Wait() // a bad exit status is news, not an error; nor is it one to have waited before
-	if trouble != "" {
-		return closing{code: -1, how: "not started: " + trouble, trouble: trouble}
+	switch {
+	case trouble != "":
+		end = closing{code: -1, how: "not started: " + trouble, trouble: trouble}
+	case p.group.oomKills() > 0 && end.code == -1:
+		end.how += " (oom)"
 	}
-	return closing{code: p.cmd.ProcessState.ExitCode(), how: p.cmd.ProcessState.String()}
+	return end
+}
+
+// sample looks at what the process uses, while it lives.
+func (p *process) sample() (u usage, alive bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.gone {
+		return u, false
+	}
+	if u, alive = sampleOf(p.pid, p.start); alive {
+		p.used = p.used.and(u)
+	}
+	return u, alive
 }
 
 // readTrouble returns when the shim has become the worker, or has said why it could not.

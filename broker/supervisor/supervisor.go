@@ -48,16 +48,17 @@ const (
 
 // Supervisor keeps worker processes running. All methods may be called from any goroutine.
 type Supervisor struct {
-	cfg     Config
-	state   stateFile
-	mail    *mailbox[letter]            // to the loop
-	deaths  *mailbox[broker.WorkerExit] // to Exited
-	news    *mailbox[Event]             // to Hook; at most mostEvents
-	tails   *tails                      // of the logs
-	lost    atomic.Bool                 // events were dropped since the hook last took some, and that was said
-	workers atomic.Pointer[[]Info]
-	pools   atomic.Pointer[[]PoolInfo]
-	settled func([]Info) // for tests: called by the loop with each new snapshot
+	cfg      Config
+	state    stateFile
+	mail     *mailbox[letter]            // to the loop
+	deaths   *mailbox[broker.WorkerExit] // to Exited
+	news     *mailbox[Event]             // to Hook; at most mostEvents
+	tails    *tails                      // of the logs
+	lost     atomic.Bool                 // events were dropped since the hook last took some, and that was said
+	workers  atomic.Pointer[[]Info]
+	pools    atomic.Pointer[[]PoolInfo]
+	sampling sampling
+	settled  func([]Info) // for tests: called by the loop with each new snapshot
 }
 
 var _ broker.Processes = (*Supervisor)(nil)
@@ -97,12 +98,13 @@ func New(cfg Config) (*Supervisor, error) {
 		return nil, fmt.Errorf("make the folder for worker logs: %w", err)
 	}
 	s := &Supervisor{
-		cfg:     cfg,
-		state:   stateFile{path: cfg.StateFile, boot: boot},
-		mail:    newMailbox[letter](),
-		deaths:  newMailbox[broker.WorkerExit](),
-		news:    newMailbox[Event](),
-		settled: func([]Info) {},
+		cfg:      cfg,
+		state:    stateFile{path: cfg.StateFile, boot: boot},
+		mail:     newMailbox[letter](),
+		deaths:   newMailbox[broker.WorkerExit](),
+		news:     newMailbox[Event](),
+		sampling: sampling{every: sampleEvery, soft: softPeriod},
+		settled:  func([]Info) {},
 	}
 	s.workers.Store(new([]Info))
 	s.pools.Store(new([]PoolInfo))
