@@ -31,7 +31,15 @@ type Socket struct {
 
 // ListenSocket makes the folder (0700), locks it against a second daemon, takes over a socket that a dead daemon left
 // behind, and listens (0600).
-func ListenSocket(path string) (*Socket, error) {
+func ListenSocket(path string) (*Socket, error) { return listenSocket(path, nil) }
+
+// ListenGiven is ListenSocket with a socket that somebody else, such as systemd, has made at its path and listens at
+// while no daemon runs. It is not removed in the end.
+func ListenGiven(given *net.UnixListener) (*Socket, error) {
+	return listenSocket(given.Addr().String(), given)
+}
+
+func listenSocket(path string, given *net.UnixListener) (*Socket, error) {
 	path, err := protocol.SocketPath(path)
 	if err != nil {
 		return nil, err
@@ -43,7 +51,12 @@ func ListenSocket(path string) (*Socket, error) {
 	if s.lock, err = lockDir(s.Dir); err != nil {
 		return nil, err
 	}
-	if s.Listener, err = s.Beside(filepath.Base(path)); err != nil {
+	if given != nil {
+		s.Listener, err = s.adopt(given)
+	} else {
+		s.Listener, err = s.Beside(filepath.Base(path))
+	}
+	if err != nil {
 		s.lock.Close()
 		return nil, err
 	}
@@ -58,6 +71,18 @@ func (s *Socket) Beside(name string) (net.Listener, error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.lasting = append(s.lasting, l)
+	return l, nil
+}
+
+// adopt listens at a given socket, as long as its file is there.
+func (s *Socket) adopt(given *net.UnixListener) (net.Listener, error) {
+	given.SetUnlinkOnClose(false)
+	file, err := os.Lstat(s.Path)
+	if err != nil {
+		return nil, fmt.Errorf("look at the socket that was given: %w", err)
+	}
+	l := &lasting{path: s.Path, current: given, file: file, given: true}
 	s.lasting = append(s.lasting, l)
 	return l, nil
 }

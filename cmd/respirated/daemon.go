@@ -36,17 +36,18 @@ type daemon struct {
 	channels   []broker.Channel
 	pages      []*pageSender // of each database, if pages are sent on
 	hooks      *hooks        // nil = none are configured
+	notify     notifier
 }
 
 // newDaemon makes the parts. Nothing runs yet, but the socket is taken, so that nobody else serves it.
 func newDaemon(ctx context.Context, cfg fileConfig, partition broker.Partition, log *slog.Logger) (_ *daemon, err error) {
-	d := &daemon{log: log, pools: len(cfg.Pools)}
+	d := &daemon{log: log, pools: len(cfg.Pools), notify: newNotifier(log)}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, d.close())
 		}
 	}()
-	if d.socket, err = broker.ListenSocket(cfg.Socket); err != nil {
+	if d.socket, err = listenSocket(cfg.Socket); err != nil {
 		return nil, err
 	}
 	if d.control, err = listenControl(d.socket); err != nil {
@@ -93,6 +94,22 @@ func newDaemon(ctx context.Context, cfg fileConfig, partition broker.Partition, 
 	}
 	d.writeDown()
 	return d, nil
+}
+
+// listenSocket takes the socket that the service manager has given us, or makes one.
+func listenSocket(path string) (*broker.Socket, error) {
+	given, err := givenSocket()
+	if err != nil {
+		return nil, err
+	}
+	if given == nil {
+		return broker.ListenSocket(path)
+	}
+	if err := checkGiven(given, path); err != nil {
+		given.Close()
+		return nil, err
+	}
+	return broker.ListenGiven(given)
 }
 
 // formerFile is where a daemon writes down its broker's id, for the next daemon in the folder.
@@ -183,7 +200,7 @@ func (d *daemon) run(ctx context.Context, demo func(context.Context) error) erro
 	// Signals: the first begins the end. From then on we do not catch them, so that the second ends the process at once.
 	{
 		ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
-		g.add("signals", func() error { <-ctx.Done(); return nil }, stop)
+		g.add("signals", func() error { <-ctx.Done(); return nil }, func() { d.notify.stopping(); stop() })
 	}
 
 	// The demo inserts strands. It ends while all the others still work, so that it can tell what became of them.
@@ -241,6 +258,13 @@ func (d *daemon) run(ctx context.Context, demo func(context.Context) error) erro
 		g.add("pages", func() error { return pages.Run(ctx) }, cancel)
 	}
 
+	// The service manager is told that we live until nobody has to any more.
+	{
+		ctx, cancel := context.WithCancel(ctx)
+		alive := func(ctx context.Context) error { return d.alive(ctx, workersOver) }
+		g.add("service manager", func() error { d.notify.run(ctx, alive); <-ctx.Done(); return nil }, func() { <-workersOver; cancel() })
+	}
+
 	// Hooks are told of the end of the last worker, too, so they are last.
 	if d.hooks != nil {
 		ctx, cancel := context.WithCancel(ctx)
@@ -254,6 +278,19 @@ func (d *daemon) run(ctx context.Context, demo func(context.Context) error) erro
 	err = errors.Join(err, d.close())
 	d.log.Info("respirated has stopped")
 	return err
+}
+
+// alive asks the loops whether they turn. One that is over has nothing left to do.
+func (d *daemon) alive(ctx context.Context, workersOver <-chan struct{}) error {
+	if _, err := d.broker.Snapshot(ctx); err != nil && !errors.Is(err, broker.ErrStopped) {
+		return fmt.Errorf("ask the broker: %w", err)
+	}
+	select {
+	case <-workersOver:
+		return nil
+	default:
+		return d.supervisor.Alive(ctx)
+	}
 }
 
 // parts is a run.Group that tells every error, and not only that of the first part to end.
