@@ -87,16 +87,12 @@ func (b *Broker) Snapshot(ctx context.Context) (Snapshot, error) {
 		}
 		answer <- snap
 	}
-	select {
-	case b.queries <- query:
-		snap := <-answer
-		snap.Host = b.cfg.Host
-		return snap, nil
-	case <-b.over:
-		return Snapshot{}, ErrStopped
-	case <-ctx.Done():
-		return Snapshot{}, ctx.Err()
+	if err := b.query(ctx, query); err != nil {
+		return Snapshot{}, err
 	}
+	snap := <-answer
+	snap.Host = b.cfg.Host
+	return snap, nil
 }
 
 func (s *schedule) snapshot(now int64) Snapshot {
