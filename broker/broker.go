@@ -36,6 +36,8 @@ type Config struct {
 	MaxBatch    int // rows in one statement; default 1000
 	MaxFrame    int // bytes; default 4 MiB, most protocol.HardMaxFrame
 
+	Idle func() // called by the loop when all workers have been idle for a second, once until one was not; must not block; nil = nobody
+
 	Logger *slog.Logger // default: slog.Default
 }
 
@@ -90,6 +92,9 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.Dead < 2*c.Heartbeat {
 		return c, fmt.Errorf("the time to give a worker up (Dead) is %v; it must be at least twice the Heartbeat of %v", c.Dead, c.Heartbeat)
+	}
+	if c.Idle == nil {
+		c.Idle = func() {}
 	}
 	if c.Logger == nil {
 		c.Logger = slog.Default()
@@ -259,6 +264,7 @@ func (b *Broker) loop(ctx, calls context.Context, wg *sync.WaitGroup) {
 	defer timer.Stop()
 	stop := ctx.Done()
 	batch := make([]event, 0, mostEvents)
+	var rest rest
 	wanted := protocol.BootNS() // to be called again, at the latest
 	for {
 		heard := b.events
@@ -293,6 +299,9 @@ func (b *Broker) loop(ctx, calls context.Context, wg *sync.WaitGroup) {
 		}
 		if fx.rested {
 			signal(b.rested)
+		}
+		if rest.step(now, b.schedule.busy()) {
+			b.cfg.Idle()
 		}
 		wanted = max(b.schedule.nextTick(), now)
 		timer.Reset(time.Duration(wanted - now))

@@ -33,6 +33,7 @@ func (l *loop) adopt(rec record) {
 	l.byKey[rec.Key] = s
 	l.watch(s)
 	l.log.Info("worker adopted", append(s.facts(), "binary", rec.Binary, "surplus", s.crew == nil)...)
+	l.tell(s.news(EventAdopt, ""))
 	l.step(s, adopt{})
 	if s.crew == nil {
 		l.step(s, quit{})
@@ -53,5 +54,6 @@ func (l *loop) seatFor(rec record) *seat {
 func (l *loop) reportDead(rec record) {
 	stderr := lastLines(logsOf(l.cfg.LogDir, rec.Pool, rec.Index).err, rec.ErrFrom)
 	l.log.Info("worker of a former daemon has ended", "pool", rec.Pool, "index", rec.Index, "worker", rec.PID)
+	l.tell(Event{Kind: EventExit, Pool: rec.Pool, Index: rec.Index, PID: rec.PID, Text: adoptedEnd.how})
 	l.deaths.put(broker.WorkerExit{Key: rec.Key, PID: rec.PID, How: adoptedEnd.how, Stderr: stderr})
 }

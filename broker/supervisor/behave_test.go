@@ -47,6 +47,7 @@ func init() {
 		"picky":   picky,
 		"daemon":  daemon,
 		"raising": raising,
+		"telling": telling,
 	}
 }
 
@@ -58,7 +59,8 @@ type greeting struct {
 	SID   int
 	Child int
 	Env   []string
-	Files []string // what its descriptors name
+	Files []string          // what its descriptors name
+	Proc  map[string]string // of /proc/self: what the tests of limits look at
 }
 
 func (g greeting) sendOver(conn net.Conn) error { return json.NewEncoder(conn).Encode(g) }
@@ -172,6 +174,20 @@ func picky(args []string) {
 		os.Exit(exitConfig)
 	}
 	steady(nil)
+}
+
+// telling is steady, and tells what it runs under.
+func telling([]string) {
+	g := myself()
+	g.Proc = make(map[string]string)
+	for _, name := range []string{"status", "limits", "cmdline", "oom_score_adj", "stat", "cgroup"} {
+		text, err := os.ReadFile("/proc/self/" + name)
+		if err != nil {
+			panic(err)
+		}
+		g.Proc[name] = string(text)
+	}
+	untilClosed(greet(g))
 }
 
 // raising exits with a status after it has said hello and was hung up on.

@@ -57,6 +57,8 @@ type letter struct {
 	why   string            // end
 	exit  broker.WorkerExit // died
 
+	trouble string // died: why it never became a worker
+
 	rewrite bool // for no seat: workers.json may be gone
 }
 
@@ -123,7 +125,14 @@ func (l *loop) deliver(m letter) {
 	}
 	switch m.event.(type) {
 	case died:
+		if m.trouble != "" {
+			l.log.Error("worker cannot be started", append(s.facts(), "error", m.trouble)...)
+		}
 		l.bury(s, m.exit)
+	case hello:
+		if s.life.phase == starting || s.life.phase == adopted {
+			l.tell(s.news(EventConnect, ""))
+		}
 	case end:
 		l.log.Info("worker is asked to end", append(s.facts(), "why", m.why)...)
 	}
@@ -135,6 +144,7 @@ func (l *loop) bury(s *seat, exit broker.WorkerExit) {
 	exit.Asked = s.life.asked
 	l.log.Info("worker ended", append(s.facts(), "how", exit.How, "asked", exit.Asked)...)
 	l.deaths.put(exit)
+	l.tell(s.news(EventExit, exit.How))
 	l.vacate(s)
 	s.lastExit = exit.How
 	s.restarts++
@@ -218,6 +228,7 @@ func (l *loop) haltPool(now time.Time, s *seat) {
 	}
 	l.log.Error("pool starts nothing more: a worker says by exit status 78 that its configuration is wrong. "+
 		"Change its binary, or its configuration and start the daemon again", "pool", s.pool, "binary", s.crew.Binary)
+	l.tell(s.news(EventHalt, "a worker says by exit status 78 that its configuration is wrong"))
 	s.crew.recheck, s.crew.bad = now.Add(recheckEvery), s.image
 	l.each(s.crew, halt{})
 }
@@ -263,6 +274,7 @@ func (l *loop) start(s *seat) {
 	s.proc, s.rec.PID, s.rec.Start, s.rec.ErrFrom = p, p.pid, p.start, errFrom
 	l.watch(s)
 	l.log.Info("worker started", s.facts()...)
+	l.tell(s.news(EventSpawn, ""))
 }
 
 // watch waits for the death of the seat's process in a goroutine that ends with it.
@@ -271,7 +283,7 @@ func (l *loop) watch(s *seat) {
 	l.watchers.Go(func() {
 		end := p.wait()
 		exit := broker.WorkerExit{Key: rec.Key, PID: rec.PID, How: end.how, Stderr: lastLines(stderr, rec.ErrFrom)}
-		l.mail.put(letter{key: rec.Key, event: died{end.code}, exit: exit})
+		l.mail.put(letter{key: rec.Key, event: died{end.code}, exit: exit, trouble: end.trouble})
 	})
 }
 
@@ -367,6 +379,11 @@ func (l *loop) leave() error {
 // facts are what a log line says of a seat and its process.
 func (s *seat) facts() []any {
 	return []any{"pool", s.pool, "index", s.index, "worker", s.rec.PID}
+}
+
+// news is an event of the process on the seat.
+func (s *seat) news(kind EventKind, text string) Event {
+	return Event{Kind: kind, Pool: s.pool, Index: s.index, PID: s.rec.PID, Text: text}
 }
 
 // keyLen is the length of a spawn key: 128 random bits as hexadecimal digits.

@@ -26,6 +26,8 @@ type Pool struct {
 	Env         []string      // names of variables of the daemon's that workers may see too, besides PATH, HOME, LANG ...
 	Dir         string        // working directory; "" = the daemon's
 	StopTimeout time.Duration // from TERM to KILL; 0 = that of Config
+	User        string        // whom its processes run as: "name", "name:group", or numbers; "" = the daemon's user
+	Limits      Limits        // of each process
 }
 
 const (
@@ -81,6 +83,9 @@ func (p Pool) checkFields() error {
 		return fmt.Errorf("slots is %d, must be 1 to %d", p.Slots, maxSlots)
 	case p.StopTimeout < 0:
 		return fmt.Errorf("stop timeout is %v, must not be negative", p.StopTimeout)
+	}
+	if err := errors.Join(p.Limits.check(), checkUser(p.User)); err != nil {
+		return err
 	}
 	for _, name := range p.Env {
 		if name == "" || strings.ContainsAny(name, "=\x00") {
@@ -141,8 +146,8 @@ func findDir(dir string) (string, error) {
 	return path, nil
 }
 
-// environment is all that a worker of this pool sees.
-func (p Pool) environment(socket, key string) []string {
+// environment is all that a worker of this pool sees. It may run as somebody else; nil = as we do.
+func (p Pool) environment(socket, key string, as *identity) []string {
 	var env []string
 	for _, name := range append(commonEnv[:len(commonEnv):len(commonEnv)], p.Env...) {
 		if value, ok := os.LookupEnv(name); ok {
@@ -150,7 +155,7 @@ func (p Pool) environment(socket, key string) []string {
 		}
 	}
 	// Ours come last: of two values the last one counts.
-	return append(env,
+	return append(append(env, as.environment()...),
 		"RESPIRATE_SOCKET="+socket,
 		"RESPIRATE_WORKER_KEY="+key,
 		"RESPIRATE_SLOTS="+strconv.Itoa(p.Slots))

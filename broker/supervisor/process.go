@@ -3,6 +3,7 @@ package supervisor
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"strings"
@@ -19,14 +20,17 @@ type process struct {
 	watch watch
 	cmd   *exec.Cmd // nil: adopted, so that nobody can wait for it
 
+	trouble *os.File // the shim tells here why it could not become the worker; nil = there is none
+
 	mu   sync.Mutex // guards gone
 	gone bool       // its pid may be somebody else's by now
 }
 
 // closing is how a process ended.
 type closing struct {
-	code int    // exit status; -1 where there is none
-	how  string // for people
+	code    int    // exit status; -1 where there is none
+	how     string // for people
+	trouble string // why it never became a worker; "" = it did
 }
 
 // adoptedEnd is the end of a process that was not our child: the kernel tells its exit status to its parent only.
@@ -65,17 +69,31 @@ func (l launch) run() (p *process, errFrom int64, err error) {
 
 // start runs the binary with /dev/null, stdout and stderr as its only descriptors: all others are close-on-exec.
 func (l launch) start(stdout, stderr *os.File) (*process, error) {
+	as, err := l.pool.identity()
+	if err != nil {
+		return nil, err
+	}
 	cmd := exec.Command(l.pool.Binary, l.pool.Args...)
 	cmd.Dir = l.pool.Dir
-	cmd.Env = l.pool.environment(l.socket, l.key)
+	cmd.Env = l.pool.environment(l.socket, l.key, as)
 	cmd.Stdout, cmd.Stderr = stdout, stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	var trouble *os.File
+	if order := l.pool.Limits.before(as); order.needed() {
+		var end *os.File
+		if trouble, end, err = order.through(cmd); err != nil {
+			return nil, fmt.Errorf("start worker: %w", err)
+		}
+		defer end.Close()
+	}
 	if err := cmd.Start(); err != nil {
+		trouble.Close() // nil is fine
 		return nil, fmt.Errorf("start worker: %w", err)
 	}
+	offerToOOM(cmd.Process.Pid)
 	// Until it is reaped its pid is its own, so there is no hurry.
 	start, _ := look(cmd.Process.Pid)
-	return &process{pid: cmd.Process.Pid, start: start, watch: openWatch(cmd.Process.Pid, start), cmd: cmd}, nil
+	return &process{pid: cmd.Process.Pid, start: start, watch: openWatch(cmd.Process.Pid, start), cmd: cmd, trouble: trouble}, nil
 }
 
 // adoptProcess takes hold of a former daemon's process, or returns nil when it is no more.
@@ -115,6 +133,7 @@ func (p *process) holdsPID() bool {
 
 // wait returns after the process has ended, nothing of its group is left, and it is reaped.
 func (p *process) wait() closing {
+	trouble := p.readTrouble()
 	p.awaitEnd()
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -126,7 +145,21 @@ func (p *process) wait() closing {
 		return adoptedEnd
 	}
 	_ = p.cmd.Wait() // a bad exit status is news, not an error; nor is it one to have waited before
+	if trouble != "" {
+		return closing{code: -1, how: "not started: " + trouble, trouble: trouble}
+	}
 	return closing{code: p.cmd.ProcessState.ExitCode(), how: p.cmd.ProcessState.String()}
+}
+
+// readTrouble returns when the shim has become the worker, or has said why it could not.
+func (p *process) readTrouble() string {
+	if p.trouble == nil {
+		return ""
+	}
+	defer p.trouble.Close()
+	const most = 4 << 10
+	text, _ := io.ReadAll(io.LimitReader(p.trouble, most)) // what cannot be read was not said
+	return string(text)
 }
 
 // send signals the process, or all of its group.

@@ -2,6 +2,8 @@ package supervisor
 
 import (
 	"bytes"
+	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -56,6 +58,38 @@ func findKey(key string) (pid int, start string) {
 		}
 	}
 	return 0, ""
+}
+
+// keepDescriptors has none of our descriptors go to workers: those that we were started with would, such as a socket of
+// systemd's or the lock file of a script.
+func keepDescriptors() error { return markFrom(firstBeyondStd) }
+
+const firstBeyondStd = 3
+
+// markFrom has all descriptors from one on closed by an execve.
+func markFrom(first int) error {
+	err := unix.CloseRange(uint(first), math.MaxInt32, unix.CLOSE_RANGE_CLOEXEC)
+	if err != unix.ENOSYS && err != unix.EINVAL && err != unix.EPERM {
+		return err
+	}
+	// Linux before 5.11, or a sandbox that does not know the call.
+	open, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		return err
+	}
+	for _, entry := range open {
+		var fd int
+		if _, err := fmt.Sscan(entry.Name(), &fd); err == nil && fd >= first {
+			unix.CloseOnExec(fd)
+		}
+	}
+	return nil
+}
+
+// offerToOOM has the kernel end the process before others when the host runs out of memory. What it was given by whoever
+// started the daemon, such as systemd, was meant for the daemon.
+func offerToOOM(pid int) {
+	_ = os.WriteFile("/proc/"+strconv.Itoa(pid)+"/oom_score_adj", strconv.AppendInt(nil, workerOOM, 10), 0) // a wish, not a need
 }
 
 // awaitEnd returns after the process has ended, before it is reaped.

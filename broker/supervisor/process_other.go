@@ -34,6 +34,11 @@ func look(pid int) (start string, alive bool) {
 // findKey finds nothing: environments of other processes cannot be read here.
 func findKey(string) (pid int, start string) { return 0, "" }
 
+func offerToOOM(int) {}
+
+// keepDescriptors trusts whoever has started us to have kept theirs.
+func keepDescriptors() error { return nil }
+
 // awaitEnd returns after the process has ended. Our own child is reaped by then: nothing else tells of its end.
 func (p *process) awaitEnd() {
 	if p.cmd != nil {

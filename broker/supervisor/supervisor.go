@@ -30,6 +30,9 @@ type Config struct {
 	// nothing but the next call and the end of Run waits for it. nil = nobody wants to know.
 	Exited func(broker.WorkerExit)
 
+	// Hook is told what happens to workers. nil = nobody is.
+	Hook Hook
+
 	StopTimeout  time.Duration // from TERM to KILL; 0 = 30 s
 	AdoptTimeout time.Duration // a former daemon's worker has so long to say hello; 0 = 5 s
 	Log          *slog.Logger  // nil = none
@@ -46,6 +49,8 @@ type Supervisor struct {
 	state   stateFile
 	mail    *mailbox[letter]            // to the loop
 	deaths  *mailbox[broker.WorkerExit] // to Exited
+	news    *mailbox[Event]             // to Hook; at most mostEvents
+	lost    atomic.Bool                 // events were dropped since the hook last took some, and that was said
 	workers atomic.Pointer[[]Info]
 	settled func([]Info) // for tests: called by the loop with each new snapshot
 }
@@ -78,6 +83,9 @@ func New(cfg Config) (*Supervisor, error) {
 	if _, alive := look(os.Getpid()); !alive {
 		return nil, errors.New("cannot look at processes, not even at this one: is /proc mounted?")
 	}
+	if err := keepDescriptors(); err != nil {
+		return nil, fmt.Errorf("keep our descriptors from workers: %w", err)
+	}
 	if err := os.MkdirAll(cfg.LogDir, 0o700); err != nil {
 		return nil, fmt.Errorf("make the folder for worker logs: %w", err)
 	}
@@ -86,6 +94,7 @@ func New(cfg Config) (*Supervisor, error) {
 		state:   stateFile{path: cfg.StateFile, boot: boot},
 		mail:    newMailbox[letter](),
 		deaths:  newMailbox[broker.WorkerExit](),
+		news:    newMailbox[Event](),
 		settled: func([]Info) {},
 	}
 	s.workers.Store(new([]Info))
@@ -142,15 +151,19 @@ func (c Config) checkPools() (Config, error) {
 // It may be called once.
 func (s *Supervisor) Run(ctx context.Context) error {
 	var teller sync.WaitGroup
-	teller.Go(s.tell)
+	teller.Go(s.tellDeaths)
+	if s.cfg.Hook != nil {
+		teller.Go(s.tellHook)
+	}
 	defer teller.Wait()
+	defer s.news.close()
 	defer s.deaths.close()
 	defer s.mail.close()
 	return newLoop(s).run(ctx)
 }
 
-// tell calls Exited from a goroutine of its own, so that it may be slow.
-func (s *Supervisor) tell() {
+// tellDeaths calls Exited from a goroutine of its own, so that it may be slow.
+func (s *Supervisor) tellDeaths() {
 	for open := true; open; {
 		_, open = <-s.deaths.wake
 		for _, exit := range s.deaths.take() {

@@ -7,7 +7,7 @@
 //	bench*.go                                       what this installation can do, measured
 //	migrate.go, insert*.go, strand*.go, list.go,
 //	page.go                                         the operator's verbs
-//	page_send.go                                    pages, sent on
+//	page_send.go, hooks.go, command.go              commands of the operator's: pages sent on, events of workers told
 //	doctor*.go                                      what keeps strands from running, looked for
 //
 // All decisions are made elsewhere: broker decides who runs what, broker/postgres owns the tables, broker/supervisor

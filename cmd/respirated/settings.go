@@ -84,6 +84,7 @@ type fileConfig struct {
 	Gaps          gapsName      `yaml:"gaps"`
 
 	PageCommand shellCommand `yaml:"page_command"`
+	Hooks       []hookConfig `yaml:"hooks"`
 }
 
 // each is the settings for each database, with that one alone.

@@ -32,6 +32,8 @@ func TestConfigErrorsNameFileLineAndColumn(t *testing.T) {
 		"page_command: [page]\n":                      `:1:15: "[" is not a command such as /usr/local/bin/page`,
 		"page_command: \" \"\n":                       `:1:15: " " is not a command`,
 		"page_command: 3\n":                           `:1:15: "3" is not a command`,
+		"hooks:\n- on: [spawn, dance]\n":              `:2:15: "dance" is not an event: spawn, connect, exit`,
+		"hooks:\n- command: x\n":                      `:2:12: string was used where sequence is expected`,
 		"gaps: no\n":                                  `:1:7: "no" is not rank or overdue`,
 		"schema: a\n---\nschema: b\n":                 `: holds a second document`,
 		"schema: " + strings.Repeat("a", 2<<20):       `larger than 1048576 bytes`,
@@ -60,6 +62,8 @@ partition: 3
 max_partitions: 64
 gaps: overdue
 page_command: /usr/local/bin/page --team "a"
+hooks:
+  - {on: [exit, idle], command: [/usr/local/bin/tell, --loud]}
 pools:
   - name: web
     worker: ./worker
@@ -78,6 +82,7 @@ pools:
 		DatabaseURLs: urls{"postgres://localhost/app"}, Schema: "jobs", Socket: "/run/respirate/respirate.sock", Migrate: true,
 		Lease: duration(2 * time.Minute), DrainTimeout: duration(45 * time.Second), LogFormat: "json", LogLevel: "warn",
 		Partition: "3", MaxPartitions: 64, Gaps: "overdue", PageCommand: `/usr/local/bin/page --team "a"`,
+		Hooks: []hookConfig{{On: []eventName{"exit", "idle"}, Command: []string{"/usr/local/bin/tell", "--loud"}}},
 		Pools: []poolConfig{
 			{Name: "web", Worker: "./worker", Args: []string{"--fast"}, Procs: 3, Slots: 20, Env: []string{"AWS_REGION"}, Dir: "/srv", StopTimeout: duration(time.Minute)},
 			{Name: "slow", Worker: "./other"},
