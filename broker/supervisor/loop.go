@@ -59,7 +59,8 @@ type letter struct {
 
 	trouble string // died: why it never became a worker
 
-	rewrite bool // for no seat: workers.json may be gone
+	rewrite bool   // for no seat: workers.json may be gone
+	pause   *pause // for no seat: come to a rest
 }
 
 func newLoop(s *Supervisor) *loop {
@@ -107,7 +108,7 @@ func (l *loop) run(ctx context.Context) error {
 // fill starts a process on each seat that adoption left empty.
 func (l *loop) fill() {
 	for _, s := range l.seats {
-		if s.proc == nil {
+		if s.life.phase == idle {
 			l.step(s, begin{})
 		}
 	}
@@ -115,8 +116,12 @@ func (l *loop) fill() {
 
 // deliver takes a letter to its seat. Letters to processes that are gone, or were never ours, are dropped.
 func (l *loop) deliver(m letter) {
-	if m.rewrite {
+	switch {
+	case m.rewrite:
 		l.unsaved = true
+		return
+	case m.pause != nil:
+		l.rest(m.pause)
 		return
 	}
 	s := l.byKey[m.key]
@@ -143,7 +148,7 @@ func (l *loop) deliver(m letter) {
 func (l *loop) bury(s *seat, exit broker.WorkerExit) {
 	exit.Asked = s.life.asked
 	l.log.Info("worker ended", append(s.facts(), "how", exit.How, "asked", exit.Asked)...)
-	l.deaths.put(exit)
+	l.deaths.put(func() { l.cfg.Exited(exit) })
 	l.tell(s.news(EventExit, exit.How))
 	l.vacate(s)
 	s.lastExit = exit.How
@@ -281,7 +286,8 @@ func (l *loop) start(s *seat) {
 func (l *loop) watch(s *seat) {
 	p, rec, stderr := s.proc, s.rec, logsOf(l.cfg.LogDir, s.pool, s.index).err
 	l.watchers.Go(func() {
-		end := p.wait()
+		end := p.wait(l.reaping.RLock)
+		defer l.reaping.RUnlock()
 		exit := broker.WorkerExit{Key: rec.Key, PID: rec.PID, How: end.how, Stderr: lastLines(stderr, rec.ErrFrom)}
 		l.mail.put(letter{key: rec.Key, event: died{end.code}, exit: exit, trouble: end.trouble})
 	})
@@ -328,7 +334,7 @@ func (l *loop) show() {
 func (s *seat) info() Info {
 	return Info{
 		Pool: s.pool, Index: s.index, Key: s.rec.Key, PID: s.rec.PID, State: string(s.life.phase),
-		Adopted: s.proc != nil && s.proc.cmd == nil, Started: s.rec.Started, Restarts: s.restarts, LastExit: s.lastExit,
+		Adopted: s.proc != nil && s.proc.child == nil, Started: s.rec.Started, Restarts: s.restarts, LastExit: s.lastExit,
 	}
 }
 

@@ -18,9 +18,11 @@ type process struct {
 	pid   int
 	start string
 	watch watch
-	cmd   *exec.Cmd // nil: adopted, so that nobody can wait for it
+	child *os.Process // nil: it is not our child, so that nobody can wait for it
 
 	trouble *os.File // the shim tells here why it could not become the worker; nil = there is none
+
+	ended *os.ProcessState // of a child that was waited for; nil = it was not, or could not be. Of the goroutine in wait
 
 	mu   sync.Mutex // guards gone
 	gone bool       // its pid may be somebody else's by now
@@ -93,10 +95,11 @@ func (l launch) start(stdout, stderr *os.File) (*process, error) {
 	offerToOOM(cmd.Process.Pid)
 	// Until it is reaped its pid is its own, so there is no hurry.
 	start, _ := look(cmd.Process.Pid)
-	return &process{pid: cmd.Process.Pid, start: start, watch: openWatch(cmd.Process.Pid, start), cmd: cmd, trouble: trouble}, nil
+	return &process{pid: cmd.Process.Pid, start: start, watch: openWatch(cmd.Process.Pid, start), child: cmd.Process, trouble: trouble}, nil
 }
 
-// adoptProcess takes hold of a former daemon's process, or returns nil when it is no more.
+// adoptProcess takes hold of a former daemon's process, or returns nil when it is no more. If this process was the former
+// daemon, it is our child, and of use even if it has ended: we are told how.
 func adoptProcess(r record) *process {
 	if r.PID <= 1 {
 		return nil
@@ -104,11 +107,16 @@ func adoptProcess(r record) *process {
 	// The watch comes first: what it holds on to is the process that is looked at afterwards, or an older one.
 	w := openWatch(r.PID, r.Start)
 	start, alive := look(r.PID)
-	if group, err := syscall.Getpgid(r.PID); !alive || start != r.Start || err != nil || group != r.PID {
+	ours := isChild(r.PID)
+	if group, err := syscall.Getpgid(r.PID); !alive && !ours || start != r.Start || err != nil || group != r.PID {
 		w.close()
 		return nil
 	}
-	return &process{pid: r.PID, start: r.Start, watch: w}
+	p := &process{pid: r.PID, start: r.Start, watch: w}
+	if ours {
+		p.child, _ = os.FindProcess(r.PID) // it has this pid until we wait for it
+	}
+	return p
 }
 
 // signal sends KILL to the whole group, and any other signal to the worker alone: what its handlers started must live
@@ -124,31 +132,39 @@ func (p *process) signal(sig syscall.Signal) error {
 
 // holdsPID is false when somebody else has, or may have, the pid by now. Our own child has it until we reap it.
 func (p *process) holdsPID() bool {
-	if p.cmd != nil {
+	if p.child != nil {
 		return true
 	}
 	start, alive := look(p.pid)
 	return alive && start == p.start
 }
 
-// wait returns after the process has ended, nothing of its group is left, and it is reaped.
-func (p *process) wait() closing {
+// wait returns after the process has ended, nothing of its group is left, and it is reaped. Between its end and the rest
+// it calls ended, which may take its time.
+func (p *process) wait(ended func()) closing {
 	trouble := p.readTrouble()
 	p.awaitEnd()
+	ended()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	// Where there are pidfds our child is not reaped yet: it still owns its pid, and with it the name of its group.
 	_ = p.send(syscall.SIGKILL, true)
 	p.gone = true
 	p.watch.close()
-	if p.cmd == nil {
+	if p.reap(); p.ended == nil {
 		return adoptedEnd
 	}
-	_ = p.cmd.Wait() // a bad exit status is news, not an error; nor is it one to have waited before
 	if trouble != "" {
 		return closing{code: -1, how: "not started: " + trouble, trouble: trouble}
 	}
-	return closing{code: p.cmd.ProcessState.ExitCode(), how: p.cmd.ProcessState.String()}
+	return closing{code: p.ended.ExitCode(), how: p.ended.String()}
+}
+
+// reap waits for our child, once.
+func (p *process) reap() {
+	if p.child != nil && p.ended == nil {
+		p.ended, _ = p.child.Wait() // somebody else may have reaped it
+	}
 }
 
 // readTrouble returns when the shim has become the worker, or has said why it could not.
