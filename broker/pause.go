@@ -11,14 +11,14 @@ import (
 
 // Former is the broker that another one goes on as, so that the other brokers see no change.
 type Former struct {
-	Broker ID
-	Places []FormerPlace // in each database, in their order
+	Broker ID            `json:"broker"`
+	Places []FormerPlace `json:"places"` // in each database, in their order
 }
 
 // FormerPlace is the part of a broker among those of a database.
 type FormerPlace struct {
-	Number int      // 0 = it had none
-	Kinds  []string // that it served
+	Number int      `json:"number"` // 0 = it had none
+	Kinds  []string `json:"kinds"`  // that it served
 }
 
 // Pause has the broker come to a rest. After an error it goes on; else [Broker.Resume] has it go on.

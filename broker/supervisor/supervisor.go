@@ -194,6 +194,12 @@ func (s *Supervisor) End(key, why string) {
 	s.mail.put(letter{key: key, event: end{}, why: why})
 }
 
+// CheckState says what keeps workers.json from being read, if it is there.
+func (s *Supervisor) CheckState() error {
+	_, err := s.state.load()
+	return err
+}
+
 // WriteDown writes StateFile anew, which somebody may have removed.
 func (s *Supervisor) WriteDown() { s.mail.put(letter{rewrite: true}) }
 
