@@ -55,7 +55,9 @@ func (l *loop) seatFor(rec record) *seat {
 
 // reportDead tells the death of a process that nobody saw die.
 func (l *loop) reportDead(rec record) {
-	stderr := lastLines(logsOf(l.cfg.LogDir, rec.Pool, rec.Index).err, rec.ErrFrom)
+	logs := l.cfg.logsOf(rec.Pool, rec.Index)
+	l.tails.ended(rec.PID, logs)
+	stderr := lastLines(logs.err, rec.ErrFrom)
 	l.log.Info("worker of a former daemon has ended", "pool", rec.Pool, "index", rec.Index, "worker", rec.PID)
 	l.tell(Event{Kind: EventExit, Pool: rec.Pool, Index: rec.Index, PID: rec.PID, Text: adoptedEnd.how})
 	exit := broker.WorkerExit{Key: rec.Key, PID: rec.PID, How: adoptedEnd.how, Stderr: stderr}

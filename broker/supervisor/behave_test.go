@@ -47,6 +47,9 @@ func init() {
 		"picky":   picky,
 		"daemon":  daemon,
 		"raising": raising,
+		"saying":  saying,
+		"flood":   flood,
+		"full":    full,
 		"telling": telling,
 	}
 }
@@ -194,6 +197,37 @@ func telling([]string) {
 func raising(args []string) {
 	untilClosed(greet(myself()))
 	os.Exit(number(args[0]))
+}
+
+// saying writes lines to stderr, and ends once it is hung up on.
+func saying(lines []string) {
+	for _, line := range lines {
+		fmt.Fprintln(os.Stderr, line)
+	}
+	untilClosed(greet(myself()))
+}
+
+// flood is steady, and writes without end.
+func flood([]string) {
+	go steady(nil)
+	lines := []byte(strings.Repeat(strings.Repeat("x", 1000)+"\n", 16))
+	for {
+		if _, err := os.Stdout.Write(lines); err != nil {
+			panic(err)
+		}
+		time.Sleep(10 * time.Microsecond) // the disk is not what is tested
+	}
+}
+
+// full writes until the disk takes no more, and says hello then.
+func full([]string) {
+	for line := []byte(strings.Repeat("x", 1000) + "\n"); ; {
+		if _, err := os.Stdout.Write(line); errors.Is(err, syscall.ENOSPC) {
+			break
+		}
+	}
+	untilClosed(greet(myself()))
+	os.Exit(5)
 }
 
 // daemon is a supervisor with a broker's socket, until it is killed. It prints each snapshot of its workers as a line.

@@ -7,7 +7,9 @@
 //	ctx ──────────── quit ────────────┘     │    pure)
 //	                                        ├──► workers.json, for the next daemon
 //	                                        ├──► Workers(), a snapshot
-//	                                        └──► Exited(broker.WorkerExit), from a goroutine of its own
+//	                                        ├──► Exited(broker.WorkerExit), from a goroutine of its own
+//	                                        └──► Hook.Event(Event), from another one
+//	log files of workers ── tails, a goroutine ──► Log
 //
 // A pool has Procs seats. At most one process sits on a seat at a time, and each process has a spawn key that is drawn
 // for it alone.
@@ -35,7 +37,9 @@
 //     whole group.
 //   - Workers depend on nothing of the daemon's: no pipe, no parent-death signal, no shared group. Kill -9 of the
 //     daemon leaves them running.
-//   - Supervision waits for nobody: neither the Exited callback nor a caller can hold it up.
+//   - What workers write is in their files first, and in our log second: nobody who reads along, or does not, holds up a
+//     worker. The files take bounded space on disk; see log.go.
+//   - Supervision waits for nobody: neither the Exited callback, nor a hook, nor a caller can hold it up.
 //
 // # When things go wrong
 //
@@ -51,7 +55,8 @@
 // # Admitted weaknesses
 //
 // A worker of our own that never says hello is shown as starting and otherwise left alone: some programs need minutes
-// to boot. Log files are rotated only when a process starts. The children of a worker that died while no daemon ran
+// to boot. A daemon that is killed leaves the log lines of its last second to be told again by the next. Where two
+// processes share a seat for a while, their lines in its files are not told apart. The children of a worker that died while no daemon ran
 // live on. The loop itself writes workers.json and syncs it, so a disk that hangs holds up supervision. Where there is
 // no pidfd, deaths of adopted processes are polled, and a signal to a group could in theory reach one that got its
 // number a moment ago.

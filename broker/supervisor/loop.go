@@ -268,7 +268,7 @@ func (l *loop) startPending() {
 
 func (l *loop) start(s *seat) {
 	s.image, _ = imageOf(s.crew.Binary) // before the start, so that a change during it is noticed
-	order := launch{pool: s.crew.Pool, socket: l.cfg.Socket, key: s.rec.Key, logs: logsOf(l.cfg.LogDir, s.pool, s.index)}
+	order := launch{pool: s.crew.Pool, socket: l.cfg.Socket, key: s.rec.Key, logs: l.cfg.logsOf(s.pool, s.index)}
 	p, errFrom, err := order.run()
 	if err != nil {
 		l.vacate(s)
@@ -284,11 +284,12 @@ func (l *loop) start(s *seat) {
 
 // watch waits for the death of the seat's process in a goroutine that ends with it.
 func (l *loop) watch(s *seat) {
-	p, rec, stderr := s.proc, s.rec, logsOf(l.cfg.LogDir, s.pool, s.index).err
+	p, rec, logs := s.proc, s.rec, l.cfg.logsOf(s.pool, s.index)
 	l.watchers.Go(func() {
 		end := p.wait(l.reaping.RLock)
 		defer l.reaping.RUnlock()
-		exit := broker.WorkerExit{Key: rec.Key, PID: rec.PID, How: end.how, Stderr: lastLines(stderr, rec.ErrFrom)}
+		l.tails.ended(rec.PID, logs)
+		exit := broker.WorkerExit{Key: rec.Key, PID: rec.PID, How: end.how, Stderr: lastLines(logs.err, rec.ErrFrom)}
 		l.mail.put(letter{key: rec.Key, event: died{end.code}, exit: exit, trouble: end.trouble})
 	})
 }

@@ -51,12 +51,12 @@ func (l launch) run() (p *process, errFrom int64, err error) {
 	if err := checkBinary(l.pool.Binary); err != nil {
 		return nil, 0, err
 	}
-	stdout, err := openLog(l.logs.out)
+	stdout, err := l.logs.open(l.logs.out)
 	if err != nil {
 		return nil, 0, err
 	}
 	defer stdout.Close()
-	stderr, err := openLog(l.logs.err)
+	stderr, err := l.logs.open(l.logs.err)
 	if err != nil {
 		return nil, 0, err
 	}

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -22,6 +23,8 @@ type Config struct {
 	Socket    string // of the broker; told to the workers. It must be listening within AdoptTimeout of Run
 	StateFile string // workers.json
 	LogDir    string // made if it is missing
+	LogKeep   int64  // bytes of each log that are kept at least; see the two files of a worker in doc.go; 0 = 64 MiB
+	LogLines  string // how the lines of workers go to Log, too: info, debug or off; "" = info
 
 	// Owned says whether StateFile may still be written: not once another daemon has taken the folder. nil = always.
 	Owned func() bool
@@ -57,6 +60,7 @@ type Supervisor struct {
 	mail    *mailbox[letter] // to the loop
 	deaths  *mailbox[func()] // each tells Exited of one
 	news    *mailbox[Event]  // to Hook; at most mostEvents
+	tails   *tails           // of the logs
 	lost    atomic.Bool      // events were dropped since the hook last took some, and that was said
 	workers atomic.Pointer[[]Info]
 	reaping sync.RWMutex // held by a pause, and otherwise by whoever takes in a death: none is seen in a pause
@@ -108,6 +112,7 @@ func New(cfg Config) (*Supervisor, error) {
 		settled: func([]Info) {},
 	}
 	s.workers.Store(new([]Info))
+	s.tails = newTails(cfg, s.Workers)
 	return s, nil
 }
 
@@ -118,6 +123,14 @@ func (c Config) check() (Config, error) {
 	c.ReturnTimeout = orElse(c.ReturnTimeout, defaultReturn)
 	if c.StopTimeout < 0 || c.AdoptTimeout < 0 {
 		return c, fmt.Errorf("stop timeout is %v and adopt timeout %v, neither may be negative", c.StopTimeout, c.AdoptTimeout)
+	}
+	c.LogKeep = orElse(c.LogKeep, defaultLogKeep)
+	if c.LogKeep < leastLogKeep {
+		return c, fmt.Errorf("%d bytes are to be kept of each log, it must be %d at least", c.LogKeep, leastLogKeep)
+	}
+	c.LogLines = orElse(c.LogLines, LogLinesInfo)
+	if !slices.Contains([]string{LogLinesInfo, LogLinesDebug, LogLinesOff}, c.LogLines) {
+		return c, fmt.Errorf("lines of workers are to be logged as %q, it must be info, debug or off", c.LogLines)
 	}
 	if c.Exited == nil {
 		c.Exited = func(broker.WorkerExit) {}
@@ -167,6 +180,8 @@ func (s *Supervisor) Run(ctx context.Context) error {
 		teller.Go(s.tellHook)
 	}
 	defer teller.Wait()
+	teller.Go(s.tails.run)
+	defer s.tails.stop()
 	defer s.news.close()
 	defer s.deaths.close()
 	defer s.mail.close()

@@ -436,17 +436,17 @@ func TestLargeLogIsSetAsideForTheNextProcess(t *testing.T) {
 	if err := os.WriteFile(path, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Truncate(path, rotateAbove+1); err != nil {
+	if err := os.Truncate(path, defaultLogKeep+1); err != nil {
 		t.Fatal(err)
 	}
-	f, err := openLog(path)
+	f, err := logs{keep: defaultLogKeep}.open(path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer f.Close()
 	fresh, _ := f.Stat()
 	old, err := os.Stat(path + ".1")
-	if err != nil || old.Size() != rotateAbove+1 || fresh.Size() != 0 {
+	if err != nil || old.Size() != defaultLogKeep+1 || fresh.Size() != 0 {
 		t.Errorf("got %d bytes set aside and %d in the new log (%v)", old.Size(), fresh.Size(), err)
 	}
 }
