@@ -54,11 +54,7 @@ func (b *Broker) Dismiss(ctx context.Context) {
 
 // Former is this broker, for the one that goes on as it.
 func (b *Broker) Former(ctx context.Context) (*Former, error) {
-	answer := make(chan *Former, 1)
-	if err := b.query(ctx, func(s *schedule) { answer <- s.former() }); err != nil {
-		return nil, err
-	}
-	return <-answer, nil
+	return inquire(ctx, b, (*schedule).former)
 }
 
 func (s *schedule) former() *Former {
@@ -121,18 +117,6 @@ func (s *schedule) resume(now int64) {
 	s.oversleep(now, now-s.pausedAt)
 	s.pausedAt = 0
 	s.look()
-}
-
-// query has the loop call ask, which must not block.
-func (b *Broker) query(ctx context.Context, ask func(*schedule)) error {
-	select {
-	case b.queries <- ask:
-		return nil
-	case <-b.over:
-		return ErrStopped
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }
 
 // signal leaves a sign for whoever looks.

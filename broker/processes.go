@@ -1,5 +1,7 @@
 package broker
 
+import "time"
+
 // Processes are the worker processes of this host, as the loop sees them. broker/supervisor is the real one. A spawn
 // key is what a process got as RESPIRATE_WORKER_KEY; it names one process and is never used again. Keys that are not
 // known, or no longer, are ignored: a worker may well be gone before the loop has heard of it. No method blocks.
@@ -18,4 +20,7 @@ type WorkerExit struct {
 	How    string // "exit status 3", "signal: killed", or "unknown (adopted)" where nobody could wait for it
 	Stderr string // its last lines; valid UTF-8, at most 8 KiB
 	Asked  bool   // we had asked it to end
+
+	MaxRSS int64         // bytes of memory that it had in use at most; 0 = not known
+	CPU    time.Duration // that it and what it waited for have used; 0 = not known
 }

@@ -55,11 +55,12 @@ func (l *loop) seatFor(rec record) *seat {
 
 // reportDead tells the death of a process that nobody saw die.
 func (l *loop) reportDead(rec record) {
+	adoptGroup(rec.Cgroup).remove()
 	logs := l.cfg.logsOf(rec.Pool, rec.Index)
 	l.tails.ended(rec.PID, logs)
 	stderr := lastLines(logs.err, rec.ErrFrom)
 	l.log.Info("worker of a former daemon has ended", "pool", rec.Pool, "index", rec.Index, "worker", rec.PID)
-	l.tell(Event{Kind: EventExit, Pool: rec.Pool, Index: rec.Index, PID: rec.PID, Text: adoptedEnd.how})
-	exit := broker.WorkerExit{Key: rec.Key, PID: rec.PID, How: adoptedEnd.how, Stderr: stderr}
+	l.tell(Event{Kind: EventExit, Pool: rec.Pool, Index: rec.Index, PID: rec.PID, Text: adoptedEnd})
+	exit := broker.WorkerExit{Key: rec.Key, PID: rec.PID, How: adoptedEnd, Stderr: stderr}
 	l.deaths.put(func() { l.cfg.Exited(exit) })
 }

@@ -51,6 +51,8 @@ func init() {
 		"flood":   flood,
 		"full":    full,
 		"telling": telling,
+		"busy":    busy,
+		"forking": forking,
 	}
 }
 
@@ -102,9 +104,11 @@ func greet(g greeting) net.Conn {
 func untilClosed(conn net.Conn) { _, _ = conn.Read(make([]byte, 1)) }
 
 // steady says hello, and again whenever the broker has gone.
-func steady([]string) {
+func steady([]string) { steadyAs(myself()) }
+
+func steadyAs(g greeting) {
 	for {
-		untilClosed(greet(myself()))
+		untilClosed(greet(g))
 	}
 }
 
@@ -191,6 +195,29 @@ func telling([]string) {
 		g.Proc[name] = string(text)
 	}
 	untilClosed(greet(g))
+}
+
+// busy uses CPU for some time, and ends when it is hung up on.
+func busy([]string) {
+	var used syscall.Rusage
+	for used.Utime.Nano()+used.Stime.Nano() < int64(200*time.Millisecond) {
+		_ = syscall.Getrusage(syscall.RUSAGE_SELF, &used)
+	}
+	untilClosed(greet(myself()))
+}
+
+// forking has so many children, each of which makes a session of its own where told so.
+func forking(args []string) {
+	g := myself()
+	for range number(args[0]) {
+		child := exec.Command(os.Args[0], "as", "child")
+		child.SysProcAttr = &syscall.SysProcAttr{Setsid: len(args) > 1}
+		if err := child.Start(); err != nil {
+			panic(err)
+		}
+		g.Child = child.Process.Pid
+	}
+	steadyAs(g)
 }
 
 // raising exits with a status after it has said hello and was hung up on.

@@ -23,6 +23,8 @@ type loop struct {
 	pending  []*seat          // to be given a process at the end of this turn
 	timer    *time.Timer
 	watchers sync.WaitGroup
+	groups   groups
+	sampler  *sampler
 	unsaved  bool // workers.json is behind
 	quitting bool
 }
@@ -48,13 +50,14 @@ type seat struct {
 	image    image    // the binary at the last start; zero = not known
 	restarts int
 	lastExit string
+	blame    string // why proc is killed, for which it is to blame; "" = it is not
 }
 
 // letter is an event for the seat whose process has this key.
 type letter struct {
 	key   string
 	event event
-	why   string            // end
+	why   string            // end, overSoft
 	exit  broker.WorkerExit // died
 
 	trouble string // died: why it never became a worker
@@ -65,6 +68,7 @@ type letter struct {
 
 func newLoop(s *Supervisor) *loop {
 	l := &loop{Supervisor: s, log: s.cfg.Log, byKey: make(map[string]*seat), timer: time.NewTimer(0)}
+	l.sampler = newSampler(s.sampling, l.mail.put)
 	for _, p := range s.cfg.Pools {
 		c := &crew{Pool: p}
 		l.crews = append(l.crews, c)
@@ -84,6 +88,7 @@ func (l *loop) addSeat(c *crew, pool string, index int, stop time.Duration) *sea
 
 func (l *loop) run(ctx context.Context) error {
 	defer l.timer.Stop()
+	defer l.sampler.start()()
 	l.adoptAll()
 	l.fill()
 	l.settle()
@@ -128,7 +133,14 @@ func (l *loop) deliver(m letter) {
 	if s == nil {
 		return
 	}
-	switch m.event.(type) {
+	switch ev := m.event.(type) {
+	case overLimit:
+		l.punish(s, ev.blame)
+		return
+	case overSoft:
+		l.log.Info("worker is asked to end", append(s.facts(), "why", m.why)...)
+		l.step(s, end{})
+		return
 	case died:
 		if m.trouble != "" {
 			l.log.Error("worker cannot be started", append(s.facts(), "error", m.trouble)...)
@@ -147,6 +159,9 @@ func (l *loop) deliver(m letter) {
 // bury clears the seat of a process that has died, and passes the news on.
 func (l *loop) bury(s *seat, exit broker.WorkerExit) {
 	exit.Asked = s.life.asked
+	if s.blame != "" {
+		exit.How, exit.Asked = exit.How+" ("+s.blame+")", false
+	}
 	l.log.Info("worker ended", append(s.facts(), "how", exit.How, "asked", exit.Asked)...)
 	l.deaths.put(func() { l.cfg.Exited(exit) })
 	l.tell(s.news(EventExit, exit.How))
@@ -157,7 +172,7 @@ func (l *loop) bury(s *seat, exit broker.WorkerExit) {
 
 func (l *loop) vacate(s *seat) {
 	delete(l.byKey, s.rec.Key)
-	s.proc, s.rec = nil, record{}
+	s.proc, s.rec, s.blame = nil, record{}, ""
 	l.unsaved = true
 }
 
@@ -266,10 +281,28 @@ func (l *loop) startPending() {
 	l.unsaved = true
 }
 
+// punish kills a process that is above a limit. Nobody has asked it to end: its strands are suspects.
+func (l *loop) punish(s *seat, blame string) {
+	if s.proc == nil || s.blame != "" {
+		return
+	}
+	s.blame = blame
+	l.log.Error("worker is killed: it is above its limit", append(s.facts(), "why", blame)...)
+	l.signal(s, syscall.SIGKILL)
+}
+
 func (l *loop) start(s *seat) {
 	s.image, _ = imageOf(s.crew.Binary) // before the start, so that a change during it is noticed
 	order := launch{pool: s.crew.Pool, socket: l.cfg.Socket, key: s.rec.Key, logs: l.cfg.logsOf(s.pool, s.index)}
+	order.group = l.groups.make(order.pool, l.log)
 	p, errFrom, err := order.run()
+	if err != nil && order.group != nil {
+		order.group.remove()
+		order.group = nil // it may be for that: some kernels have no cgroup that a process can be born in
+		if p, errFrom, err = order.run(); err == nil {
+			l.groups.giveUp(s.pool, l.log)
+		}
+	}
 	if err != nil {
 		l.vacate(s)
 		l.step(s, failed{})
@@ -277,6 +310,9 @@ func (l *loop) start(s *seat) {
 		return
 	}
 	s.proc, s.rec.PID, s.rec.Start, s.rec.ErrFrom = p, p.pid, p.start, errFrom
+	if p.group != nil {
+		s.rec.Cgroup = p.group.path
+	}
 	l.watch(s)
 	l.log.Info("worker started", s.facts()...)
 	l.tell(s.news(EventSpawn, ""))
@@ -289,8 +325,11 @@ func (l *loop) watch(s *seat) {
 		end := p.wait(l.reaping.RLock)
 		defer l.reaping.RUnlock()
 		l.tails.ended(rec.PID, logs)
-		exit := broker.WorkerExit{Key: rec.Key, PID: rec.PID, How: end.how, Stderr: lastLines(logs.err, rec.ErrFrom)}
+		exit := broker.WorkerExit{
+			Key: rec.Key, PID: rec.PID, How: end.how, Stderr: lastLines(logs.err, rec.ErrFrom), MaxRSS: end.used.peak, CPU: end.used.cpu,
+		}
 		l.mail.put(letter{key: rec.Key, event: died{end.code}, exit: exit, trouble: end.trouble})
+		p.group.remove() // the news need not wait for that
 	})
 }
 
@@ -329,6 +368,7 @@ func (l *loop) show() {
 		infos = append(infos, s.info())
 	}
 	l.workers.Store(&infos)
+	l.watchUsage()
 	l.settled(infos)
 }
 

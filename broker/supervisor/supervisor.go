@@ -55,17 +55,18 @@ const (
 
 // Supervisor keeps worker processes running. All methods may be called from any goroutine.
 type Supervisor struct {
-	cfg     Config
-	state   stateFile
-	mail    *mailbox[letter] // to the loop
-	deaths  *mailbox[func()] // each tells Exited of one
-	news    *mailbox[Event]  // to Hook; at most mostEvents
-	tails   *tails           // of the logs
-	lost    atomic.Bool      // events were dropped since the hook last took some, and that was said
-	workers atomic.Pointer[[]Info]
-	reaping sync.RWMutex // held by a pause, and otherwise by whoever takes in a death: none is seen in a pause
-	over    chan struct{}
-	settled func([]Info) // for tests: called by the loop with each new snapshot
+	cfg      Config
+	state    stateFile
+	mail     *mailbox[letter] // to the loop
+	deaths   *mailbox[func()] // each tells Exited of one
+	news     *mailbox[Event]  // to Hook; at most mostEvents
+	tails    *tails           // of the logs
+	lost     atomic.Bool      // events were dropped since the hook last took some, and that was said
+	workers  atomic.Pointer[[]Info]
+	sampling sampling
+	reaping  sync.RWMutex // held by a pause, and otherwise by whoever takes in a death: none is seen in a pause
+	over     chan struct{}
+	settled  func([]Info) // for tests: called by the loop with each new snapshot
 }
 
 var _ broker.Processes = (*Supervisor)(nil)
@@ -103,13 +104,14 @@ func New(cfg Config) (*Supervisor, error) {
 		return nil, fmt.Errorf("make the folder for worker logs: %w", err)
 	}
 	s := &Supervisor{
-		cfg:     cfg,
-		state:   stateFile{path: cfg.StateFile, boot: boot},
-		mail:    newMailbox[letter](),
-		deaths:  newMailbox[func()](),
-		over:    make(chan struct{}),
-		news:    newMailbox[Event](),
-		settled: func([]Info) {},
+		cfg:      cfg,
+		state:    stateFile{path: cfg.StateFile, boot: boot},
+		mail:     newMailbox[letter](),
+		deaths:   newMailbox[func()](),
+		news:     newMailbox[Event](),
+		sampling: sampling{every: sampleEvery, soft: softPeriod},
+		over:     make(chan struct{}),
+		settled:  func([]Info) {},
 	}
 	s.workers.Store(new([]Info))
 	s.tails = newTails(cfg, s.Workers)

@@ -241,7 +241,9 @@ func (d *daemon) run(ctx context.Context, demo func(context.Context) error) erro
 
 	// The control socket tells how the drain goes.
 	{
-		server := controlServer(control{started: time.Now(), broker: d.broker, supervisor: d.supervisor, upgrader: d.upgrader})
+		server := controlServer(control{
+			started: time.Now(), broker: d.broker, supervisor: d.supervisor, stores: d.stores, upgrader: d.upgrader,
+		})
 		g.add("control socket", func() error { return server.Serve(d.control) }, func() { server.Close() })
 	}
 

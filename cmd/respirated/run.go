@@ -177,7 +177,7 @@ func (cfg fileConfig) pools() []supervisor.Pool {
 	for i, p := range cfg.Pools {
 		pools[i] = supervisor.Pool{
 			Name: cmp.Or(p.Name, "default"), Binary: p.Worker, Args: p.Args, Procs: p.Procs, Slots: p.Slots, Env: p.Env, Dir: p.Dir,
-			StopTimeout: time.Duration(p.StopTimeout),
+			StopTimeout: time.Duration(p.StopTimeout), User: p.User, Limits: p.Limits.limits(),
 		}
 	}
 	return pools

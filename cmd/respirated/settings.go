@@ -175,6 +175,9 @@ type poolConfig struct {
 	Env         []string `yaml:"env"`
 	Dir         string   `yaml:"dir"`
 	StopTimeout duration `yaml:"stop_timeout"`
+	User        string   `yaml:"user"`
+
+	Limits limitsConfig `yaml:"limits"`
 }
 
 // maxConfig is more than any configuration file has.

@@ -34,6 +34,12 @@ func TestConfigErrorsNameFileLineAndColumn(t *testing.T) {
 		"page_command: 3\n":                           `:1:15: "3" is not a command`,
 		"hooks:\n- on: [spawn, dance]\n":              `:2:15: "dance" is not an event: spawn, connect, exit`,
 		"hooks:\n- command: x\n":                      `:2:12: string was used where sequence is expected`,
+		"pools:\n- limits: {memory: much}\n":          `:2:20: "much" is not a size such as 512MiB`,
+		"pools:\n- limits: {memory: 3MB}\n":           `:2:20: "3MB" is not a size`,
+		"pools:\n- limits: {memory: 9000000TiB}\n":    `:2:20: "9000000TiB" is not a size`,
+		"pools:\n- limits: {core: -1}\n":              `:2:18: "-1" is not a size`,
+		"pools:\n- limits: {umask: 0999}\n":           `:2:19: "0999" is not a mask in octal digits`,
+		"pools:\n- limits: {files: 3}\n":              `:2:12: unknown field "files"`,
 		"gaps: no\n":                                  `:1:7: "no" is not rank or overdue`,
 		"schema: a\n---\nschema: b\n":                 `: holds a second document`,
 		"schema: " + strings.Repeat("a", 2<<20):       `larger than 1048576 bytes`,
@@ -73,6 +79,9 @@ pools:
     env: [AWS_REGION]
     dir: /srv
     stop_timeout: 1m
+    user: nobody:daemon
+    limits: {nofile: 256, core: 0, address_space: 8GiB, nproc: 99, nice: 5, umask: 0027, no_new_privs: true,
+      memory: 512MiB, memory_soft: 400MiB, cpu: 1.5, pids: 64}
   - {name: slow, worker: ./other}
 `))
 	if err != nil {
@@ -84,7 +93,10 @@ pools:
 		Partition: "3", MaxPartitions: 64, Gaps: "overdue", PageCommand: `/usr/local/bin/page --team "a"`,
 		Hooks: []hookConfig{{On: []eventName{"exit", "idle"}, Command: []string{"/usr/local/bin/tell", "--loud"}}},
 		Pools: []poolConfig{
-			{Name: "web", Worker: "./worker", Args: []string{"--fast"}, Procs: 3, Slots: 20, Env: []string{"AWS_REGION"}, Dir: "/srv", StopTimeout: duration(time.Minute)},
+			{Name: "web", Worker: "./worker", Args: []string{"--fast"}, Procs: 3, Slots: 20, Env: []string{"AWS_REGION"}, Dir: "/srv", StopTimeout: duration(time.Minute), User: "nobody:daemon", Limits: limitsConfig{
+				Files: 256, Core: new(size), AddressSpace: 8 << 30, Procs: 99, Nice: 5, Umask: new(octal(0o027)), NoNewPrivs: true,
+				Memory: 512 << 20, MemorySoft: 400 << 20, CPU: 1.5, PIDs: 64,
+			}},
 			{Name: "slow", Worker: "./other"},
 		},
 	}
