@@ -117,11 +117,12 @@ type Broker struct {
 	procs Processes // nil = every worker is external
 	log   *slog.Logger
 
-	databases []*link       // in the order of the schedule's
-	schedule  *schedule     // Run's goroutine only
-	events    chan event    // of sessions: not taken while the broker pauses
-	answers   chan event    // of everybody else
-	rested    chan struct{} // holds one when a pause has come to its rest
+	databases []*link           // in the order of the schedule's
+	schedule  *schedule         // Run's goroutine only
+	tallies   map[string]*tally // of our processes, by spawn key; Run's goroutine only
+	events    chan event        // of sessions: not taken while the broker pauses
+	answers   chan event        // of everybody else
+	rested    chan struct{}     // holds one when a pause has come to its rest
 	queries   chan func(*schedule)
 	over      chan struct{} // closed when Run takes no more events
 	door      door
@@ -187,6 +188,7 @@ func NewSeveral(databases []Database, procs Processes, cfg Config) (*Broker, err
 		rested:   make(chan struct{}, 1),
 		queries:  make(chan func(*schedule)),
 		over:     make(chan struct{}),
+		tallies:  map[string]*tally{},
 		door:     door{sessions: map[sessionID]*session{}, most: cfg.MaxSessions, outbox: cfg.MaxBytes + 3*cfg.MaxFrame},
 	}
 	if cfg.Former != nil {
@@ -349,6 +351,12 @@ func (b *Broker) perform(ctx context.Context, wg *sync.WaitGroup, fx effects) {
 	for _, key := range fx.connected {
 		b.procs.Connected(key)
 	}
+	for _, key := range fx.handed {
+		b.handed(key)
+	}
+	for _, key := range fx.served {
+		b.served(key)
+	}
 	for _, e := range fx.end {
 		b.log.Warn("worker is ended", "worker", e.name, "why", e.why)
 		b.procs.End(e.key, e.why)
@@ -427,6 +435,7 @@ func (b *Broker) note(ev event) {
 		}
 	case exited:
 		b.log.Info("worker exited", "pid", ev.PID, "how", ev.How, "asked", ev.Asked)
+		delete(b.tallies, ev.Key)
 	case overslept:
 		b.log.Warn("this process was stopped, or the host asleep", "for", time.Duration(ev.by).Round(time.Millisecond))
 	case pausing:

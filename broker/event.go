@@ -166,6 +166,8 @@ type effects struct {
 	send      []sending
 	hangUp    []hangUp
 	connected []string // spawn keys of workers that have said hello
+	handed    []string // and of those that have got strands
+	served    []string // and of those that have brought a good result, once for each
 	end       []ending
 	finished  bool // drained: everything is settled or given up
 	rested    bool // pausing: nothing is under way

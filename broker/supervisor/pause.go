@@ -45,7 +45,7 @@ func (s *Supervisor) Pause(ctx context.Context) (_ *Former, goOn func(), err err
 	s.reaping.Lock()
 	p := &pause{rested: make(chan *Former, 1), over: make(chan struct{})}
 	goOn = func() { close(p.over); s.reaping.Unlock() }
-	s.mail.put(letter{pause: p})
+	s.order(func(l *loop) { l.rest(p) })
 	select {
 	case f := <-p.rested:
 		if f != nil {

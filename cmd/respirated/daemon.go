@@ -105,6 +105,8 @@ func (cfg fileConfig) supervisor(socket string, log *slog.Logger) supervisor.Con
 		Socket:        socket,
 		StateFile:     filepath.Join(dir, "workers.json"),
 		LogDir:        filepath.Join(dir, "log"),
+		LogLines:      string(cfg.WorkerLogs),
+		LogKeep:       int64(cfg.WorkerLogKeep),
 		StopTimeout:   cfg.stopTimeout(),
 		ReturnTimeout: time.Duration(cfg.Lease),
 		Log:           log,

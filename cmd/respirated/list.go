@@ -23,8 +23,8 @@ func addJSON(cmd *cobra.Command) *bool {
 }
 
 func workerCommand(s *settings) *cobra.Command {
-	cmd := group("worker", "List worker processes", "A worker is a process that runs strands. It is the daemon of this host that knows them.")
-	cmd.AddCommand(workerListCommand(s))
+	cmd := group("worker", "List worker processes and read their logs", "A worker is a process that runs strands. It is the daemon of this host that knows them.")
+	cmd.AddCommand(workerListCommand(s), workerLogsCommand(s))
 	return cmd
 }
 
