@@ -116,8 +116,9 @@ type Broker struct {
 	procs Processes // nil = every worker is external
 	log   *slog.Logger
 
-	databases []*link   // in the order of the schedule's
-	schedule  *schedule // Run's goroutine only
+	databases []*link           // in the order of the schedule's
+	schedule  *schedule         // Run's goroutine only
+	tallies   map[string]*tally // of our processes, by spawn key; Run's goroutine only
 	events    chan event
 	queries   chan func(*schedule)
 	over      chan struct{} // closed when Run takes no more events
@@ -179,6 +180,7 @@ func NewSeveral(databases []Database, procs Processes, cfg Config) (*Broker, err
 		events:   make(chan event, waitingEvents),
 		queries:  make(chan func(*schedule)),
 		over:     make(chan struct{}),
+		tallies:  map[string]*tally{},
 		door:     door{sessions: map[sessionID]*session{}, most: cfg.MaxSessions, outbox: cfg.MaxBytes + 3*cfg.MaxFrame},
 	}
 	for no, d := range databases {
@@ -322,6 +324,12 @@ func (b *Broker) perform(ctx context.Context, wg *sync.WaitGroup, fx effects) {
 	for _, key := range fx.connected {
 		b.procs.Connected(key)
 	}
+	for _, key := range fx.handed {
+		b.handed(key)
+	}
+	for _, key := range fx.served {
+		b.served(key)
+	}
 	for _, e := range fx.end {
 		b.log.Warn("worker is ended", "worker", e.name, "why", e.why)
 		b.procs.End(e.key, e.why)
@@ -400,6 +408,7 @@ func (b *Broker) note(ev event) {
 		}
 	case exited:
 		b.log.Info("worker exited", "pid", ev.PID, "how", ev.How, "asked", ev.Asked)
+		delete(b.tallies, ev.Key)
 	case overslept:
 		b.log.Warn("this process was stopped, or the host asleep", "for", time.Duration(ev.by).Round(time.Millisecond))
 	case draining:

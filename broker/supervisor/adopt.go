@@ -47,7 +47,7 @@ func (l *loop) seatFor(rec record) *seat {
 			return s
 		}
 	}
-	return l.addSeat(nil, rec.Pool, rec.Index, l.cfg.StopTimeout)
+	return l.addSurplus(rec.Pool, rec.Index)
 }
 
 // reportDead tells the death of a process that nobody saw die.

@@ -44,6 +44,7 @@ const adoptedEnd = "unknown (adopted)"
 // launch is what a new process needs.
 type launch struct {
 	pool   Pool
+	kept   *os.File // the version of the binary to start, where its path has another one; nil = what is at its path
 	socket string
 	key    string
 	logs   logs
@@ -52,8 +53,10 @@ type launch struct {
 
 // run starts the process. It also returns the size of its stderr log before it wrote anything.
 func (l launch) run() (p *process, errFrom int64, err error) {
-	if err := checkBinary(l.pool.Binary); err != nil {
-		return nil, 0, err
+	if l.kept == nil {
+		if err := checkBinary(l.pool.Binary); err != nil {
+			return nil, 0, err
+		}
 	}
 	stdout, err := l.logs.open(l.logs.out)
 	if err != nil {
@@ -73,7 +76,8 @@ func (l launch) run() (p *process, errFrom int64, err error) {
 	return p, info.Size(), err
 }
 
-// start runs the binary with /dev/null, stdout and stderr as its only descriptors: all others are close-on-exec.
+// start runs the binary with /dev/null, stdout and stderr as its only descriptors: all others are close-on-exec. A kept
+// version is one more, since the interpreter of a script has to read it after the exec.
 func (l launch) start(stdout, stderr *os.File) (*process, error) {
 	as, err := l.pool.identity()
 	if err != nil {
@@ -83,6 +87,9 @@ func (l launch) start(stdout, stderr *os.File) (*process, error) {
 	cmd.Dir = l.pool.Dir
 	cmd.Env = l.pool.environment(l.socket, l.key, as)
 	cmd.Stdout, cmd.Stderr = stdout, stderr
+	if l.kept != nil {
+		cmd.Path, cmd.ExtraFiles = pathOfExtra(0), []*os.File{l.kept}
+	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	l.group.receive(cmd.SysProcAttr)
 	var trouble *os.File

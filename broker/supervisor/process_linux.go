@@ -160,3 +160,25 @@ func (w watch) close() {
 		_ = w.pidfd.Close()
 	}
 }
+
+// canStartFrom says that a file can be started that has no path any more.
+const canStartFrom = true
+
+// pathOfExtra leads a process that is about to be started to one of its extra files.
+func pathOfExtra(n int) string { return "/proc/self/fd/" + strconv.Itoa(3+n) }
+
+// beingWritten says whether somebody has the file open for writing. Where the kernel does not tell it says no.
+func beingWritten(path string) bool {
+	f, err := os.Open(path)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	// A lease for reading is refused while there is a writer. Writers that come now wait until it is given back at once.
+	_, err = unix.FcntlInt(f.Fd(), unix.F_SETLEASE, unix.F_RDLCK)
+	if err != nil {
+		return err == unix.EAGAIN
+	}
+	_, _ = unix.FcntlInt(f.Fd(), unix.F_SETLEASE, unix.F_UNLCK) // closing the file does the same
+	return false
+}

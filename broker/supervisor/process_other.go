@@ -61,3 +61,11 @@ func (w watch) wait() { pollUntilGone(w.pid, w.start) }
 func (w watch) signal(syscall.Signal, bool) error { return errNoHandleSignal }
 
 func (w watch) close() {}
+
+// canStartFrom says that a file cannot be started that has no path any more.
+const canStartFrom = false
+
+func pathOfExtra(int) string { panic("bug: a file without a path is started") }
+
+// beingWritten cannot be told here.
+func beingWritten(string) bool { return false }

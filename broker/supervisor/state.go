@@ -33,6 +33,7 @@ type record struct {
 	PID     int       `json:"pid"`   // 0: it was about to be started
 	Start   string    `json:"start"` // the kernel's start time, in whatever form: it is only compared
 	Binary  string    `json:"binary"`
+	Image   string    `json:"image"`    // the version of the binary; "" = not known
 	Started time.Time `json:"started"`  // for people
 	ErrFrom int64     `json:"err_from"` // size of its stderr log when it was started
 	Cgroup  string    `json:"cgroup,omitempty"`

@@ -244,11 +244,15 @@ func TestConfigExitOfOneLeavesItsSiblingsRunning(t *testing.T) {
 
 func TestWorkerThatCannotBeStartedIsTriedAgain(t *testing.T) {
 	dir := shortDir(t)
-	binary := filepath.Join(dir, "worker")
-	copyFile(t, os.Args[0], binary)
-	h := newHost(t, dir, Pool{Name: "a", Binary: binary, Args: []string{"as", "raising", "1"}, Procs: 1}).run()
+	work := filepath.Join(dir, "work")
+	if err := os.Mkdir(work, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	p := poolAs("a", 1, "raising", "1")
+	p.Dir = work
+	h := newHost(t, dir, p).run()
 	g := h.hello()
-	if err := os.Rename(binary, binary+".gone"); err != nil {
+	if err := os.Remove(work); err != nil {
 		t.Fatal(err)
 	}
 	h.hangUp(g)
@@ -256,7 +260,7 @@ func TestWorkerThatCannotBeStartedIsTriedAgain(t *testing.T) {
 	for range 2 { // once after the death, once after a failed start
 		h.until("backing off", all("backing-off"))
 	}
-	if err := os.Rename(binary+".gone", binary); err != nil {
+	if err := os.Mkdir(work, 0o700); err != nil {
 		t.Fatal(err)
 	}
 	h.hello()

@@ -70,6 +70,8 @@ func newDaemon(ctx context.Context, cfg fileConfig, partition broker.Partition, 
 		StateFile:   filepath.Join(d.socket.Dir, "workers.json"),
 		LogDir:      filepath.Join(d.socket.Dir, "log"),
 		Owned:       d.socket.Owned,
+		LogLines:    string(cfg.WorkerLogs),
+		LogKeep:     int64(cfg.WorkerLogKeep),
 		Hook:        hook,
 		Exited:      func(e broker.WorkerExit) { d.broker.Exited(e) }, // supervisor and broker know each other
 		StopTimeout: cfg.stopTimeout(),
@@ -216,7 +218,7 @@ func (d *daemon) run(ctx context.Context, demo func(context.Context) error) erro
 
 	// The control socket tells how the drain goes.
 	{
-		server := controlServer(control{started: time.Now(), broker: d.broker, supervisor: d.supervisor})
+		server := controlServer(control{started: time.Now(), broker: d.broker, supervisor: d.supervisor, stores: d.stores})
 		g.add("control socket", func() error { return server.Serve(d.control) }, func() { server.Close() })
 	}
 
