@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/user"
+	"path/filepath"
 	"strconv"
 	"strings"
 )
@@ -84,6 +85,9 @@ func (l Limits) before(as *identity) shimOrder {
 
 // shimOrder is what to do to oneself before becoming the worker.
 type shimOrder struct {
+	Path string `json:",omitempty"` // of the worker's program
+	Pipe int    `json:",omitempty"` // descriptor to tell trouble to; what is behind it is closed
+
 	Files        int       `json:",omitempty"`
 	Core         *int64    `json:",omitempty"`
 	AddressSpace int64     `json:",omitempty"`
@@ -181,3 +185,36 @@ func (id *identity) environment() []string {
 
 // workerOOM is added to what the kernel thinks of when it has to kill somebody for memory: workers go before the daemon.
 const workerOOM = 200
+
+// groupPrefix begins the name of each worker cgroup.
+const groupPrefix = "respirate-"
+
+// ownGroupPath says whether a path may be that of a worker cgroup.
+func ownGroupPath(path string) bool {
+	return filepath.IsAbs(path) && filepath.Clean(path) == path && strings.HasPrefix(filepath.Base(path), groupPrefix)
+}
+
+// controllers are those that enforce the limits which a cgroup is for, by the limits' names in a configuration.
+func (l Limits) controllers() map[string]string {
+	of := make(map[string]string)
+	for _, c := range []struct {
+		limit, controller string
+		set               bool
+	}{{"memory", "memory", l.Memory > 0}, {"memory_soft", "memory", l.MemorySoft > 0}, {"cpu", "cpu", l.CPU > 0}, {"pids", "pids", l.PIDs > 0}} {
+		if c.set {
+			of[c.limit] = c.controller
+		}
+	}
+	return of
+}
+
+// lookedAt says what is done about a limit that the kernel does not enforce.
+func lookedAt(limit string) string {
+	switch {
+	case limit == "cpu" || !hasSamples:
+		return "nothing: there is no such limit on this host"
+	case limit == "memory_soft":
+		return "" // looked at in any case
+	}
+	return "workers are looked at every " + sampleEvery.String() + " and killed when they are above"
+}

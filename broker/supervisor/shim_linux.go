@@ -21,7 +21,6 @@ import (
 const (
 	hasShim  = true
 	shimName = "respirate-worker-shim" // argv[0] of the shim; then come its order, and the worker's argv
-	shimPipe = 3                       // where it says what has failed
 	shimExit = 127                     // its exit status then
 )
 
@@ -30,26 +29,24 @@ func init() {
 	if len(os.Args) < 3 || os.Args[0] != shimName {
 		return
 	}
-	err := becomeWorker(os.Args[1], os.Args[2:])
-	// If nobody reads it, the exit status still says that something failed.
-	_, _ = unix.Write(shimPipe, []byte(err.Error()))
+	var o shimOrder
+	if json.Unmarshal([]byte(os.Args[1]), &o) == nil {
+		err := o.becomeWorker(os.Args[2:])
+		// If nobody reads it, the exit status still says that something failed.
+		_, _ = unix.Write(o.Pipe, []byte(err.Error()))
+	}
 	os.Exit(shimExit)
 }
 
 // becomeWorker returns only if a step failed.
-func becomeWorker(order string, argv []string) error {
+func (o shimOrder) becomeWorker(argv []string) error {
 	runtime.LockOSThread() // some of it is a thread's, and the thread that calls execve is the one that lives on
-	var o shimOrder
-	if err := json.Unmarshal([]byte(order), &o); err != nil {
-		return fmt.Errorf("read the order of the shim: %w", err)
-	}
-	unix.CloseOnExec(shimPipe)
 	for _, step := range o.steps() {
 		if err := step.take(); err != nil {
 			return fmt.Errorf("%s: %w", step.what, err)
 		}
 	}
-	return fmt.Errorf("execute %s: %w", argv[0], unix.Exec(argv[0], argv, os.Environ()))
+	return fmt.Errorf("execute %s: %w", argv[0], unix.Exec(o.Path, argv, os.Environ()))
 }
 
 type shimStep struct {
@@ -83,7 +80,7 @@ func (o shimOrder) steps() []shimStep {
 		add(true, "set umask", func() error { unix.Umask(*o.Umask); return nil })
 	}
 	add(o.NoNewPrivs, "set no_new_privs", func() error { return unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) })
-	add(true, "close descriptors", func() error { return markFrom(shimPipe + 1) })
+	add(true, "close descriptors", func() error { return markFrom(o.Pipe) })
 	// Last, as this program is larger than many workers.
 	rlimit(o.AddressSpace != 0, "address_space", unix.RLIMIT_AS, uint64(o.AddressSpace))
 	return steps
@@ -98,6 +95,7 @@ func setLimit(resource int, value uint64) error {
 // through has cmd start by way of the shim, which tells its trouble to the file that is returned. Its other end is to be
 // closed once cmd has started.
 func (o shimOrder) through(cmd *exec.Cmd) (trouble, end *os.File, err error) {
+	o.Path, o.Pipe = cmd.Path, firstBeyondStd+len(cmd.ExtraFiles)
 	order, err := json.Marshal(o)
 	if err != nil {
 		return nil, nil, fmt.Errorf("encode the order of the shim: %w", err)
@@ -105,9 +103,9 @@ func (o shimOrder) through(cmd *exec.Cmd) (trouble, end *os.File, err error) {
 	if trouble, end, err = os.Pipe(); err != nil {
 		return nil, nil, err
 	}
-	cmd.Args = append([]string{shimName, string(order), cmd.Path}, cmd.Args[1:]...)
 	cmd.Path, cmd.Err = "/proc/self/exe", nil
-	cmd.ExtraFiles = []*os.File{end}
+	cmd.Args = append([]string{shimName, string(order)}, cmd.Args...)
+	cmd.ExtraFiles = append(cmd.ExtraFiles, end)
 	return trouble, end, nil
 }
 

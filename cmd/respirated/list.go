@@ -23,8 +23,8 @@ func addJSON(cmd *cobra.Command) *bool {
 }
 
 func workerCommand(s *settings) *cobra.Command {
-	cmd := group("worker", "List worker processes", "A worker is a process that runs strands. It is the daemon of this host that knows them.")
-	cmd.AddCommand(workerListCommand(s))
+	cmd := group("worker", "List worker processes and read their logs", "A worker is a process that runs strands. It is the daemon of this host that knows them.")
+	cmd.AddCommand(workerListCommand(s), workerLogsCommand(s))
 	return cmd
 }
 
@@ -117,8 +117,8 @@ func number(n int) string {
 }
 
 func brokerCommand(s *settings) *cobra.Command {
-	cmd := group("broker", "List brokers", "A broker is the daemon of one host. It is the database that knows them all.")
-	cmd.AddCommand(brokerListCommand(s))
+	cmd := group("broker", "List brokers, upgrade one", "A broker is the daemon of one host. It is the database that knows them all.")
+	cmd.AddCommand(brokerListCommand(s), brokerUpgradeCommand(s))
 	return cmd
 }
 
