@@ -3,6 +3,7 @@
 package supervisor
 
 import (
+	"os"
 	"os/exec"
 	"strconv"
 	"strings"
@@ -31,13 +32,28 @@ func look(pid int) (start string, alive bool) {
 	return strings.TrimSpace(start), !strings.HasPrefix(state, "Z")
 }
 
+// isChild tells whether the process with this pid is our child, ended or not.
+func isChild(pid int) bool {
+	out, err := exec.Command("ps", "-o", "ppid=", "-p", strconv.Itoa(pid)).Output()
+	parent, perr := strconv.Atoi(strings.TrimSpace(string(out)))
+	return err == nil && perr == nil && parent == os.Getpid()
+}
+
+// children finds nothing: what it is for can wait for our end.
+func children() []int { return nil }
+
 // findKey finds nothing: environments of other processes cannot be read here.
 func findKey(string) (pid int, start string) { return 0, "" }
 
+func offerToOOM(int) {}
+
+// keepDescriptors trusts whoever has started us to have kept theirs.
+func keepDescriptors() error { return nil }
+
 // awaitEnd returns after the process has ended. Our own child is reaped by then: nothing else tells of its end.
 func (p *process) awaitEnd() {
-	if p.cmd != nil {
-		_ = p.cmd.Wait()
+	if p.child != nil {
+		p.reap()
 		return
 	}
 	p.watch.wait()
@@ -56,3 +72,11 @@ func (w watch) wait() { pollUntilGone(w.pid, w.start) }
 func (w watch) signal(syscall.Signal, bool) error { return errNoHandleSignal }
 
 func (w watch) close() {}
+
+// canStartFrom says that a file cannot be started that has no path any more.
+const canStartFrom = false
+
+func pathOfExtra(int) string { panic("bug: a file without a path is started") }
+
+// beingWritten cannot be told here.
+func beingWritten(string) bool { return false }

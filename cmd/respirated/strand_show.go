@@ -30,31 +30,18 @@ func strandShowCommand(s *settings) *cobra.Command {
 	}
 	asJSON := addJSON(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		return s.withDatabase(cmd.Context(), client.InsertOpts{}, func(db *database) error {
-			row, err := db.StrandGet(cmd.Context(), args[0])
-			if err != nil {
-				return err
-			}
-			brokers, err := db.BrokerList(cmd.Context())
-			if err != nil {
-				return err
-			}
-			program, err := db.StrandProgram(cmd.Context(), row.ID)
-			if err != nil {
-				return err
-			}
-			shown := shownStrand{row, noteOn(row, brokers, time.Now()), row.Frames(), program}
+		return s.lookAt(cmd, args[0], func(l look) error {
+			shown := shownStrand{l.StrandRow, l.note(), l.Frames(), l.program}
 			if *asJSON {
 				return printJSON(cmd.OutOrStdout(), shown)
 			}
-			return printStrand(cmd.OutOrStdout(), shown)
+			return printStrand(cmd.OutOrStdout(), shown, l.now)
 		})
 	}
 	return cmd
 }
 
-func printStrand(out io.Writer, s shownStrand) error {
-	now := time.Now()
+func printStrand(out io.Writer, s shownStrand, now time.Time) error {
 	t := newTable(out, "strand", s.ID)
 	t.row("kind", s.Kind)
 	t.row("label", s.Label)
@@ -195,7 +182,7 @@ func printAttempts(out io.Writer, attempts []client.Attempt, now time.Time) erro
 		fmt.Fprintf(&b, "\n%s %s, after %d failures, by %s on %s\n", plain(a.Outcome), timeOf(&a.At, now), a.Try, plain(a.Worker), plain(a.Host))
 		fmt.Fprintf(&b, "  %s: %s\n", plain(a.Class), plain(a.Message))
 		if a.Exit != "" {
-			fmt.Fprintf(&b, "  the worker ended: %s\n", plain(a.Exit))
+			fmt.Fprintf(&b, "  the worker ended: %s%s\n", plain(a.Exit), usedBy(a))
 		}
 		if a.Stderr != "" {
 			b.WriteString("  its last words:\n" + paragraph(a.Stderr, "    "))
@@ -206,4 +193,19 @@ func printAttempts(out io.Writer, attempts []client.Attempt, now time.Time) erro
 		}
 	}
 	return nil
+}
+
+// usedBy tells what a worker had used when it ended, as far as somebody knows.
+func usedBy(a client.Attempt) string {
+	var used []string
+	if a.MaxRSS > 0 {
+		used = append(used, fmt.Sprintf("%.1f MiB of memory at most", float64(a.MaxRSS)/(1<<20)))
+	}
+	if a.CPUMS > 0 {
+		used = append(used, fmt.Sprintf("%v of CPU", time.Duration(a.CPUMS)*time.Millisecond))
+	}
+	if used == nil {
+		return ""
+	}
+	return "; it had used " + strings.Join(used, ", ")
 }
