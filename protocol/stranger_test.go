@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -129,6 +130,9 @@ func TestWorkerInAnotherLanguageSpeaksTheProtocol(t *testing.T) {
 	if hello.Key != "sesame" || len(hello.Kinds) != 4 || len(hello.Hold) != 0 {
 		t.Errorf("hello %+v, want the key, four kinds and no holds", hello)
 	}
+	if !slices.Equal(hello.Caps, []string{CapAckAll}) {
+		t.Errorf("capabilities %v, want ack_all", hello.Caps)
+	}
 
 	s.hand(strandA, tokenA, "echo", `{"ü":[1,2.5,null]}`, "")
 	r, id := s.result()
@@ -167,7 +171,7 @@ func TestWorkerInAnotherLanguageSpeaksTheProtocol(t *testing.T) {
 	if diff := cmp.Diff(Result{Strand: strandB, Token: tokenC, Seq: 1, Act: ActFail, Failure: &Failure{Class: "ValueError", Message: "boom, as asked"}}, r); diff != "" {
 		t.Errorf("boom (-want +got):\n%s", diff)
 	}
-	s.ack(id, r, AckApplied)
+	s.say(&Ack{Re: id, All: true, Entries: []AckEntry{}})
 
 	s.hand(strandC, tokenA, "wait", `null`, "")
 	s.say(&Cancel{Cancels: []Stop{{Strand: strandC, Token: tokenA, Why: StopTimeout, ByMS: 10000}}})
@@ -179,7 +183,7 @@ func TestWorkerInAnotherLanguageSpeaksTheProtocol(t *testing.T) {
 	if r, id = s.result(); r.Act != ActRelease || r.Token != tokenB {
 		t.Errorf("a draining worker reports %+v, want a release", r)
 	}
-	s.ack(id, r, AckApplied)
+	s.say(&Ack{Re: id, All: true, Entries: []AckEntry{}})
 	if bye, ok := s.next().(*Bye); !ok {
 		t.Errorf("it ends with %+v, want bye", bye)
 	}

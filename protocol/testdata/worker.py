@@ -81,6 +81,7 @@ class Worker:
         self.handlers, self.threads, self.wid = handlers, threads, str(uuid.uuid4())
         self.lock = threading.RLock()  # guards held, conn, ids and every write
         self.held, self.conn, self.ids = {}, None, 0
+        self.sent = {}  # of this session: the token and number of what each frame has reported, until it is answered
         self.waiting, self.draining = queue.Queue(), False
         for loop in [self.work] * threads + [self.tick]:
             threading.Thread(target=loop, daemon=True).start()
@@ -102,10 +103,11 @@ class Worker:
         conn.connect(os.environ.get("RESPIRATE_SOCKET", "tmp/respirate/respirate.sock"))
         conn.settimeout(15)
         with self.lock:
-            self.conn, self.ids, self.hb = conn, 0, 5
+            self.conn, self.ids, self.hb, self.sent = conn, 0, 5, {}
             hold = [{"s": r.strand["s"], "tok": r.tok, "kind": r.strand["kind"], "st": "done" if r.result else "run"} for r in self.held.values()]
             self.send(op="hello", id=self.next_id(), v=[1, 1], lib="python/1", wid=self.wid, gen="", pid=os.getpid(), boot_bns=0,
-                      key=os.environ.get("RESPIRATE_WORKER_KEY"), kinds=[{"kind": k} for k in self.handlers], hold=hold)
+                      key=os.environ.get("RESPIRATE_WORKER_KEY"), kinds=[{"kind": k, "labels": ["start"]} for k in self.handlers],
+                      caps=["ack_all"], hold=hold)
         with conn, conn.makefile("rb") as stream:
             while True:
                 size = stream.read(4)
@@ -143,7 +145,8 @@ class Worker:
                     if c["why"] == "lost":
                         del self.held[c["tok"]]
         elif op == "ack":
-            for e in m["r"]:
+            frame = self.sent.pop(m["re"], None)
+            for e in m["r"] or ([{**frame, "st": "applied"}] if frame and m.get("all") else []):
                 run = self.held.get(e["tok"])
                 if run and e["st"] == "later":
                     threading.Timer(e.get("retry_ms", 1000) / 1000, self.report, [run]).start()
@@ -183,7 +186,9 @@ class Worker:
     def report(self, run):
         with self.lock:
             if run.result and run.tok in self.held:
-                self.send(op="result", id=self.next_id(), r=[run.result])
+                re = self.next_id()
+                self.sent[re] = {"tok": run.tok, "seq": run.seq}
+                self.send(op="result", id=re, r=[run.result])
 
     def finish(self, run, result):
         with self.lock:
