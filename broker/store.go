@@ -24,6 +24,7 @@ type Store interface {
 	// none: a scan follows anyhow. It moves no cursor.
 	Take(ctx context.Context, req ScanRequest, tokens []Token, ttl time.Duration) ([]Strand, error)
 	// Held finds what a Take of that request, which failed so long ago, has leased under its tokens and nobody has given back.
+	// It gives an error as long as that Take may still lease something.
 	Held(ctx context.Context, req ScanRequest, tokens []Token, ago time.Duration) ([]Pair, error)
 	// Lease takes the given strands for ttl, each under its token, and returns those it got, in no particular order.
 	// A strand that is not due, leased, cancelled, gone or locked by somebody's transaction is left out without waiting.

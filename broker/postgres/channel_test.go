@@ -107,7 +107,9 @@ func TestChannelNoticesACutThatSaysNothing(t *testing.T) {
 type proxy struct {
 	listener net.Listener
 	target   string
-	mu       sync.Mutex // guards conns
+	refuse   atomic.Bool
+	refused  chan struct{} // closed when one has been
+	mu       sync.Mutex    // guards conns
 	conns    []*swallower
 }
 
@@ -142,6 +144,11 @@ func (p *proxy) serve() {
 		if err != nil {
 			return
 		}
+		if p.refuse.CompareAndSwap(true, false) {
+			client.Close()
+			close(p.refused)
+			continue
+		}
 		server, err := net.Dial("tcp", p.target)
 		if err != nil {
 			client.Close()
@@ -162,6 +169,17 @@ func (p *proxy) swallow() {
 	defer p.mu.Unlock()
 	for _, c := range p.conns {
 		c.silent.Store(true)
+	}
+}
+
+// hangUp cuts clients off, of which the server does not learn, and refuses the next one.
+func (p *proxy) hangUp() {
+	p.refused = make(chan struct{})
+	p.refuse.Store(true)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, c := range p.conns {
+		c.client.Close()
 	}
 }
 

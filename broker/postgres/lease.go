@@ -96,13 +96,13 @@ func (s *Store) takeReadable(ctx context.Context, pairs []broker.Pair, ttl time.
 func (s *Store) takeLeases(ctx context.Context, pairs []broker.Pair, ttl time.Duration) (leasedRows, error) {
 	ids, tokens := pairColumns(pairs)
 	if !s.blocked.wary(leases, time.Now()) && !s.blocked.any(ids) {
-		leased, err := s.queryLeases(ctx, "lease", len(ids), ids, tokens, ttl)
+		leased, err := s.queryLeases(ctx, s.pool, "lease", len(ids), ids, tokens, ttl)
 		if !contention(err) {
 			return leased, err
 		}
 		s.blocked.waited(leases, time.Now())
 	}
-	leased, err := s.queryLeases(ctx, "lease_free", len(ids), ids, tokens, ttl)
+	leased, err := s.queryLeases(ctx, s.pool, "lease_free", len(ids), ids, tokens, ttl)
 	if err != nil {
 		return leased, err
 	}
@@ -117,18 +117,18 @@ func (s *Store) takeLeases(ctx context.Context, pairs []broker.Pair, ttl time.Du
 }
 
 // queryLeases runs lease.sql, lease_free.sql or take.sql, which return the same: at most so many rows.
-func (s *Store) queryLeases(ctx context.Context, name string, most int, args ...any) (leasedRows, error) {
+func (s *Store) queryLeases(ctx context.Context, q querier, name string, most int, args ...any) (leasedRows, error) {
 	leased := leasedRows{strands: make([]broker.Strand, 0, most), lanes: make([]int32, 0, most)}
 	var st broker.Strand
 	var lane int32
 	var mail bool
-	err := each(ctx, s, func() {
+	err := each(ctx, q, s.sql.get(name), func() {
 		leased.strands, leased.lanes = append(leased.strands, st), append(leased.lanes, lane)
 		if mail {
 			leased.mail = append(leased.mail, st.ID)
 		}
 	}, []any{(*[16]byte)(&st.ID), (*[16]byte)(&st.Token), &lane, &st.Label, &st.Args, &st.Stack, &st.Try, &st.MaxTries,
-		&st.Crashes, &st.Created, &st.Tags, &st.Metadata, &mail}, name, args...)
+		&st.Crashes, &st.Created, &st.Tags, &st.Metadata, &mail}, args...)
 	return leased, err
 }
 

@@ -58,6 +58,7 @@ var carriers = map[string][]string{
 	"scan":        {"strand_ready"},
 	"sweep":       {"strand_pkey"},
 	"take":        {"strand_ready", "strand_pkey"},
+	"taker":       nil,
 	"tell":        nil,
 	"xid":         nil,
 }

@@ -156,13 +156,13 @@ func (s *Store) scanSome(ctx context.Context, req broker.ScanRequest, spots []sp
 		next             pgtype.Float8
 		xmin             pgtype.Int8
 	)
-	err := each(ctx, s, func() {
+	err := each(ctx, s.pool, s.sql.get("scan"), func() {
 		if id.Valid {
 			found = append(found, dueRow{id.Bytes, lane.Int32, schedule, since.Time, label.String, size.Int32, alone.Bool, cancelled.Bool})
 			return
 		}
 		end = scanEnd{next: until(next.Float64), xmin: xmin.Int64, at: schedule.Time}
-	}, []any{&id, &lane, &schedule, &since, &label, &size, &alone, &cancelled, &next, &xmin}, "scan", scanArgs(req, spots, limit)...)
+	}, []any{&id, &lane, &schedule, &since, &label, &size, &alone, &cancelled, &next, &xmin}, scanArgs(req, spots, limit)...)
 	return found, end, err
 }
 

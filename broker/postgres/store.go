@@ -50,6 +50,9 @@ type Store struct {
 	barrier   int64               // what settle drew after that; 0 = not yet
 	paged     time.Time           // when deadlines that have passed were last looked for
 	pages     int                 // how many were open then
+
+	// The server processes of takes that may not be over, by the first token of each.
+	takers map[broker.Token]uint32
 }
 
 var _ broker.Store = (*Store)(nil)
@@ -65,7 +68,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{sql: loadStatements(cfg.Schema), log: cfg.Logger, lanes: newLanes()}
+	s := &Store{sql: loadStatements(cfg.Schema), log: cfg.Logger, lanes: newLanes(), takers: map[broker.Token]uint32{}}
 	poolConfig.AfterConnect = func(context.Context, *pgx.Conn) error {
 		s.lanes.reset() // after a failover the lanes may have other numbers
 		return nil
@@ -208,13 +211,13 @@ const usualBatch = 1000
 
 // each runs one statement and calls take for each of its rows, when that has been scanned into columns. It is query for
 // many rows: nothing is made anew for each.
-func each(ctx context.Context, s *Store, take func(), columns []any, name string, args ...any) error {
+func each(ctx context.Context, q querier, sql string, take func(), columns []any, args ...any) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
 	ctx, cancel := call(ctx)
 	defer cancel()
-	rows, err := s.pool.Query(ctx, s.sql.get(name), args...)
+	rows, err := q.Query(ctx, sql, args...)
 	if err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -20,9 +21,9 @@ func (s *Store) Take(ctx context.Context, req broker.ScanRequest, tokens []broke
 	args := scanArgs(req, spots, len(tokens))
 	args[len(args)-1] = tokenColumn(tokens) // which are the limit
 	args = append(args, ttl)
-	leased, err := s.queryLeases(withoutAsking(ctx), "take", len(tokens), args...)
+	leased, err := s.takeUnder(withoutAsking(ctx), tokens, args)
 	if pgconn.SafeToRetry(err) { // the connection had died before
-		leased, err = s.queryLeases(ctx, "take", len(tokens), args...)
+		leased, err = s.takeUnder(ctx, tokens, args)
 	}
 	if err != nil {
 		return nil, s.failed(err, "take %d strands", len(tokens))
@@ -39,8 +40,57 @@ func (s *Store) Take(ctx context.Context, req broker.ScanRequest, tokens []broke
 	return strands, nil
 }
 
+// takeUnder takes, on a connection whose server process is kept in mind until the statement is known to be over.
+func (s *Store) takeUnder(ctx context.Context, tokens []broker.Token, args []any) (leasedRows, error) {
+	within, cancel := call(ctx)
+	defer cancel()
+	conn, err := s.pool.Acquire(within)
+	if err != nil {
+		return leasedRows{}, err
+	}
+	defer conn.Release()
+	s.mu.Lock()
+	s.takers[tokens[0]] = conn.Conn().PgConn().PID()
+	s.mu.Unlock()
+	leased, err := s.queryLeases(ctx, conn, "take", len(tokens), args...)
+	if err == nil || sqlState(err) != "" || pgconn.SafeToRetry(err) {
+		s.taken(tokens)
+	}
+	return leased, err
+}
+
+// taken forgets the server process of a take that is over.
+func (s *Store) taken(tokens []broker.Token) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.takers, tokens[0])
+}
+
+// endTake sees to it that a take whose connection broke so long ago leases nothing any more: the server may still be at it, or have
+// yet to receive it.
+func (s *Store) endTake(ctx context.Context, tokens []broker.Token, ago time.Duration) error {
+	s.mu.Lock()
+	process, open := s.takers[tokens[0]]
+	s.mu.Unlock()
+	if !open {
+		return nil
+	}
+	ended, err := query(ctx, s, pgx.RowTo[bool], "taker", int32(process), ago)
+	if err != nil {
+		return s.failed(err, "end a take")
+	}
+	if len(ended) > 0 {
+		return fmt.Errorf("a take whose connection broke is being ended: %w", broker.ErrAway)
+	}
+	s.taken(tokens)
+	return nil
+}
+
 // Held implements [broker.Store].
 func (s *Store) Held(ctx context.Context, req broker.ScanRequest, tokens []broker.Token, ago time.Duration) ([]broker.Pair, error) {
+	if err := s.endTake(ctx, tokens, ago); err != nil {
+		return nil, err
+	}
 	held, err := query(ctx, s, scanPair, "held", req.Kinds, tokenColumn(tokens), ago)
 	if err != nil {
 		return nil, s.failed(err, "look for what %d tokens hold", len(tokens))
