@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -67,7 +68,7 @@ type control struct {
 		Snapshot(context.Context) (broker.Snapshot, error)
 		Holder(context.Context, broker.ID) (broker.Holder, error)
 	}
-	supervisor interface{ Workers() []supervisor.Info }
+	supervisor steeredSupervisor
 	stores     []*postgres.Store // of each database
 }
 
@@ -83,6 +84,7 @@ func (c control) handler() http.Handler {
 		}
 		answer(func(ctx context.Context) (strandHolder, error) { return c.holder(ctx, id) })(w, r)
 	})
+	c.poolRoutes(mux)
 	return mux
 }
 
@@ -194,6 +196,11 @@ var errHangs = errors.New("it is stopped, or hangs")
 
 // askDaemon gets what the daemon of a socket tells under a path of its API.
 func askDaemon(ctx context.Context, socket, path string, into any) error {
+	return callDaemon(ctx, http.MethodGet, socket, path, nil, into)
+}
+
+// callDaemon asks the daemon of a socket for something, with an order that says what exactly; nil = there is none.
+func callDaemon(ctx context.Context, method, socket, path string, order, into any) error {
 	socket, err := protocol.SocketPath(socket)
 	if err != nil {
 		return err
@@ -203,7 +210,13 @@ func askDaemon(ctx context.Context, socket, path string, into any) error {
 		return new(net.Dialer).DialContext(ctx, "unix", file)
 	}}
 	defer transport.CloseIdleConnections()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://daemon"+path, nil)
+	var body bytes.Buffer
+	if order != nil {
+		if err := json.NewEncoder(&body).Encode(order); err != nil {
+			return fmt.Errorf("write the order: %w", err)
+		}
+	}
+	req, err := http.NewRequestWithContext(ctx, method, "http://daemon"+path, &body)
 	if err != nil {
 		return fmt.Errorf("ask the daemon: %w", err)
 	}
@@ -217,6 +230,12 @@ func askDaemon(ctx context.Context, socket, path string, into any) error {
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
 		why, _ := io.ReadAll(io.LimitReader(resp.Body, 1024)) // whatever there is of it
+		switch words := oneLine(string(why)); {
+		case resp.StatusCode == http.StatusNotFound && words != "404 page not found":
+			return codedError{errors.New(words), exitNotFound}
+		case resp.StatusCode == http.StatusBadRequest:
+			return usage(errors.New(words))
+		}
 		return fmt.Errorf("the daemon at %s does not tell: %s", file, cmp.Or(oneLine(string(why)), resp.Status))
 	}
 	if err := json.NewDecoder(resp.Body).Decode(into); err != nil {

@@ -36,6 +36,7 @@ type daemon struct {
 	channels   []broker.Channel
 	pages      []*pageSender // of each database, if pages are sent on
 	hooks      *hooks        // nil = none are configured
+	reload     *reloader     // nil = there is no configuration file
 }
 
 // newDaemon makes the parts. Nothing runs yet, but the socket is taken, so that nobody else serves it.
@@ -66,6 +67,7 @@ func newDaemon(ctx context.Context, cfg fileConfig, partition broker.Partition, 
 	}
 	d.supervisor, err = supervisor.New(supervisor.Config{
 		Pools:       cfg.pools(),
+		WorkersDir:  cfg.WorkersDir,
 		Socket:      d.socket.Path,
 		StateFile:   filepath.Join(d.socket.Dir, "workers.json"),
 		LogDir:      filepath.Join(d.socket.Dir, "log"),
@@ -237,6 +239,12 @@ func (d *daemon) run(ctx context.Context, demo func(context.Context) error) erro
 	for _, pages := range d.pages {
 		ctx, cancel := context.WithCancel(ctx)
 		g.add("pages", func() error { return pages.Run(ctx) }, cancel)
+	}
+
+	// The configuration is read again for as long as there is somebody to apply it to; what is left of it is nothing.
+	if d.reload != nil {
+		ctx, cancel := context.WithCancel(ctx)
+		g.add("configuration", func() error { return d.reload.Run(ctx) }, cancel)
 	}
 
 	// Hooks are told of the end of the last worker, too, so they are last.
