@@ -24,23 +24,27 @@ type Socket struct {
 	Path string // as protocol.SocketPath gave it
 	Dir  string // its folder, 0700, which holds lock, state and logs as well
 
-	mu      sync.Mutex // guards what follows
-	lock    *os.File
-	lasting []*lasting // what listens in the folder: the Listener first
+	mu       sync.Mutex // guards what follows
+	lock     *os.File
+	lasting  []*lasting // what listens in the folder: the Listener first
+	heirloom *Heirloom  // of the program that this process was before; nil = it was none
 }
 
 // ListenSocket makes the folder (0700), locks it against a second daemon, takes over a socket that a dead daemon left
 // behind, and listens (0600).
-func ListenSocket(path string) (*Socket, error) {
+func ListenSocket(path string) (*Socket, error) { return ListenOn(path, nil) }
+
+// ListenOn is ListenSocket with what this process has kept from the program that it was before, if that is not nil.
+func ListenOn(path string, heirloom *Heirloom) (*Socket, error) {
 	path, err := protocol.SocketPath(path)
 	if err != nil {
 		return nil, err
 	}
-	s := &Socket{Path: path, Dir: filepath.Dir(path)}
+	s := &Socket{Path: path, Dir: filepath.Dir(path), heirloom: heirloom}
 	if err := privateDir(s.Dir); err != nil {
 		return nil, err
 	}
-	if s.lock, err = lockDir(s.Dir); err != nil {
+	if s.lock, err = s.takeLock(); err != nil {
 		return nil, err
 	}
 	if s.Listener, err = s.Beside(filepath.Base(path)); err != nil {
@@ -52,7 +56,7 @@ func ListenSocket(path string) (*Socket, error) {
 
 // Beside listens at another socket (0600) in the same folder. [Socket.Guard] looks after it, too.
 func (s *Socket) Beside(name string) (net.Listener, error) {
-	l, err := newLasting(filepath.Join(s.Dir, name))
+	l, err := s.listen(name)
 	if err != nil {
 		return nil, err
 	}

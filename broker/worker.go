@@ -415,7 +415,9 @@ func (w *worker) verdictOn(r *run, alone bool) Report {
 }
 
 func (w *worker) evidence(class, message string) *Failure {
-	return &Failure{Class: class, Message: message, Worker: w.name, Exit: w.died.How, Stderr: w.died.Stderr}
+	return &Failure{
+		Class: class, Message: message, Worker: w.name, Exit: w.died.How, Stderr: w.died.Stderr, MaxRSS: w.died.MaxRSS, CPU: w.died.CPU,
+	}
 }
 
 // remove forgets a worker that is not connected and holds nothing.

@@ -49,6 +49,9 @@ type place struct {
 // NewLogReader reads the log of a stream, "out" or "err", from its beginning.
 func NewLogReader(path, stream string) *LogReader { return &LogReader{path: path, stream: stream} }
 
+// Stream is what it reads: out or err.
+func (r *LogReader) Stream() string { return r.stream }
+
 // ToLast goes to the n-th line from the end of the file as it is now.
 func (r *LogReader) ToLast(n int) error {
 	f, info, err := openToRead(r.path)
@@ -230,9 +233,12 @@ func (r *LogReader) find(f *os.File, inode uint64, size int64) {
 	}
 }
 
-// skipAllBut passes over what would be too much to read.
-func (r *LogReader) skipAllBut(most int64) {
+// SkipAllBut passes over what would be more to read.
+func (r *LogReader) SkipAllBut(most int64) {
 	info, err := os.Lstat(r.path)
+	if err == nil && r.place.Inode == 0 {
+		r.place.Inode = inodeOf(info)
+	}
 	if err == nil && inodeOf(info) == r.place.Inode && info.Size()-r.place.Offset > most {
 		r.skipTo(info.Size() - most/2)
 	}

@@ -190,7 +190,7 @@ func (t *tails) read(now time.Time, one *tail) {
 	one.tokens = min(lineBurst, one.tokens+lineRate*now.Sub(one.fed).Seconds())
 	one.fed = now
 	before := one.place
-	one.skipAllBut(tailBehind)
+	one.SkipAllBut(tailBehind)
 	for left := tailBudget; left > 0; {
 		from := one.place
 		more, err := one.read(left, false, func(l LogLine, pid int) { t.tell(one, pid, l) })

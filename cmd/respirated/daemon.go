@@ -37,50 +37,53 @@ type daemon struct {
 	pages      []*pageSender // of each database, if pages are sent on
 	hooks      *hooks        // nil = none are configured
 	reload     *reloader     // nil = there is no configuration file
+	upgrader   *upgrader     // nil = it cannot be upgraded
 }
 
-// newDaemon makes the parts. Nothing runs yet, but the socket is taken, so that nobody else serves it.
-func newDaemon(ctx context.Context, cfg fileConfig, partition broker.Partition, log *slog.Logger) (_ *daemon, err error) {
+// newDaemon makes the parts. Nothing runs yet, but the socket is taken, so that nobody else serves it. If this process was
+// the daemon already, as another build, it goes on as that; former is nil otherwise.
+func newDaemon(ctx context.Context, cfg fileConfig, partition broker.Partition, former *handover, log *slog.Logger) (_ *daemon, err error) {
 	d := &daemon{log: log, pools: len(cfg.Pools)}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, d.close())
 		}
 	}()
-	if d.socket, err = broker.ListenSocket(cfg.Socket); err != nil {
+	open := d.open
+	var heirloom *broker.Heirloom
+	if former != nil {
+		heirloom, open = former.Socket, d.openAgain
+	}
+	if d.socket, err = broker.ListenOn(cfg.Socket, heirloom); err != nil {
 		return nil, err
 	}
 	if d.control, err = listenControl(d.socket); err != nil {
 		return nil, err
 	}
-	databases, err := d.open(ctx, cfg)
+	databases, err := open(ctx, cfg)
 	if err != nil {
 		return nil, err
 	}
-	d.withdrawFormer(ctx)
-	var hook supervisor.Hook
+	supervision := cfg.supervisor(d.socket.Path, log)
 	if len(cfg.Hooks) > 0 {
 		if d.hooks, err = newHooks(cfg.Hooks, log); err != nil {
 			return nil, err
 		}
-		hook = d.hooks
+		supervision.Hook = d.hooks
 	}
-	d.supervisor, err = supervisor.New(supervisor.Config{
-		Pools:       cfg.pools(),
-		WorkersDir:  cfg.WorkersDir,
-		Socket:      d.socket.Path,
-		StateFile:   filepath.Join(d.socket.Dir, "workers.json"),
-		LogDir:      filepath.Join(d.socket.Dir, "log"),
-		Owned:       d.socket.Owned,
-		Hook:        hook,
-		Exited:      func(e broker.WorkerExit) { d.broker.Exited(e) }, // supervisor and broker know each other
-		StopTimeout: cfg.stopTimeout(),
-		Log:         log,
-	})
-	if err != nil {
+	supervision.Owned = d.socket.Owned
+	supervision.Exited = func(e broker.WorkerExit) { d.broker.Exited(e) } // supervisor and broker know each other
+	var self *broker.Former
+	if former == nil {
+		d.withdrawFormer(ctx)
+	} else {
+		supervision.Former, self = former.Workers, former.Broker
+	}
+	if d.supervisor, err = supervisor.New(supervision); err != nil {
 		return nil, err
 	}
 	d.broker, err = broker.NewSeveral(databases, d.supervisor, broker.Config{
+		Former:       self,
 		Build:        version(),
 		Partition:    partition,
 		Lease:        time.Duration(cfg.Lease),
@@ -93,6 +96,23 @@ func newDaemon(ctx context.Context, cfg fileConfig, partition broker.Partition, 
 	}
 	d.writeDown()
 	return d, nil
+}
+
+// supervisor is how the workers of a daemon with this socket are supervised, as far as the settings tell.
+func (cfg fileConfig) supervisor(socket string, log *slog.Logger) supervisor.Config {
+	dir := filepath.Dir(socket)
+	return supervisor.Config{
+		Pools:         cfg.pools(),
+		WorkersDir:    cfg.WorkersDir,
+		Socket:        socket,
+		StateFile:     filepath.Join(dir, "workers.json"),
+		LogDir:        filepath.Join(dir, "log"),
+		LogLines:      string(cfg.WorkerLogs),
+		LogKeep:       int64(cfg.WorkerLogKeep),
+		StopTimeout:   cfg.stopTimeout(),
+		ReturnTimeout: time.Duration(cfg.Lease),
+		Log:           log,
+	}
 }
 
 // formerFile is where a daemon writes down its broker's id, for the next daemon in the folder.
@@ -186,6 +206,13 @@ func (d *daemon) run(ctx context.Context, demo func(context.Context) error) erro
 		g.add("signals", func() error { <-ctx.Done(); return nil }, stop)
 	}
 
+	// An upgrade that is under way comes to its end first: what follows must not stop beneath it.
+	if d.upgrader != nil {
+		ctx, cancel := context.WithCancel(ctx)
+		over := make(chan struct{})
+		g.add("upgrades", func() error { defer close(over); return d.upgrader.run(ctx) }, func() { cancel(); <-over })
+	}
+
 	// The demo inserts strands. It ends while all the others still work, so that it can tell what became of them.
 	if demo != nil {
 		ctx, cancel := context.WithCancel(ctx)
@@ -218,7 +245,9 @@ func (d *daemon) run(ctx context.Context, demo func(context.Context) error) erro
 
 	// The control socket tells how the drain goes.
 	{
-		server := controlServer(control{started: time.Now(), broker: d.broker, supervisor: d.supervisor, stores: d.stores})
+		server := controlServer(control{
+			started: time.Now(), broker: d.broker, supervisor: d.supervisor, stores: d.stores, upgrader: d.upgrader,
+		})
 		g.add("control socket", func() error { return server.Serve(d.control) }, func() { server.Close() })
 	}
 

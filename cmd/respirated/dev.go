@@ -85,7 +85,7 @@ func (f *devFlags) run(ctx context.Context, s *settings, out, errOut io.Writer) 
 	if err := migrateUp(ctx, cfg, log); err != nil {
 		return err
 	}
-	d, err := newDaemon(ctx, cfg, broker.Partition{}, log)
+	d, err := newDaemon(ctx, cfg, broker.Partition{}, nil, log)
 	if err != nil {
 		return err
 	}

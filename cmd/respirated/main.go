@@ -3,12 +3,14 @@
 //	main.go, settings.go, database.go, output.go    what all verbs share: exit codes, flags and file, connection, tables
 //	run.go, daemon.go, control.go                   the daemon: what it is made of, and in which order it stops
 //	pool.go, reload.go                              its pools: asked for, steered, read again
+//	upgrade.go                                      how it becomes another build of itself
 //	partition.go                                    which part of the strands it looks for
 //	dev.go, dev_show.go                             everything at once on a fresh machine, with a live demo
 //	bench*.go                                       what this installation can do, measured
 //	migrate.go, insert*.go, strand*.go, list.go,
-//	page.go                                         the operator's verbs
+//	worker_logs.go, page.go                         the operator's verbs
 //	page_send.go, hooks.go, command.go              commands of the operator's: pages sent on, events of workers told
+//	check_config.go                                 a configuration, tried
 //	doctor*.go                                      what keeps strands from running, looked for
 //
 // All decisions are made elsewhere: broker decides who runs what, broker/postgres owns the tables, broker/supervisor
@@ -70,6 +72,7 @@ func rootCommand() *cobra.Command {
 		workerCommand(s),
 		brokerCommand(s),
 		doctorCommand(s),
+		checkConfigCommand(s),
 		benchCommand(s),
 		versionCommand(),
 		demoWorkerCommand(),

@@ -295,7 +295,7 @@ func (s *settings) order(cmd *cobra.Command, path string, order any, asJSON bool
 		return err
 	}
 	var answer asked
-	if err := callDaemon(cmd.Context(), http.MethodPost, cfg.Socket, path, order, &answer); err != nil {
+	if err := tellDaemon(cmd.Context(), cfg.Socket, path, order, answerTime, &answer); err != nil {
 		return err
 	}
 	if asJSON {

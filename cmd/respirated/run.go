@@ -2,13 +2,16 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/respirated/respirated/broker"
 	"github.com/respirated/respirated/broker/supervisor"
 )
 
@@ -21,7 +24,9 @@ type runFlags struct {
 	drainTimeout time.Duration
 	logFormat    logFormat
 	logLevel     logLevel
+	workerLogs   lineMode
 	migrate      bool
+	check        bool // see checkRun
 
 	partition     partitionName
 	maxPartitions int
@@ -60,41 +65,56 @@ while the daemon runs; a file with an error changes nothing. If the daemon is ki
 	}
 	f.add(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		cfg, err := s.loadSeveral()
+		former, err := takeHandover()
+		if err == nil {
+			err = f.run(cmd, args, s, former)
+		}
 		if err != nil {
-			return err
+			former.answer(err)
 		}
-		if cfg, err = f.over(cfg); err != nil {
-			return usage(err)
-		}
-		partition, from, err := partitionOf(args, f.partition, cfg, os.Getenv)
-		if err != nil {
-			return usage(err)
-		}
-		log := newLogger(cmd.ErrOrStderr(), cfg.LogFormat, cfg.LogLevel)
-		if cfg.Migrate {
-			if err := migrateAll(cmd.Context(), cfg, log); err != nil {
-				return err
-			}
-		}
-		d, err := newDaemon(cmd.Context(), cfg, partition, log)
-		if err != nil {
-			return err
-		}
-		log.Info("partition chosen", "number", describePartition(partition), "from", from, "most", partition.Most, "gaps", cfg.Gaps)
-		if s.file != "" {
-			load := func() (fileConfig, error) {
-				cfg, err := s.loadSeveral()
-				if err != nil {
-					return cfg, err
-				}
-				return f.over(cfg)
-			}
-			d.reload = &reloader{file: s.file, load: load, apply: d.supervisor.Apply, running: cfg, log: log}
-		}
-		return d.run(cmd.Context(), nil)
+		return err
 	}
 	return cmd
+}
+
+// run runs the daemon. former is the build that this process was before; nil = none.
+func (f *runFlags) run(cmd *cobra.Command, args []string, s *settings, former *handover) error {
+	cfg, err := f.load(s)
+	if err != nil {
+		return err
+	}
+	partition, from, err := partitionOf(args, f.partition, cfg, os.Getenv)
+	if err != nil {
+		return usage(err)
+	}
+	log := newLogger(cmd.ErrOrStderr(), cfg.LogFormat, cfg.LogLevel)
+	if f.check {
+		return checkRun(cmd.Context(), cfg, cmd.OutOrStdout(), log)
+	}
+	d, err := startDaemon(cmd.Context(), cfg, partition, former, log)
+	if err != nil {
+		return err
+	}
+	log.Info("partition chosen", "number", describePartition(partition), "from", from, "most", partition.Most, "gaps", cfg.Gaps)
+	if s.file != "" {
+		d.reload = &reloader{file: s.file, load: func() (fileConfig, error) { return f.load(s) }, apply: d.supervisor.Apply, running: cfg, log: log}
+	}
+	return d.run(cmd.Context(), nil)
+}
+
+// startDaemon makes the daemon of this verb, which can be upgraded.
+func startDaemon(ctx context.Context, cfg fileConfig, partition broker.Partition, former *handover, log *slog.Logger) (*daemon, error) {
+	if cfg.Migrate {
+		if err := migrateAll(ctx, cfg, log); err != nil {
+			return nil, err
+		}
+	}
+	d, err := newDaemon(ctx, cfg, partition, former, log)
+	if err != nil {
+		return nil, err
+	}
+	d.upgrader = newUpgrader(d, cfg, former)
+	return d, nil
 }
 
 func (f *runFlags) add(cmd *cobra.Command) {
@@ -108,11 +128,26 @@ func (f *runFlags) add(cmd *cobra.Command) {
 	flags.DurationVar(&f.drainTimeout, "drain-timeout", 0, "how long workers may finish what they hold (default 30s)")
 	flags.Var(&f.logFormat, "log-format", "text or json (default text)")
 	flags.Var(&f.logLevel, "log-level", "debug, info, warn or error (default info)")
+	flags.Var(&f.workerLogs, "worker-logs", "how what workers write is logged here, too: info, debug or off (default info)")
 	flags.Var(&f.partition, "partition", "which part of the strands to look for: none, auto or a number (default auto)")
 	flags.IntVar(&f.maxPartitions, "max-partitions", 0, "the highest number of a partition (default 256)")
 	flags.Var(&f.gaps, "gaps", "how others close the gap of a missing number: rank or overdue (default rank)")
 	flags.Var(&f.pageCommand, "page-command", "run this for each page that is opened or resolved, with JSON on its standard input")
 	flags.BoolVar(&f.migrate, "migrate", false, "apply missing migrations first")
+	flags.BoolVar(&f.check, checkFlag, false, "")
+	_ = flags.MarkHidden(checkFlag) // it is there
+}
+
+// load is the settings of the daemon.
+func (f *runFlags) load(s *settings) (fileConfig, error) {
+	cfg, err := s.loadSeveral()
+	if err != nil {
+		return cfg, err
+	}
+	if cfg, err = f.over(cfg); err != nil {
+		return cfg, usage(err)
+	}
+	return cfg, nil
 }
 
 // over puts the flags over the configuration file.
@@ -129,6 +164,7 @@ func (f *runFlags) over(cfg fileConfig) (fileConfig, error) {
 	cfg.DrainTimeout = cmp.Or(duration(f.drainTimeout), cfg.DrainTimeout, duration(defaultDrain))
 	cfg.LogFormat = cmp.Or(f.logFormat, cfg.LogFormat)
 	cfg.LogLevel = cmp.Or(f.logLevel, cfg.LogLevel)
+	cfg.WorkerLogs = cmp.Or(f.workerLogs, cfg.WorkerLogs)
 	cfg.Migrate = cfg.Migrate || f.migrate
 	cfg.WorkersDir = cmp.Or(f.workersDir, cfg.WorkersDir)
 	cfg.MaxPartitions = cmp.Or(f.maxPartitions, cfg.MaxPartitions, defaultMaxPartitions)

@@ -16,6 +16,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/spf13/pflag"
 
+	"github.com/respirated/respirated/broker/supervisor"
 	"github.com/respirated/respirated/client"
 	"github.com/respirated/respirated/protocol"
 )
@@ -69,15 +70,17 @@ func (s *settings) loadSeveral() (fileConfig, error) {
 
 // fileConfig is a configuration file. Its keys are named after the flags that they stand for.
 type fileConfig struct {
-	DatabaseURLs urls         `yaml:"database_url"`
-	Schema       string       `yaml:"schema"`
-	Socket       string       `yaml:"socket"`
-	Migrate      bool         `yaml:"migrate"`
-	Lease        duration     `yaml:"lease"`
-	DrainTimeout duration     `yaml:"drain_timeout"`
-	LogFormat    logFormat    `yaml:"log_format"`
-	LogLevel     logLevel     `yaml:"log_level"`
-	Pools        []poolConfig `yaml:"pools"`
+	DatabaseURLs  urls         `yaml:"database_url"`
+	Schema        string       `yaml:"schema"`
+	Socket        string       `yaml:"socket"`
+	Migrate       bool         `yaml:"migrate"`
+	Lease         duration     `yaml:"lease"`
+	DrainTimeout  duration     `yaml:"drain_timeout"`
+	LogFormat     logFormat    `yaml:"log_format"`
+	LogLevel      logLevel     `yaml:"log_level"`
+	WorkerLogs    lineMode     `yaml:"worker_logs"`
+	WorkerLogKeep size         `yaml:"worker_log_keep"`
+	Pools         []poolConfig `yaml:"pools"`
 
 	Partition     partitionName `yaml:"partition"`
 	MaxPartitions int           `yaml:"max_partitions"`
@@ -284,6 +287,26 @@ func (f *logFormat) Type() string { return "FORMAT" }
 
 // UnmarshalYAML takes a format's name.
 func (f *logFormat) UnmarshalYAML(node ast.Node) error { return setFrom(f, node) }
+
+// lineMode is what becomes of the lines that workers write, besides that they are in their files; "" = info.
+type lineMode string
+
+// Set takes info, debug or off.
+func (m *lineMode) Set(name string) error {
+	if name != supervisor.LogLinesInfo && name != supervisor.LogLinesDebug && name != supervisor.LogLinesOff {
+		return errors.New("want info, debug or off")
+	}
+	*m = lineMode(name)
+	return nil
+}
+
+func (m *lineMode) String() string { return string(*m) }
+
+// Type names the value in a help text.
+func (m *lineMode) Type() string { return "MODE" }
+
+// UnmarshalYAML takes info, debug or off.
+func (m *lineMode) UnmarshalYAML(node ast.Node) error { return setFrom(m, node) }
 
 // setFrom reads from a configuration file what is a flag too.
 func setFrom(value pflag.Value, node ast.Node) error {

@@ -20,6 +20,7 @@ func TestConfigErrorsNameFileLineAndColumn(t *testing.T) {
 		"lease: -3s\n":                                `:1:8: "-3s" is not a duration above 0 such as 30s`,
 		"lease: [1s]\n":                               `:1:8: "[" is not a duration`,
 		"log_level: loud\n":                           `:1:12: "loud" is not debug, info, warn or error`,
+		"worker_logs: all\n":                          `:1:14: "all" is not info, debug or off`,
 		"log_format: xml\n":                           `:1:13: "xml" is not text or json`,
 		"schema: a\nschema: b\n":                      `:2:1: mapping key "schema" already defined`,
 		"pools: [\n":                                  `:1:8: sequence end token ']' not found`,
@@ -65,6 +66,8 @@ lease: 2m
 drain_timeout: 45s
 log_format: json
 log_level: warn
+worker_logs: debug
+worker_log_keep: 1MiB
 partition: 3
 max_partitions: 64
 gaps: overdue
@@ -94,7 +97,7 @@ pools:
 	}
 	want := fileConfig{
 		DatabaseURLs: urls{"postgres://localhost/app"}, Schema: "jobs", Socket: "/run/respirate/respirate.sock", Migrate: true,
-		Lease: duration(2 * time.Minute), DrainTimeout: duration(45 * time.Second), LogFormat: "json", LogLevel: "warn",
+		Lease: duration(2 * time.Minute), DrainTimeout: duration(45 * time.Second), LogFormat: "json", LogLevel: "warn", WorkerLogs: "debug", WorkerLogKeep: 1 << 20,
 		Partition: "3", MaxPartitions: 64, Gaps: "overdue", WorkersDir: "/etc/respirate/workers.d", PageCommand: `/usr/local/bin/page --team "a"`,
 		Hooks: []hookConfig{{On: []eventName{"exit", "idle"}, Command: []string{"/usr/local/bin/tell", "--loud"}}},
 		Pools: []poolConfig{
