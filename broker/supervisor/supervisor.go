@@ -340,6 +340,18 @@ func (s *Supervisor) orderCrew(pool string, do func(*loop, *crew)) error {
 // WriteDown writes StateFile anew, which somebody may have removed.
 func (s *Supervisor) WriteDown() { s.order(func(l *loop) { l.unsaved = true }) }
 
+// Alive waits for an answer of the loop, which [Supervisor.Run] must have begun, or for the end of ctx.
+func (s *Supervisor) Alive(ctx context.Context) error {
+	answered := make(chan struct{})
+	s.mail.put(letter{order: func(*loop) { close(answered) }})
+	select {
+	case <-answered:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("ask the supervisor: %w", ctx.Err())
+	}
+}
+
 // Workers returns what is known of each seat, pool by pool. The caller must not change it.
 func (s *Supervisor) Workers() []Info { return *s.workers.Load() }
 
