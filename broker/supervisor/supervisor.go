@@ -200,8 +200,8 @@ func (s *Supervisor) Connected(key string) {
 }
 
 // End asks a process to end; see [broker.Processes]. Another one takes its seat.
-func (s *Supervisor) End(key, why string) {
-	s.mail.put(letter{key: key, event: end{}, why: why})
+func (s *Supervisor) End(key string, within time.Duration, why string) {
+	s.mail.put(letter{key: key, event: end{within}, why: why})
 }
 
 // Served tells how many good results a process has brought; see [broker.Processes].
