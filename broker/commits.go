@@ -147,7 +147,7 @@ func (d *database) write(now int64, req *requests) {
 	if d.commits.flying != nil || d.renewing != nil {
 		return
 	}
-	if d.renewDue && now >= d.renewAfter {
+	if d.renewDue && now >= d.renewAfter && d.s.pausedAt == 0 {
 		d.renewing = d.due(now)
 		d.renewDue = len(d.renewing) == d.s.maxBatch
 		if d.renewing != nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"slices"
 	"sync"
@@ -89,6 +90,18 @@ func (s *session) end(last protocol.ToWorker) {
 	s.conn.Close()
 }
 
+// dismiss says bye to everybody who is there.
+func (d *door) dismiss() {
+	d.mu.Lock()
+	sessions := slices.Collect(maps.Values(d.sessions))
+	d.mu.Unlock()
+	var wg sync.WaitGroup
+	for _, s := range sessions {
+		wg.Go(func() { s.end(&protocol.Bye{Why: "the broker is about to be another build"}) })
+	}
+	wg.Wait()
+}
+
 // close says bye to everybody.
 func (d *door) close() {
 	d.mu.Lock()
@@ -143,10 +156,10 @@ func (b *Broker) serve(id sessionID, conn net.Conn) {
 	process := watchProcess(p)
 	defer process.close()
 	last := b.converse(s)
-	b.post(parted{s.id})
+	b.postHeard(parted{s.id})
 	b.sayLast(s, last)
 	if process.ended(awaitProcess) {
-		b.post(vanished{s.id})
+		b.postHeard(vanished{s.id})
 	}
 }
 
@@ -204,7 +217,7 @@ func (b *Broker) converse(s *session) error {
 	if err != nil {
 		return err
 	}
-	b.post(ev)
+	b.postHeard(ev)
 	rate := bucket{left: controlBurst, at: time.Now()}
 	for {
 		frame, err := reader.Next()
@@ -225,7 +238,7 @@ func (b *Broker) handle(s *session, message protocol.ToBroker, err error, rate *
 		if !rate.take() {
 			return tooOften()
 		}
-		b.post(heard{s.id})
+		b.postHeard(heard{s.id})
 		return s.out.Send(fault)
 	}
 	if err != nil {
@@ -239,15 +252,15 @@ func (b *Broker) handle(s *session, message protocol.ToBroker, err error, rate *
 		if n := len(m.Results) + len(m.Invalid); n > finalResults {
 			return outOfRange("the number of results", n, finalResults)
 		}
-		b.post(s.reported(m))
+		b.postHeard(s.reported(m))
 	case *protocol.Save:
-		b.post(s.saved(m))
+		b.postHeard(s.saved(m))
 	case *protocol.Want:
-		b.post(wanted{s.id, int(m.N), int(m.Bytes)})
+		b.postHeard(wanted{s.id, int(m.N), int(m.Bytes)})
 	case *protocol.Call:
 		return b.called(s, m)
 	case *protocol.Ping:
-		b.post(heard{s.id})
+		b.postHeard(heard{s.id})
 		return s.out.Send(&protocol.Pong{N: m.N})
 	case *protocol.Hello:
 		return protocol.Errorf(protocol.CodeState, "hello a second time")
@@ -256,7 +269,7 @@ func (b *Broker) handle(s *session, message protocol.ToBroker, err error, rate *
 	case *protocol.Touch:
 		return b.touched(s, m)
 	default: // Pong, Err: signs of life
-		b.post(heard{s.id})
+		b.postHeard(heard{s.id})
 	}
 	return nil
 }
@@ -321,7 +334,7 @@ func (b *Broker) touched(s *session, m *protocol.Touch) error {
 		}
 		ev.runs = append(ev.runs, pair)
 	}
-	b.post(ev)
+	b.postHeard(ev)
 	return nil
 }
 
@@ -339,7 +352,7 @@ func (b *Broker) called(s *session, m *protocol.Call) error {
 	if err != nil {
 		return s.out.Send(&protocol.Reply{Re: m.ID, Err: &protocol.Err{Code: protocol.CodeBadField, Message: err.Error()}})
 	}
-	b.post(ev)
+	b.postHeard(ev)
 	return nil
 }
 

@@ -285,7 +285,7 @@ func TestRollAfterARestartOfTheDaemon(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	go former.wait()
+	go former.wait(func() {})
 	boot, _ := bootID()
 	was := image{inode: 1}
 	rec := record{Pool: "a", Key: order.key, PID: former.pid, Start: former.start, Binary: p.Binary, Image: was.String(), Started: time.Now()}

@@ -213,7 +213,7 @@ func (l *loop) bury(s *seat, exit broker.WorkerExit) {
 		exit.How, exit.Asked = exit.How+" ("+s.blame+")", false
 	}
 	l.log.Info("worker ended", append(s.facts(), "how", exit.How, "asked", exit.Asked)...)
-	l.deaths.put(exit)
+	l.deaths.put(func() { l.cfg.Exited(exit) })
 	l.tell(s.news(EventExit, exit.How))
 	l.vacate(s)
 	s.lastExit = exit.How
@@ -390,7 +390,8 @@ func (l *loop) unstarted(s *seat, err error) {
 func (l *loop) watch(s *seat) {
 	p, rec, logs := s.proc, s.rec, l.cfg.logsOf(s.pool, s.index)
 	l.watchers.Go(func() {
-		end := p.wait()
+		end := p.wait(l.reaping.RLock)
+		defer l.reaping.RUnlock()
 		l.tails.ended(rec.PID, logs)
 		exit := broker.WorkerExit{
 			Key: rec.Key, PID: rec.PID, How: end.how, Stderr: lastLines(logs.err, rec.ErrFrom), MaxRSS: end.used.peak, CPU: end.used.cpu,
@@ -462,7 +463,7 @@ func (l *loop) show() {
 func (s *seat) info() Info {
 	return Info{
 		Pool: s.pool, Index: s.index, Key: s.rec.Key, PID: s.rec.PID, State: string(s.life.phase),
-		Adopted: s.proc != nil && s.proc.cmd == nil, Started: s.rec.Started, Restarts: s.restarts, LastExit: s.lastExit,
+		Adopted: s.proc != nil && s.proc.child == nil, Started: s.rec.Started, Restarts: s.restarts, LastExit: s.lastExit,
 		Build: s.rec.Image, Due: s.due,
 	}
 }

@@ -38,26 +38,35 @@ type Config struct {
 
 	StopTimeout  time.Duration // from TERM to KILL; 0 = 30 s
 	AdoptTimeout time.Duration // a former daemon's worker has so long to say hello; 0 = 5 s
-	Log          *slog.Logger  // nil = none
+
+	// Former is what [Supervisor.Pause] gave to the program that this process was before; nil = it was no daemon. Then its
+	// workers are our children, as they were, and have ReturnTimeout to say hello.
+	Former        *Former
+	ReturnTimeout time.Duration // 0 = 2 min, after which a worker has given up all that it held
+
+	Log *slog.Logger // nil = none
 }
 
 const (
-	defaultStop  = 30 * time.Second
-	defaultAdopt = 5 * time.Second
+	defaultStop   = 30 * time.Second
+	defaultAdopt  = 5 * time.Second
+	defaultReturn = 2 * time.Minute
 )
 
 // Supervisor keeps worker processes running. All methods may be called from any goroutine.
 type Supervisor struct {
 	cfg      Config
 	state    stateFile
-	mail     *mailbox[letter]            // to the loop
-	deaths   *mailbox[broker.WorkerExit] // to Exited
-	news     *mailbox[Event]             // to Hook; at most mostEvents
-	tails    *tails                      // of the logs
-	lost     atomic.Bool                 // events were dropped since the hook last took some, and that was said
+	mail     *mailbox[letter] // to the loop
+	deaths   *mailbox[func()] // each tells Exited of one
+	news     *mailbox[Event]  // to Hook; at most mostEvents
+	tails    *tails           // of the logs
+	lost     atomic.Bool      // events were dropped since the hook last took some, and that was said
 	workers  atomic.Pointer[[]Info]
 	pools    atomic.Pointer[[]PoolInfo]
 	sampling sampling
+	reaping  sync.RWMutex // held by a pause, and otherwise by whoever takes in a death: none is seen in a pause
+	over     chan struct{}
 	settled  func([]Info) // for tests: called by the loop with each new snapshot
 }
 
@@ -101,9 +110,10 @@ func New(cfg Config) (*Supervisor, error) {
 		cfg:      cfg,
 		state:    stateFile{path: cfg.StateFile, boot: boot},
 		mail:     newMailbox[letter](),
-		deaths:   newMailbox[broker.WorkerExit](),
+		deaths:   newMailbox[func()](),
 		news:     newMailbox[Event](),
 		sampling: sampling{every: sampleEvery, soft: softPeriod},
+		over:     make(chan struct{}),
 		settled:  func([]Info) {},
 	}
 	s.workers.Store(new([]Info))
@@ -116,6 +126,7 @@ func New(cfg Config) (*Supervisor, error) {
 func (c Config) check() (Config, error) {
 	c.StopTimeout = orElse(c.StopTimeout, defaultStop)
 	c.AdoptTimeout = orElse(c.AdoptTimeout, defaultAdopt)
+	c.ReturnTimeout = orElse(c.ReturnTimeout, defaultReturn)
 	if c.StopTimeout < 0 || c.AdoptTimeout < 0 {
 		return c, fmt.Errorf("stop timeout is %v and adopt timeout %v, neither may be negative", c.StopTimeout, c.AdoptTimeout)
 	}
@@ -181,6 +192,7 @@ func (s *Supervisor) Run(ctx context.Context) error {
 	defer s.news.close()
 	defer s.deaths.close()
 	defer s.mail.close()
+	defer close(s.over)
 	return newLoop(s).run(ctx)
 }
 
@@ -188,8 +200,8 @@ func (s *Supervisor) Run(ctx context.Context) error {
 func (s *Supervisor) tellDeaths() {
 	for open := true; open; {
 		_, open = <-s.deaths.wake
-		for _, exit := range s.deaths.take() {
-			s.cfg.Exited(exit)
+		for _, tell := range s.deaths.take() {
+			tell()
 		}
 	}
 }
@@ -202,6 +214,12 @@ func (s *Supervisor) Connected(key string) {
 // End asks a process to end; see [broker.Processes]. Another one takes its seat.
 func (s *Supervisor) End(key string, within time.Duration, why string) {
 	s.mail.put(letter{key: key, event: end{within}, why: why})
+}
+
+// CheckState says what keeps workers.json from being read, if it is there.
+func (s *Supervisor) CheckState() error {
+	_, err := s.state.load()
+	return err
 }
 
 // Served tells how many good results a process has brought; see [broker.Processes].
@@ -284,6 +302,18 @@ func (s *Supervisor) orderCrew(pool string, do func(*loop, *crew)) error {
 
 // WriteDown writes StateFile anew, which somebody may have removed.
 func (s *Supervisor) WriteDown() { s.order(func(l *loop) { l.unsaved = true }) }
+
+// Alive waits for an answer of the loop, which [Supervisor.Run] must have begun, or for the end of ctx.
+func (s *Supervisor) Alive(ctx context.Context) error {
+	answered := make(chan struct{})
+	s.mail.put(letter{order: func(*loop) { close(answered) }})
+	select {
+	case <-answered:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("ask the supervisor: %w", ctx.Err())
+	}
+}
 
 // Workers returns what is known of each seat, pool by pool. The caller must not change it.
 func (s *Supervisor) Workers() []Info { return *s.workers.Load() }

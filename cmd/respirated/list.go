@@ -117,8 +117,8 @@ func number(n int) string {
 }
 
 func brokerCommand(s *settings) *cobra.Command {
-	cmd := group("broker", "List brokers", "A broker is the daemon of one host. It is the database that knows them all.")
-	cmd.AddCommand(brokerListCommand(s))
+	cmd := group("broker", "List brokers, upgrade one", "A broker is the daemon of one host. It is the database that knows them all.")
+	cmd.AddCommand(brokerListCommand(s), brokerUpgradeCommand(s))
 	return cmd
 }
 

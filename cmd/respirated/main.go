@@ -2,6 +2,8 @@
 //
 //	main.go, settings.go, database.go, output.go    what all verbs share: exit codes, flags and file, connection, tables
 //	run.go, daemon.go, control.go                   the daemon: what it is made of, and in which order it stops
+//	systemd.go                                      what it tells systemd, and gets from it
+//	upgrade.go                                      how it becomes another build of itself
 //	partition.go                                    which part of the strands it looks for
 //	dev.go, dev_show.go                             everything at once on a fresh machine, with a live demo
 //	bench*.go                                       what this installation can do, measured
@@ -70,6 +72,7 @@ func rootCommand() *cobra.Command {
 		brokerCommand(s),
 		doctorCommand(s),
 		checkConfigCommand(s),
+		systemdUnitCommand(s),
 		benchCommand(s),
 		versionCommand(),
 		demoWorkerCommand(),

@@ -2,13 +2,16 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/respirated/respirated/broker"
 	"github.com/respirated/respirated/broker/supervisor"
 )
 
@@ -23,6 +26,7 @@ type runFlags struct {
 	logLevel     logLevel
 	workerLogs   lineMode
 	migrate      bool
+	check        bool // see checkRun
 
 	partition     partitionName
 	maxPartitions int
@@ -57,31 +61,56 @@ A second signal ends it at once. If it is killed, its workers go on, and the nex
 	}
 	f.add(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		cfg, err := s.loadSeveral()
+		former, err := takeHandover()
+		if err == nil {
+			err = f.run(cmd, args, s, former)
+		}
 		if err != nil {
-			return err
+			former.answer(err)
 		}
-		if cfg, err = f.over(cfg); err != nil {
-			return usage(err)
-		}
-		partition, from, err := partitionOf(args, f.partition, cfg, os.Getenv)
-		if err != nil {
-			return usage(err)
-		}
-		log := newLogger(cmd.ErrOrStderr(), cfg.LogFormat, cfg.LogLevel)
-		if cfg.Migrate {
-			if err := migrateAll(cmd.Context(), cfg, log); err != nil {
-				return err
-			}
-		}
-		d, err := newDaemon(cmd.Context(), cfg, partition, log)
-		if err != nil {
-			return err
-		}
-		log.Info("partition chosen", "number", describePartition(partition), "from", from, "most", partition.Most, "gaps", cfg.Gaps)
-		return d.run(cmd.Context(), nil)
+		return err
 	}
 	return cmd
+}
+
+// run runs the daemon. former is the build that this process was before; nil = none.
+func (f *runFlags) run(cmd *cobra.Command, args []string, s *settings, former *handover) error {
+	cfg, err := s.loadSeveral()
+	if err != nil {
+		return err
+	}
+	if cfg, err = f.over(cfg); err != nil {
+		return usage(err)
+	}
+	partition, from, err := partitionOf(args, f.partition, cfg, os.Getenv)
+	if err != nil {
+		return usage(err)
+	}
+	log := newLogger(cmd.ErrOrStderr(), cfg.LogFormat, cfg.LogLevel)
+	if f.check {
+		return checkRun(cmd.Context(), cfg, cmd.OutOrStdout(), log)
+	}
+	d, err := startDaemon(cmd.Context(), cfg, partition, former, log)
+	if err != nil {
+		return err
+	}
+	log.Info("partition chosen", "number", describePartition(partition), "from", from, "most", partition.Most, "gaps", cfg.Gaps)
+	return d.run(cmd.Context(), nil)
+}
+
+// startDaemon makes the daemon of this verb, which can be upgraded.
+func startDaemon(ctx context.Context, cfg fileConfig, partition broker.Partition, former *handover, log *slog.Logger) (*daemon, error) {
+	if cfg.Migrate {
+		if err := migrateAll(ctx, cfg, log); err != nil {
+			return nil, err
+		}
+	}
+	d, err := newDaemon(ctx, cfg, partition, former, log)
+	if err != nil {
+		return nil, err
+	}
+	d.upgrader = newUpgrader(d, cfg, former)
+	return d, nil
 }
 
 func (f *runFlags) add(cmd *cobra.Command) {
@@ -100,6 +129,8 @@ func (f *runFlags) add(cmd *cobra.Command) {
 	flags.Var(&f.gaps, "gaps", "how others close the gap of a missing number: rank or overdue (default rank)")
 	flags.Var(&f.pageCommand, "page-command", "run this for each page that is opened or resolved, with JSON on its standard input")
 	flags.BoolVar(&f.migrate, "migrate", false, "apply missing migrations first")
+	flags.BoolVar(&f.check, checkFlag, false, "")
+	_ = flags.MarkHidden(checkFlag) // it is there
 }
 
 // over puts the flags over the configuration file.
