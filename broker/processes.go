@@ -11,9 +11,10 @@ type Processes interface {
 	Admit(key string, pid int, kinds []string) []string
 	// Connected tells that a worker with this spawn key has said hello. It may be called again after each reconnect.
 	Connected(key string)
-	// End asks the process to end: TERM, a bounded wait, then KILL of its whole group. It returns at once; the
-	// death comes as an [WorkerExit]. Asking twice changes nothing. why is for the log.
-	End(key string, why string)
+	// End asks the process to end: TERM, a bounded wait, then KILL of its whole group. within bounds the wait; 0 = as the
+	// pool says. It returns at once; the death comes as an [WorkerExit]. Asking again can only make the wait shorter. why is
+	// for the log.
+	End(key string, within time.Duration, why string)
 	// Served tells how many results of a process have been applied, those that failed or gave back a strand aside:
 	// first 0, when it has got its first strand, then 1, and from there on whenever it is a sixteenth more.
 	Served(key string, results int)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/respirated/respirated/broker"
 )
@@ -106,7 +107,7 @@ func (p *Processes) Connected(key string) {
 }
 
 // End implements [broker.Processes].
-func (p *Processes) End(key, why string) {
+func (p *Processes) End(key string, _ time.Duration, why string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	proc, ok := p.living[key]

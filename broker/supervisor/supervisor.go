@@ -249,8 +249,8 @@ func (s *Supervisor) Connected(key string) {
 }
 
 // End asks a process to end; see [broker.Processes]. Another one takes its seat.
-func (s *Supervisor) End(key, why string) {
-	s.mail.put(letter{key: key, event: end{}, why: why})
+func (s *Supervisor) End(key string, within time.Duration, why string) {
+	s.mail.put(letter{key: key, event: end{within}, why: why})
 }
 
 // CheckState says what keeps workers.json from being read, if it is there.
