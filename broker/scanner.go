@@ -18,6 +18,7 @@ type scanner struct {
 	waiting      int                // so many did since the last scan began
 	told         int                // and before that, since the one before: what it is for
 	hintAt       int64              // no scan for a hint before
+	vain         int                // scans for hints in a row that have found nothing: those tell of what others serve
 	more         bool               // the last one ended at its limit
 	at           int64              // the next one by time
 	bottomAt     int64              // the next round
@@ -42,7 +43,9 @@ type scanner struct {
 }
 
 const (
-	hintApart  = int64(2 * time.Millisecond)   // scans for hints: those that come meanwhile share the next
+	hintApart  = int64(2 * time.Millisecond)  // scans for hints: those that come meanwhile share the next
+	vainApart  = int64(50 * time.Millisecond) // and after so many in vain
+	mostVain   = 16
 	busyPoll   = int64(3 * time.Millisecond)   // without hints
 	busyBottom = int64(500 * time.Millisecond) // rounds while hints are missing, or tell of what scans do not find
 	settlePoll = int64(10 * time.Millisecond)
@@ -73,7 +76,9 @@ func (sc *scanner) decide(d *database, now int64, req *requests) {
 	bottom, known := sc.fromBottom(now)
 	sc.flying, sc.now, sc.took, sc.asked = true, false, false, slices.Clone(sc.hungry)
 	sc.told, sc.waiting = sc.waiting, 0
-	sc.hintAt = now + hintApart
+	if sc.hintAt = now + hintApart; sc.vain >= mostVain {
+		sc.hintAt = now + vainApart
+	}
 	if now >= sc.ownAt {
 		sc.ownAt = 0
 	}
@@ -192,6 +197,12 @@ func (sc *scanner) found(d *database, now int64, ev scanned) {
 		added++
 		sc.seen += max(1, part.of)
 	}
+	if sc.told > 0 {
+		sc.vain++
+	}
+	if added > 0 {
+		sc.vain = 0
+	}
 	if sc.round {
 		sc.roundAt, sc.bottomAt = now, now+sc.bottomPeriod(d, now)
 	} else if sc.told > 0 && (sc.more || sc.told > added) {
@@ -249,7 +260,8 @@ func (sc *scanner) expect(now int64, r Report) {
 // measure decides whether inserters should notify: not if that is so often that they may wait for each other, which on a
 // slow disk begins at some hundred commits a second. Once they do not, what scans find tells how much comes. Of several
 // brokers each hears of its own parts alone, and takes there to be as many hints for the other ids. A hint does not say of
-// which kind, so that counts for all parts together; a candidate does, and counts once for each part of its kind.
+// which kind, so that counts for all parts together; a candidate does, and counts once for each part of its kind. Where scans
+// find nothing again and again, the hints are of kinds that others serve. They make no broker busy, which would look still more often.
 func (sc *scanner) measure(d *database, now int64) {
 	elapsed := now - sc.since
 	if elapsed < rateWindow {
@@ -257,6 +269,9 @@ func (sc *scanner) measure(d *database, now int64) {
 	}
 	hints, seen := int64(sc.hints)*rateWindow/elapsed, int64(sc.seen)*rateWindow/elapsed
 	sc.since, sc.hints, sc.seen = now, 0, 0
+	if sc.vain >= mostVain {
+		hints = 0
+	}
 	busy := d.place.parts.ofAll(hints) >= busyAbove || sc.busy && seen >= busyBelow
 	if busy != sc.busy {
 		sc.busy = busy

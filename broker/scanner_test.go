@@ -265,3 +265,35 @@ func TestRoundFollowsTheLastTransactionThatSawTheBusyFlag(t *testing.T) {
 		t.Errorf("scan %+v, want a round", fx.scan)
 	}
 }
+
+// TestHintsOfKindsThatOthersServe make a broker neither busy nor look all the time; what is its own it finds soon.
+func TestHintsOfKindsThatOthersServe(t *testing.T) {
+	b := newBench(t)
+	fx := b.connect(t0, 1, "w", 1)
+	scans, now := 0, t0
+	pass := func(until int64, found ...Candidate) (leased []Pair) {
+		for ; now < until && leased == nil; now += int64(time.Millisecond) {
+			evs := []event{hinted{}}
+			if fx.scan != nil {
+				evs, scans = append(evs, scanned{ScanResult: ScanResult{Candidates: found}}), scans+1
+			}
+			if fx.announce != nil {
+				evs = append(evs, announced{})
+				if fx.announce.Busy {
+					t.Fatalf("busy after %v", time.Duration(now-t0))
+				}
+			}
+			fx = b.step(now, evs...)
+			leased = fx.lease
+		}
+		return leased
+	}
+	pass(t0 + 4*second)
+	if scans > 150 {
+		t.Errorf("%d scans in 4 s, want about one each 50 ms", scans)
+	}
+	began := now
+	if pass(t0+5*second, due(1)) == nil || now-began > 2*vainApart {
+		t.Errorf("a strand of its own is found after %v", time.Duration(now-began))
+	}
+}
