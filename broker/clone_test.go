@@ -62,7 +62,7 @@ func (d *database) clone(of *schedule) *database {
 	c.commits.waiting, c.commits.locked, c.commits.flying = slices.Clone(d.commits.waiting), slices.Clone(d.commits.locked), slices.Clone(d.commits.flying)
 	c.commits.carriers = maps.Clone(d.commits.carriers)
 	c.place.others, c.place.news, c.place.twinIDs = maps.Clone(d.place.others), slices.Clone(d.place.news), slices.Clone(d.place.twinIDs)
-	c.scanner.nobodys = maps.Clone(d.scanner.nobodys)
+	c.scanner.nobodys, c.scanner.cut = maps.Clone(d.scanner.nobodys), maps.Clone(d.scanner.cut)
 	c.scanner.delays.last = slices.Clone(d.scanner.delays.last)
 	c.scanner.hungry, c.scanner.asked, c.scanner.walked = slices.Clone(d.scanner.hungry), slices.Clone(d.scanner.asked), slices.Clone(d.scanner.walked)
 	return &c

@@ -19,10 +19,7 @@ type kindLabel struct{ kind, label string }
 func (sc *scanner) pass(c *Candidate) bool {
 	at := kindLabel{c.Kind, c.Label}
 	if _, known := sc.nobodys[at]; !known && len(sc.nobodys) < mostPassed {
-		if sc.nobodys == nil {
-			sc.nobodys = map[kindLabel]bool{}
-		}
-		sc.nobodys[at] = false
+		sc.nobodys = with(sc.nobodys, at)
 	}
 	if sc.passed < mostPassed {
 		sc.passed++
@@ -30,6 +27,25 @@ func (sc *scanner) pass(c *Candidate) bool {
 	}
 	c.Label = ""
 	return false
+}
+
+// with adds a place, at first as false.
+func with(places map[kindLabel]bool, at kindLabel) map[kindLabel]bool {
+	if places == nil {
+		places = map[kindLabel]bool{}
+	}
+	places[at] = false
+	return places
+}
+
+// refill has the next scan begin at the bottom if candidates run short of which there was more.
+func (sc *scanner) refill(d *database, now int64, low int) {
+	for at := range sc.cut {
+		if d.buffer.countAt(at.kind, at.label) < low {
+			delete(sc.cut, at)
+			sc.bottomAt = min(sc.bottomAt, now)
+		}
+	}
 }
 
 // tell lists those labels of which the log has not been told.

@@ -177,3 +177,42 @@ func TestLabelsOfABusyBuildDoNotHoldUpTheOther(t *testing.T) {
 	b.step(t0, leased{granted: []Strand{{ID: fx.lease[0].ID, Token: fx.lease[0].Token, Kind: "k", Label: "pack"}}})
 	equal(t, "leased", b.byWorker(b.step(t0, found(placed(200, "ship"))).lease), map[string]string{"old": "200"})
 }
+
+// TestWhatIsCutIsFoundAgain: while one build is looked for, no more of the other's is kept than that needs; later it is.
+func TestWhatIsCutIsFoundAgain(t *testing.T) {
+	b := newBench(t)
+	b.build(t0, 1, "old", 1, "ship")
+	b.build(t0, 2, "new", 1, "pack")
+	n, now := 0, t0
+	more := func(many int) scanned {
+		ev := found()
+		for range many {
+			c := placed(0, "pack")
+			n++
+			c.ID[1], c.ID[2] = byte(n>>8), byte(n)
+			ev.Candidates = append(ev.Candidates, c)
+		}
+		ev.More = true
+		return ev
+	}
+	b.step(now, announced{}, more(1))
+	fx := b.step(now, leased{})
+	for range 6 {
+		now += second / 10
+		if fx = b.step(now, more(leastAhead), leased{}); fx.scan == nil || fx.scan.Bottom {
+			t.Fatalf("scan %+v, want the next one to go on behind", fx.scan)
+		}
+	}
+	if got := b.buffer.countAt("k", "pack"); got <= leastAhead || got > 2*leastAhead {
+		t.Errorf("%d candidates are kept, want %d at most", got, 2*leastAhead)
+	}
+	b.scanner.bottomAt = now + 100*second
+	for id := range b.buffer.have {
+		if b.buffer.countAt("k", "pack") >= leastAhead/2 {
+			b.buffer.discard(id)
+		}
+	}
+	if fx = b.step(now, found()); fx.scan == nil || !fx.scan.Bottom {
+		t.Errorf("scan %+v, want one from the bottom", fx.scan)
+	}
+}

@@ -32,6 +32,7 @@ type scanner struct {
 	oldAt        int64              // the next one that does
 	passed       int                // strands that scans have passed over since the last one from the bottom: no worker here has their label
 	passedBefore int                // and before that, since the one before
+	cut          map[kindLabel]bool // of which there was more than its workers need: the rest is found from the bottom
 	nobodys      map[kindLabel]bool // where those are; true = the log has been told. At most mostPassed
 	delays       delays             // of our own strands: others' are overdue after longer than those
 
@@ -65,6 +66,7 @@ func (sc *scanner) decide(d *database, now int64, req *requests) {
 	}
 	ahead := d.s.ahead()
 	sc.hungry = d.hungryKinds(sc.hungry[:0], ahead/2)
+	sc.refill(d, now, ahead/2)
 	hinted := sc.now && now >= sc.hintAt
 	if len(sc.hungry) == 0 || !(hinted || sc.more || sc.timely(d, now) || sc.beyond(sc.asked)) {
 		return
@@ -174,7 +176,7 @@ func (sc *scanner) found(d *database, now int64, ev scanned) {
 		sc.oldAt = max(sc.oldAt, now+errorRetry)
 		return
 	}
-	added := sc.taken
+	added, ahead := sc.taken, d.s.ahead()
 	sc.taken = 0
 	for _, c := range ev.Candidates {
 		part := sc.parts.among(c.Kind)
@@ -185,7 +187,8 @@ func (sc *scanner) found(d *database, now int64, ev scanned) {
 		switch {
 		case !d.isNew(c.ID):
 			continue
-		case d.buffer.countAt(c.Kind, c.Label) >= 2*mostAhead: // their workers have enough: it is for others that we look
+		case d.buffer.countAt(c.Kind, c.Label) >= 2*ahead: // their workers have enough: it is for others that we look
+			sc.cut = with(sc.cut, kindLabel{c.Kind, c.Label})
 			continue
 		case !c.Alone:
 			d.buffer.add(seen)
