@@ -122,16 +122,6 @@ func insert(t *testing.T, store *brokertest.Store, kind string, n int) []broker.
 	return ids
 }
 
-// eventually waits until what holds. It looks often, and gives up after a time that no healthy run needs.
-func eventually(t *testing.T, what string, holds func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); !holds(); time.Sleep(2 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("not within 30 s: %s", what)
-		}
-	}
-}
-
 func allFinished(store *brokertest.Store, ids []broker.ID, state string) func() bool {
 	return func() bool {
 		for _, id := range ids {
@@ -154,7 +144,7 @@ func TestInsertedStrandsRunAndTheirRowsAreDone(t *testing.T) {
 	}})
 	h.work(mux, 4)
 	ids := insert(t, store, "echo", 500)
-	eventually(t, "every strand is done", allFinished(store, ids, brokertest.Done))
+	brokertest.Eventually(t, "every strand is done", allFinished(store, ids, brokertest.Done))
 	for i, id := range ids {
 		if f, _ := store.Finished(id); string(f.Value) != fmt.Sprint(i) {
 			t.Errorf("strand %d has value %s, want %d", i, f.Value, i)
@@ -181,7 +171,7 @@ func TestHolderNamesWhoHasAStrand(t *testing.T) {
 		t.Errorf("of a strand that it does not know: got %+v, %v, want nobody", got, err)
 	}
 	close(end)
-	eventually(t, "nobody holds it", func() bool { got, err := h.broker.Holder(t.Context(), id); return err == nil && !got.Held })
+	brokertest.Eventually(t, "nobody holds it", func() bool { got, err := h.broker.Holder(t.Context(), id); return err == nil && !got.Held })
 }
 
 func TestStrandInsertedIntoAnIdleBrokerStartsAtOnce(t *testing.T) {
@@ -193,7 +183,7 @@ func TestStrandInsertedIntoAnIdleBrokerStartsAtOnce(t *testing.T) {
 	h.work(mux, 1)
 	insert(t, store, "echo", 1)
 	<-started // all is connected, and idle again soon
-	eventually(t, "idle", func() bool { snap, err := h.broker.Snapshot(t.Context()); return err == nil && snap.Held == 0 })
+	brokertest.Eventually(t, "idle", func() bool { snap, err := h.broker.Snapshot(t.Context()); return err == nil && snap.Held == 0 })
 	at := time.Now()
 	insert(t, store, "echo", 1)
 	if took := (<-started).Sub(at); took > time.Second {
@@ -218,7 +208,7 @@ func TestLabelsHopsAndNapsKeepTheirState(t *testing.T) {
 	}})
 	h.work(mux, 2)
 	ids := insert(t, store, "echo", 20)
-	eventually(t, "every strand is done", allFinished(store, ids, brokertest.Done))
+	brokertest.Eventually(t, "every strand is done", allFinished(store, ids, brokertest.Done))
 	for i, id := range ids {
 		if f, _ := store.Finished(id); string(f.Value) != fmt.Sprint(4*i) {
 			t.Errorf("strand %d has value %s, want %d", i, f.Value, 4*i)
@@ -302,7 +292,7 @@ func TestCutConnectionsLoseNothingAndRunNothingTwice(t *testing.T) {
 	(&host{t: t, socket: way.path}).work(mux, 8)
 	done := allFinished(store, ids, brokertest.Done)
 	cuts := 0
-	eventually(t, "every strand is done", func() bool {
+	brokertest.Eventually(t, "every strand is done", func() bool {
 		if cuts < 40 {
 			way.cut()
 			cuts++
@@ -332,7 +322,7 @@ func TestDatabaseAwayKeepsResults(t *testing.T) {
 		brokertest.Fault{Before: broker.ErrAway}, brokertest.Fault{After: broker.ErrAway}, brokertest.Fault{Before: broker.ErrAway})
 	ids := insert(t, store, "echo", 5)
 	h.work(mux, 5)
-	eventually(t, "every strand is done", allFinished(store, ids, brokertest.Done))
+	brokertest.Eventually(t, "every strand is done", allFinished(store, ids, brokertest.Done))
 	if n := ran.Load(); n != 5 {
 		t.Errorf("%d runs, want 5", n)
 	}
@@ -349,7 +339,7 @@ func TestDrainWaitsForRunningHandlersAndTheirResults(t *testing.T) {
 	<-begun
 	var wg sync.WaitGroup
 	wg.Go(h.stop)
-	eventually(t, "draining", func() bool { snap, err := h.broker.Snapshot(t.Context()); return err == nil && snap.Draining })
+	brokertest.Eventually(t, "draining", func() bool { snap, err := h.broker.Snapshot(t.Context()); return err == nil && snap.Draining })
 	close(release)
 	wg.Wait()
 	if !allFinished(store, ids, brokertest.Done)() {
@@ -372,7 +362,7 @@ func TestCancelStopsARunningHandler(t *testing.T) {
 	<-begun
 	store.Cancel(ids[0])
 	h.broker.Hint(broker.Hint{Cancel: true})
-	eventually(t, "the strand is cancelled", allFinished(store, ids, brokertest.Cancelled))
+	brokertest.Eventually(t, "the strand is cancelled", allFinished(store, ids, brokertest.Cancelled))
 }
 
 func TestKindWithoutAWorkerWaitsAndHoldsUpNobody(t *testing.T) {
@@ -383,7 +373,7 @@ func TestKindWithoutAWorkerWaitsAndHoldsUpNobody(t *testing.T) {
 	unknown := insert(t, store, "nobody-serves-this", 300)
 	ids := insert(t, store, "echo", 20)
 	h.work(mux, 1)
-	eventually(t, "the others are done", allFinished(store, ids, brokertest.Done))
+	brokertest.Eventually(t, "the others are done", allFinished(store, ids, brokertest.Done))
 	if row, ok := store.Row(unknown[0]); !ok || row.Leased {
 		t.Errorf("the strand of an unknown kind is %+v (there: %v), want it kept and not leased", row, ok)
 	}
@@ -412,7 +402,7 @@ func TestTakesWhoseAnswersAreLostHoldUpNothing(t *testing.T) {
 		strands++
 		began := time.Now()
 		ids := insert(t, store, "echo", 1)
-		eventually(t, "the strand is done", allFinished(store, ids, brokertest.Done))
+		brokertest.Eventually(t, "the strand is done", allFinished(store, ids, brokertest.Done))
 		if took := time.Since(began); took > 4*time.Second {
 			t.Fatalf("strand %d took %v: a lease that nobody knew of had to run out, or a round to come", strands, took)
 		}

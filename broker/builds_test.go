@@ -27,8 +27,8 @@ func TestStrandAtALabelOfTheNextBuildWaitsForItAndNoLonger(t *testing.T) {
 	h.work(building(), 2)
 	for range 3 { // a hint, a scan and perhaps a take for each
 		others := insert(t, store, "echo", 1)
-		eventually(t, "the other strand is done", allFinished(store, others, brokertest.Done))
-		eventually(t, "what was leased is settled", func() bool {
+		brokertest.Eventually(t, "the other strand is done", allFinished(store, others, brokertest.Done))
+		brokertest.Eventually(t, "what was leased is settled", func() bool {
 			snap, err := h.broker.Snapshot(t.Context())
 			return err == nil && snap.Held+snap.Unsettled == 0
 		})
@@ -38,7 +38,7 @@ func TestStrandAtALabelOfTheNextBuildWaitsForItAndNoLonger(t *testing.T) {
 	}
 	began := time.Now()
 	h.work(building("pack"), 2)
-	eventually(t, "it is done", allFinished(store, []broker.ID{ahead}, brokertest.Done))
+	brokertest.Eventually(t, "it is done", allFinished(store, []broker.ID{ahead}, brokertest.Done))
 	if took := time.Since(began); took >= worker.ParkTime {
 		t.Errorf("it took %v", took)
 	}

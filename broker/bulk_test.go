@@ -28,5 +28,5 @@ func TestWorkerThatWantsMoreThanAnOutboxHoldsIsNotCutOff(t *testing.T) {
 		ids = append(ids, made...)
 	}
 	h.work(mux, 200)
-	eventually(t, "every strand is done", allFinished(store, ids, brokertest.Done))
+	brokertest.Eventually(t, "every strand is done", allFinished(store, ids, brokertest.Done))
 }

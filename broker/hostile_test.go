@@ -145,7 +145,7 @@ func TestHostilePeersGetTheRightCodeAndHarmNobody(t *testing.T) {
 			}
 		})
 	}
-	eventually(t, "the worker beside them has done its work", allFinished(store, ids, brokertest.Done))
+	brokertest.Eventually(t, "the worker beside them has done its work", allFinished(store, ids, brokertest.Done))
 }
 
 func TestSilentConnectionIsClosedAfterTheHandshakeTime(t *testing.T) {
@@ -259,7 +259,7 @@ func TestWorkerThatDoesNotReadIsCutOffAndOthersAreServed(t *testing.T) {
 	if m, err := deaf.hear(); err != nil || m.Op() != "welcome" {
 		t.Fatalf("got %v, %v; want welcome", m, err)
 	}
-	eventually(t, "it is cut off", func() bool {
+	brokertest.Eventually(t, "it is cut off", func() bool {
 		snap, err := h.broker.Snapshot(t.Context())
 		return err == nil && len(snap.Workers) == 1 && !snap.Workers[0].Connected
 	})
@@ -267,7 +267,7 @@ func TestWorkerThatDoesNotReadIsCutOffAndOthersAreServed(t *testing.T) {
 	worker.AddFunc(mux, func(context.Context, *worker.Strand[echoArgs]) error { return nil })
 	h.work(mux, 2)
 	ids := insert(t, store, "echo", 100)
-	eventually(t, "the others are served", allFinished(store, ids, brokertest.Done))
+	brokertest.Eventually(t, "the others are served", allFinished(store, ids, brokertest.Done))
 }
 
 func TestHelloMayBeLongerThanLaterFrames(t *testing.T) {

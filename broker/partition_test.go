@@ -54,17 +54,17 @@ func TestPartitionedHostsShareTheStrandsAndHandOverAtOnce(t *testing.T) {
 				h := serve(t, store.Peer(), filepath.Join(socketDir(t), "d", "s.sock"), cfg)
 				h.work(echoes(), 2)
 				hosts = append(hosts, h)
-				eventually(t, "the hosts agree", agreed(hosts...))
+				brokertest.Eventually(t, "the hosts agree", agreed(hosts...))
 			}
-			eventually(t, "all strands are done", allFinished(store, insert(t, store, "echo", 300), brokertest.Done))
+			brokertest.Eventually(t, "all strands are done", allFinished(store, insert(t, store, "echo", 300), brokertest.Done))
 
 			began := time.Now()
 			hosts[2].stop()
-			eventually(t, "the rest agree", agreed(hosts[0], hosts[1]))
+			brokertest.Eventually(t, "the rest agree", agreed(hosts[0], hosts[1]))
 			if took := time.Since(began); took > 3*time.Second {
 				t.Errorf("the hand-over took %v; silence would have been noticed as soon", took)
 			}
-			eventually(t, "all strands are done", allFinished(store, insert(t, store, "echo", 300), brokertest.Done))
+			brokertest.Eventually(t, "all strands are done", allFinished(store, insert(t, store, "echo", 300), brokertest.Done))
 		})
 	}
 }
@@ -87,7 +87,7 @@ func TestPartitionOfADeadHostIsServedByTheOverdueScanAlone(t *testing.T) {
 	cfg := broker.Config{Partition: broker.Partition{Number: 2, Gaps: broker.GapsOverdue}}
 	h := serve(t, store, filepath.Join(socketDir(t), "d", "s.sock"), cfg)
 	h.work(echoes(), 2)
-	eventually(t, "all strands are done", allFinished(store, ids, brokertest.Done))
+	brokertest.Eventually(t, "all strands are done", allFinished(store, ids, brokertest.Done))
 	if p := h.part(); p.Rank != 2 || p.Of != 2 || !p.Ready {
 		t.Errorf("partition %+v, want the second of two", p)
 	}

@@ -52,7 +52,7 @@ func TestPushesReturnThroughAllTheirFrames(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "both have ended", func() bool { return allFinished(store, ids[:1], "done")() && allFinished(store, ids[1:], "dead")() })
+	brokertest.Eventually(t, "both have ended", func() bool { return allFinished(store, ids[:1], "done")() && allFinished(store, ids[1:], "dead")() })
 	if f, _ := store.Finished(ids[0]); string(f.Value) != "[5,4,3,2,1]" {
 		t.Errorf("exit value %s, want [5,4,3,2,1]", f.Value)
 	}
@@ -116,7 +116,7 @@ func TestAParentMeetsEveryChildOnce(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the parent has ended", allFinished(store, ids, "done"))
+	brokertest.Eventually(t, "the parent has ended", allFinished(store, ids, "done"))
 	if f, _ := store.Finished(ids[0]); string(f.Value) != fmt.Sprint(size) || len(met) != size {
 		t.Errorf("exit with %s, %d children met, want %d", f.Value, len(met), size)
 	}
@@ -171,7 +171,7 @@ func TestNoSignalIsLost(t *testing.T) {
 		})
 	}
 	senders.Wait()
-	eventually(t, "every strand has seen every signal", allFinished(store, ids, "done"))
+	brokertest.Eventually(t, "every strand has seen every signal", allFinished(store, ids, "done"))
 	for _, id := range ids {
 		if f, _ := store.Finished(id); string(f.Value) != fmt.Sprint(each*(each-1)/2) {
 			t.Errorf("sum %s, want %d", f.Value, each*(each-1)/2)
@@ -204,7 +204,7 @@ func TestAwaitCountsFromItsBeginning(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "its wait is over", func() bool {
+	brokertest.Eventually(t, "its wait is over", func() bool {
 		if _, err := store.Signal(t.Context(), []broker.Signal{{ID: ids[0], Name: "other"}}); err != nil {
 			t.Error(err)
 		}

@@ -43,8 +43,8 @@ func TestSeveralDatabasesShareABrokerAndItsWorkers(t *testing.T) {
 	ran := make([]atomic.Int64, 800)
 	h.work(counted(ran), 4)
 	first, second := insert(t, stores[0], "echo", len(ran)), insert(t, stores[1], "echo", len(ran))
-	eventually(t, "the strands of the first are done", allFinished(stores[0], first, brokertest.Done))
-	eventually(t, "the strands of the second are done", allFinished(stores[1], second, brokertest.Done))
+	brokertest.Eventually(t, "the strands of the first are done", allFinished(stores[0], first, brokertest.Done))
+	brokertest.Eventually(t, "the strands of the second are done", allFinished(stores[1], second, brokertest.Done))
 	eachRan(t, ran, 2)
 	snap, err := h.broker.Snapshot(t.Context())
 	if err != nil || len(snap.Databases) != 2 {
@@ -79,7 +79,7 @@ func TestDatabaseThatIsAwayHoldsUpNoOther(t *testing.T) {
 			})
 			first := insert(t, stores[0], "echo", len(ran))
 			h.work(mux, 4)
-			eventually(t, "the first has all slots", func() bool { return begun.Load() == 4 })
+			brokertest.Eventually(t, "the first has all slots", func() bool { return begun.Load() == 4 })
 			stores[0].Disturb(func(brokertest.Method) brokertest.Fault {
 				select {
 				case <-back:
@@ -90,14 +90,14 @@ func TestDatabaseThatIsAwayHoldsUpNoOther(t *testing.T) {
 			})
 			close(gone)
 			second := insert(t, stores[1], "echo", len(ran))
-			eventually(t, "the strands of the second are done while the first is away", allFinished(stores[1], second, brokertest.Done))
+			brokertest.Eventually(t, "the strands of the second are done while the first is away", allFinished(stores[1], second, brokertest.Done))
 			for i := range first {
 				if allFinished(stores[0], first[i:i+1], brokertest.Done)() {
 					t.Fatalf("strand %d of the first is done: it was not away", i)
 				}
 			}
 			close(back)
-			eventually(t, "the strands of the first are done", allFinished(stores[0], first, brokertest.Done))
+			brokertest.Eventually(t, "the strands of the first are done", allFinished(stores[0], first, brokertest.Done))
 			eachRan(t, ran, 2)
 		})
 	}
@@ -127,7 +127,7 @@ func TestFaultsInOneDatabaseAreNotTheOthers(t *testing.T) {
 	})
 	h := serveSeveral(t, stores, filepath.Join(socketDir(t), "d", "s.sock"), broker.Config{})
 	h.work(counted(ran), 4)
-	eventually(t, "the strands of the second are done", allFinished(stores[1], second, brokertest.Done))
-	eventually(t, "the strands of the first are done", allFinished(stores[0], first, brokertest.Done))
+	brokertest.Eventually(t, "the strands of the second are done", allFinished(stores[1], second, brokertest.Done))
+	brokertest.Eventually(t, "the strands of the first are done", allFinished(stores[0], first, brokertest.Done))
 	eachRan(t, ran, 2)
 }

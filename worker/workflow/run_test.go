@@ -66,19 +66,10 @@ func (h *host) insert(kind, args, opts string) (broker.ID, error) {
 
 // end waits for the end of a strand.
 func (h *host) end(id broker.ID) (f brokertest.Finished, err error) {
-	return f, until(func() (ok bool) {
+	return f, brokertest.Until(func() (ok bool) {
 		f, ok = h.store.Finished(id)
 		return ok
 	})
-}
-
-func until(holds func() bool) error {
-	for deadline := time.Now().Add(30 * time.Second); !holds(); time.Sleep(2 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			return errors.New("not within 30 s")
-		}
-	}
-	return nil
 }
 
 // trip is a workflow of steps.
@@ -179,7 +170,7 @@ func (b *bench) state(id broker.ID) string {
 func (b *bench) nodes(id broker.ID, want string) {
 	b.t.Helper()
 	got := ""
-	err := until(func() bool {
+	err := brokertest.Until(func() bool {
 		row, ok := b.store.Row(id)
 		var stack []struct {
 			Nodes map[string]struct{ State string }
@@ -364,7 +355,7 @@ func TestAWorkflowThatHoldsIsResumedByASignal(t *testing.T) {
 // nodesPass waits until the workflow has taken the signal to resume.
 func (b *bench) nodesPass(id broker.ID) {
 	b.t.Helper()
-	if err := until(func() bool {
+	if err := brokertest.Until(func() bool {
 		waiting := b.store.Waiting(id)
 		return !slices.ContainsFunc(waiting.Semaphores, func(s broker.Semaphore) bool { return s.Name == workflow.Resume })
 	}); err != nil {
@@ -500,7 +491,7 @@ func TestCancelOfAWorkflowEndsAllThatIsBelow(t *testing.T) {
 		t.Fatal(err)
 	}
 	var frame []struct{ Children map[string]int }
-	if err := until(func() bool {
+	if err := brokertest.Until(func() bool {
 		row, ok := b.store.Row(node)
 		return ok && !row.Leased && json.Unmarshal(row.Stack, &frame) == nil && len(frame) == 1 && len(frame[0].Children) == 50
 	}); err != nil {
@@ -530,7 +521,7 @@ func TestACancelledChildCancelsItsNode(t *testing.T) {
 	id := b.begin(`{}`)
 	b.nodes(id, "a=running")
 	var child string
-	if err := until(func() bool {
+	if err := brokertest.Until(func() bool {
 		var state []struct {
 			Nodes map[string]struct{ Strand string }
 		}

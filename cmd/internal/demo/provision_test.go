@@ -66,21 +66,12 @@ func insert(t *testing.T, store *brokertest.Store, kind, args string) broker.ID 
 func finished(t *testing.T, store *brokertest.Store, id broker.ID) brokertest.Finished {
 	t.Helper()
 	var f brokertest.Finished
-	eventually(t, "the strand ends", func() bool {
+	brokertest.Eventually(t, "the strand ends", func() bool {
 		var ok bool
 		f, ok = store.Finished(id)
 		return ok
 	})
 	return f
-}
-
-func eventually(t *testing.T, what string, holds func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); !holds(); time.Sleep(2 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("not within 30 s: %s", what)
-		}
-	}
 }
 
 func TestProvisionReapsItsPartsAndIsReady(t *testing.T) {
@@ -104,7 +95,7 @@ func TestProvisionReapsItsPartsAndIsReady(t *testing.T) {
 func TestProvisionThatIsLateOpensAPageAndResolvesIt(t *testing.T) {
 	store := run(t)
 	late := insert(t, store, "provision", `{"for":"300ms","within":"1ms"}`)
-	eventually(t, "a page is opened", func() bool {
+	brokertest.Eventually(t, "a page is opened", func() bool {
 		store.OpenPages()
 		return len(store.Pages(late)) == 1
 	})
@@ -117,7 +108,7 @@ func TestProvisionThatIsLateOpensAPageAndResolvesIt(t *testing.T) {
 func TestProvisionThatIsToldToGoTakesEverythingDown(t *testing.T) {
 	store := run(t)
 	id := insert(t, store, "provision", `{"for":"1h"}`)
-	eventually(t, "it waits for its parts", func() bool { r, ok := store.Row(id); return ok && r.Label == "parts" && !r.Leased })
+	brokertest.Eventually(t, "it waits for its parts", func() bool { r, ok := store.Row(id); return ok && r.Label == "parts" && !r.Leased })
 	if found, err := store.Signal(t.Context(), []broker.Signal{{ID: id, Name: "destroy"}}); err != nil || !slices.Equal(found, []bool{true}) {
 		t.Fatalf("signal: %v, %v", found, err)
 	}
