@@ -75,8 +75,10 @@ func TestRecycledWorkerEndsAfterItsSuccessorIsConnected(t *testing.T) {
 			t.Errorf("got %+v, want an asked exit of one of the first", e)
 		}
 	}
-	infos := h.until("two again", func(infos []Info) bool { return len(infos) == 2 && all("connected")(infos) })
-	if infos[0].Index != 0 || infos[1].Index != 1 || infos[0].Restarts != 1 || infos[0].Due != "" {
+	infos := h.until("two again", func(infos []Info) bool {
+		return len(infos) == 2 && all("connected")(infos) && infos[0].Restarts == 1 && infos[1].Restarts == 1
+	})
+	if infos[0].Index != 0 || infos[1].Index != 1 || infos[0].Due != "" {
 		t.Errorf("got %+v", infos)
 	}
 }

@@ -27,6 +27,7 @@ type loop struct {
 	timer    *time.Timer
 	watchers sync.WaitGroup
 	groups   groups
+	dropIns  dropIns
 	sampler  *sampler
 	unsaved  bool // workers.json is behind
 	unsorted bool // seats are not in their order
@@ -66,6 +67,7 @@ type letter struct {
 
 func newLoop(s *Supervisor) *loop {
 	l := &loop{Supervisor: s, log: s.cfg.Log, byKey: make(map[string]*seat), timer: time.NewTimer(0)}
+	l.dropIns = dropIns{dir: s.cfg.WorkersDir, files: make(map[string]*dropIn)}
 	l.sampler = newSampler(s.sampling, l.mail.put)
 	for _, p := range s.cfg.Pools {
 		l.addCrew(p)
@@ -97,8 +99,10 @@ func (l *loop) addSurplus(pool string, index int) *seat {
 func (l *loop) run(ctx context.Context) error {
 	defer l.timer.Stop()
 	defer l.sampler.start()()
+	l.takeIn(time.Now())
 	l.adoptAll()
 	l.compareBuilds()
+	close(l.adopted)
 	l.fill()
 	l.settle()
 	stop := ctx.Done()
@@ -126,6 +130,7 @@ func (l *loop) compareBuilds() {
 			continue
 		}
 		s.wear = newWear(s.rec.Started, s.crew.Recycle, jitter)
+		l.kinds.Store(s.rec.Key, s.crew.Kinds)
 		if s.rec.Image == "" || s.rec.Image == s.crew.build.image.String() {
 			s.build = s.crew.build
 		}
@@ -201,6 +206,9 @@ func (l *loop) greet(s *seat) {
 		l.tell(s.news(EventConnect, ""))
 	}
 	l.step(s, hello{})
+	if s.crew != nil {
+		s.crew.late = ""
+	}
 	if s.old != nil && !s.crew.isCanary(s) && s.life.phase == connected {
 		l.relieve(s.crew)
 	}
@@ -222,6 +230,7 @@ func (l *loop) bury(s *seat, exit broker.WorkerExit) {
 
 func (l *loop) vacate(s *seat) {
 	delete(l.byKey, s.rec.Key)
+	l.kinds.Delete(s.rec.Key)
 	s.proc, s.rec, s.due, s.blame = nil, record{}, "", ""
 	l.unsaved = true
 }
@@ -236,9 +245,13 @@ func (l *loop) tick() {
 			l.replace(s, why)
 		}
 	}
-	for _, c := range l.crews {
+	if l.quitting {
+		return
+	}
+	for _, c := range slices.Clone(l.crews) {
 		l.tickCrew(now, c)
 	}
+	l.lookIn(now)
 }
 
 func (l *loop) quit() {
@@ -265,7 +278,8 @@ func (l *loop) stepAt(now time.Time, s *seat, ev event) {
 		l.pending = append(l.pending, s)
 	case term:
 		l.signal(s, syscall.SIGTERM)
-		if s.life.isLate() {
+		if s.life.isLate() && s.crew != nil {
+			s.crew.late = fmt.Sprintf("a process did not say hello, with the key that it was given, within %v", s.life.rules.boot)
 			l.log.Error("worker never said hello and is ended", append(s.facts(), "timeout", s.life.rules.boot)...)
 		}
 	case kill:
@@ -325,6 +339,7 @@ func (l *loop) startPending() {
 			Pool: s.pool, Index: s.index, Key: newKey(), Binary: s.build.pool.Binary, Image: s.build.image.String(), Started: time.Now(),
 		}
 		l.byKey[s.rec.Key] = s
+		l.kinds.Store(s.rec.Key, s.build.pool.Kinds)
 	}
 	l.save()
 	for _, s := range l.pending {
@@ -486,6 +501,7 @@ func (l *loop) arm() {
 		for _, c := range l.crews {
 			l.nextFor(c, sooner)
 		}
+		sooner(l.dropIns.lookAt)
 	}
 	l.timer.Stop()
 	if !next.IsZero() {

@@ -34,6 +34,16 @@ func (k known) Holder(_ context.Context, strand broker.ID) (broker.Holder, error
 
 func (k known) Workers() []supervisor.Info { return k.seats }
 
+func (k known) Pools() []supervisor.PoolInfo { return nil }
+
+func (k known) Resize(string, int) error { return supervisor.ErrNoPool }
+
+func (k known) Recycle(string, int, string) error { return supervisor.ErrNoPool }
+
+func (k known) Roll(string) error { return supervisor.ErrNoPool }
+
+func (k known) End(string, string) {}
+
 func TestWorkersOfSupervisorAndBrokerAreJoined(t *testing.T) {
 	got := joinWorkers(
 		[]supervisor.Info{

@@ -36,6 +36,7 @@ type daemon struct {
 	channels   []broker.Channel
 	pages      []*pageSender // of each database, if pages are sent on
 	hooks      *hooks        // nil = none are configured
+	reload     *reloader     // nil = there is no configuration file
 	upgrader   *upgrader     // nil = it cannot be upgraded
 	notify     notifier
 }
@@ -122,6 +123,7 @@ func (cfg fileConfig) supervisor(socket string, log *slog.Logger) supervisor.Con
 	dir := filepath.Dir(socket)
 	return supervisor.Config{
 		Pools:         cfg.pools(),
+		WorkersDir:    cfg.WorkersDir,
 		Socket:        socket,
 		StateFile:     filepath.Join(dir, "workers.json"),
 		LogDir:        filepath.Join(dir, "log"),
@@ -286,6 +288,12 @@ func (d *daemon) run(ctx context.Context, demo func(context.Context) error) erro
 	for _, pages := range d.pages {
 		ctx, cancel := context.WithCancel(ctx)
 		g.add("pages", func() error { return pages.Run(ctx) }, cancel)
+	}
+
+	// The configuration is read again for as long as there is somebody to apply it to; what is left of it is nothing.
+	if d.reload != nil {
+		ctx, cancel := context.WithCancel(ctx)
+		g.add("configuration", func() error { return d.reload.Run(ctx) }, cancel)
 	}
 
 	// The service manager is told that we live until nobody has to any more.
