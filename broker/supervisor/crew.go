@@ -142,7 +142,7 @@ func (l *loop) change(c *crew, p Pool) {
 	for _, s := range l.seats {
 		if s.crew == c {
 			s.life.rules.stop, s.life.rules.boot = p.StopTimeout, p.BootTimeout
-			s.wear = newWear(s.rec.Started, p.Recycle, jitter)
+			s.wear = newWear(s.rec.Started, p.Recycle, jitter) // what has no process gets another one when it has
 		}
 	}
 	if !was.runsLike(p) {
@@ -161,11 +161,13 @@ func (l *loop) crewOf(name string) *crew {
 // replace has another process of the pool's current build take over from the one on this seat: it is started, and once
 // it is connected the old one is asked to end. Of a pool one at a time is replaced; the others wait for their turn.
 func (l *loop) replace(s *seat, why string) {
-	if s.crew == nil || s.proc == nil || s.old != nil || s.due != "" {
-		return
+	if s.mayBeDue() {
+		s.due, s.crew.dues = why, true
 	}
-	s.due, s.crew.dues = why, true
 }
+
+// mayBeDue says whether there is a process that could be replaced, and is not going to be.
+func (s *seat) mayBeDue() bool { return s.crew != nil && s.proc != nil && s.old == nil && s.due == "" }
 
 // advance begins the next replacement of a crew, if none is under way.
 func (l *loop) advance(c *crew) {
@@ -382,9 +384,13 @@ func (l *loop) nextFor(c *crew, sooner func(time.Time)) {
 func (l *loop) poolInfos() []PoolInfo {
 	infos := make([]PoolInfo, len(l.crews))
 	for i, c := range l.crews {
+		note := cmp.Or(c.note, c.late)
+		if c.next != nil {
+			note = "it goes over to build " + c.next.image.String()
+		}
 		infos[i] = PoolInfo{
 			Name: c.Name, Binary: c.Binary, Build: c.build.image.String(), Procs: c.Procs, Slots: c.Slots, State: c.state(),
-			Note: cmp.Or(c.note, c.late), DropIn: c.dropIn,
+			Note: note, DropIn: c.dropIn,
 		}
 	}
 	for _, s := range l.seats {

@@ -320,3 +320,50 @@ func TestFileBeingWrittenIsSeen(t *testing.T) {
 		t.Error("a file that nobody writes to is taken for half")
 	}
 }
+
+func TestOldBuildIsFoundAgainByAnotherDaemon(t *testing.T) {
+	h := newHost(t, "")
+	program := filepath.Join(h.dir, "worker")
+	copyFile(t, os.Args[0], program)
+	p := Pool{Name: "a", Binary: program, Args: []string{"as", "raising", "0"}, Procs: 1}
+	h.cfg.Pools = []Pool{p}
+	c, err := h.cfg.check()
+	if err != nil {
+		t.Fatal(err)
+	}
+	was, err := imageOf(program)
+	if err != nil {
+		t.Fatal(err)
+	}
+	order := launch{pool: c.Pools[0], socket: c.Socket, key: newKey(), logs: c.logsOf("a", 0)}
+	former, _, err := order.run()
+	if err != nil {
+		t.Fatal(err)
+	}
+	go former.wait(func() {})
+	boot, _ := bootID()
+	rec := record{Pool: "a", Key: order.key, PID: former.pid, Start: former.start, Binary: program, Image: was.String(), Started: time.Now()}
+	if err := (stateFile{path: c.StateFile, boot: boot}).save([]record{rec}); err != nil {
+		t.Fatal(err)
+	}
+	h.install(program, "exit 3", "polite") // while no daemon runs
+	h.run()
+	old := h.hello()
+	h.pool("held back", "a", isIn("old build"))
+	h.hangUp(old)
+	h.hello() // it is started from the file that only its process had
+}
+
+func TestWorkerThatIsDueAndDoesNotEndKeepsNobodyBusy(t *testing.T) {
+	p := poolAs("a", 1, "deaf")
+	p.StopTimeout, p.Recycle.Age = time.Second, 10*time.Millisecond
+	h := newHost(t, "", p).run()
+	turns := 0
+	for h.hello(); len(h.exits) == 0; { // one that is too old is asked to end, and then killed
+		<-h.shown.wake
+		turns += len(h.shown.take())
+	}
+	if most := 500; turns > most {
+		t.Errorf("the loop has turned %d times, want %d at most", turns, most)
+	}
+}

@@ -175,6 +175,9 @@ func ours(info fs.FileInfo) error {
 
 // takeIn makes a pool of each file that is there when a daemon begins, so that it finds the workers of a former one.
 func (l *loop) takeIn(now time.Time) {
+	if l.dropIns.dir == "" {
+		return
+	}
 	l.lookIn(now)
 	for name, file := range l.dropIns.files {
 		if file.refused == "" {

@@ -138,10 +138,29 @@ func (l *loop) compareBuilds() {
 	for _, c := range l.crews {
 		if l.seatOf(c, func(s *seat) bool { return s.proc != nil && s.build == nil }) != nil {
 			c.build.close()
-			c.build = &build{pool: c.Pool}
+			c.build = l.formerBuild(c)
 			l.rollOut(c, "its binary has changed while no daemon ran")
 		}
 	}
+}
+
+// formerBuild takes hold of the version that processes of a former daemon run, so that it can be started again: on Linux a
+// process that runs it leads there. An interpreter's script is not found.
+func (l *loop) formerBuild(c *crew) *build {
+	b := &build{pool: c.Pool}
+	for _, s := range l.seats {
+		if s.crew != c || s.proc == nil || s.build != nil {
+			continue
+		}
+		if f := s.proc.program(); f != nil {
+			if im, err := imageOfFile(f); err == nil && b.file == nil && im.String() == s.rec.Image {
+				b.image, b.file, s.build = im, f, b
+				continue
+			}
+			f.Close()
+		}
+	}
+	return b
 }
 
 // fill starts a process on each seat that has never had one.
@@ -493,7 +512,7 @@ func (l *loop) arm() {
 	}
 	for _, s := range l.seats {
 		sooner(s.life.until)
-		if s.due == "" {
+		if s.mayBeDue() {
 			sooner(s.wear.age)
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -42,7 +43,7 @@ func (k known) Recycle(string, int, string) error { return supervisor.ErrNoPool 
 
 func (k known) Roll(string) error { return supervisor.ErrNoPool }
 
-func (k known) End(string, string) {}
+func (k known) End(string, time.Duration, string) {}
 
 func TestWorkersOfSupervisorAndBrokerAreJoined(t *testing.T) {
 	got := joinWorkers(

@@ -42,7 +42,7 @@ type steeredSupervisor interface {
 	Resize(pool string, procs int) error
 	Recycle(pool string, index int, why string) error
 	Roll(pool string) error
-	End(key, why string)
+	End(key string, within time.Duration, why string)
 }
 
 // poolRoutes are the questions about pools and their workers, and the orders to them.
@@ -70,7 +70,7 @@ func (c control) poolRoutes(mux *http.ServeMux) {
 	mux.HandleFunc("POST /api/v1/workers/{pid}/stop", obey(func(r *http.Request) (asked, error) {
 		w, err := c.worker(r.PathValue("pid"))
 		if err == nil {
-			c.supervisor.End(w.Key, "an operator asked for it")
+			c.supervisor.End(w.Key, 0, "an operator asked for it")
 		}
 		return asked{w.Pool, w.PID, "stop"}, err
 	}))
