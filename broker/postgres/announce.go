@@ -38,7 +38,7 @@ func (s *Store) Announce(ctx context.Context, a broker.Announcement, ttl time.Du
 	}
 	s.mu.Unlock()
 	if due {
-		if err := s.exec(ctx, "page_due"); err != nil {
+		if err := s.exec(ctx, "page_due"); err != nil && ctx.Err() == nil {
 			s.log.Warn("pages of deadlines not opened", "error", err)
 		}
 	}

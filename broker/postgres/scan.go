@@ -38,7 +38,7 @@ func (s *Store) scan(ctx context.Context, req broker.ScanRequest) (broker.ScanRe
 		NextDue:    end.next,
 		Settled:    s.settled(end.xmin),
 	}
-	if err := s.sweep(ctx, found); err != nil {
+	if err := s.sweep(ctx, found); err != nil && ctx.Err() == nil {
 		s.log.Warn("cancelled strands not ended", "error", err)
 	}
 	return result, nil
