@@ -35,6 +35,8 @@ type Config struct {
 	MaxBatch    int // rows in one statement; default 1000
 	MaxFrame    int // bytes; default 4 MiB, most protocol.HardMaxFrame
 
+	Idle func() // called by the loop when all workers have been idle for a second, once until one was not; must not block; nil = nobody
+
 	Logger *slog.Logger // default: slog.Default
 }
 
@@ -90,6 +92,9 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Dead < 2*c.Heartbeat {
 		return c, fmt.Errorf("the time to give a worker up (Dead) is %v; it must be at least twice the Heartbeat of %v", c.Dead, c.Heartbeat)
 	}
+	if c.Idle == nil {
+		c.Idle = func() {}
+	}
 	if c.Logger == nil {
 		c.Logger = slog.Default()
 	}
@@ -111,8 +116,9 @@ type Broker struct {
 	procs Processes // nil = every worker is external
 	log   *slog.Logger
 
-	databases []*link   // in the order of the schedule's
-	schedule  *schedule // Run's goroutine only
+	databases []*link           // in the order of the schedule's
+	schedule  *schedule         // Run's goroutine only
+	tallies   map[string]*tally // of our processes, by spawn key; Run's goroutine only
 	events    chan event
 	queries   chan func(*schedule)
 	over      chan struct{} // closed when Run takes no more events
@@ -174,6 +180,7 @@ func NewSeveral(databases []Database, procs Processes, cfg Config) (*Broker, err
 		events:   make(chan event, waitingEvents),
 		queries:  make(chan func(*schedule)),
 		over:     make(chan struct{}),
+		tallies:  map[string]*tally{},
 		door:     door{sessions: map[sessionID]*session{}, most: cfg.MaxSessions, outbox: cfg.MaxBytes + 3*cfg.MaxFrame},
 	}
 	for no, d := range databases {
@@ -243,6 +250,7 @@ func (b *Broker) loop(ctx, calls context.Context, wg *sync.WaitGroup) {
 	defer timer.Stop()
 	stop := ctx.Done()
 	batch := make([]event, 0, mostEvents)
+	var rest rest
 	wanted := protocol.BootNS() // to be called again, at the latest
 	for {
 		select {
@@ -268,6 +276,9 @@ func (b *Broker) loop(ctx, calls context.Context, wg *sync.WaitGroup) {
 		b.perform(calls, wg, fx)
 		if fx.finished {
 			return
+		}
+		if rest.step(now, b.schedule.busy()) {
+			b.cfg.Idle()
 		}
 		wanted = max(b.schedule.nextTick(), now)
 		timer.Reset(time.Duration(wanted - now))
@@ -312,6 +323,12 @@ func (b *Broker) perform(ctx context.Context, wg *sync.WaitGroup, fx effects) {
 	}
 	for _, key := range fx.connected {
 		b.procs.Connected(key)
+	}
+	for _, key := range fx.handed {
+		b.handed(key)
+	}
+	for _, key := range fx.served {
+		b.served(key)
 	}
 	for _, e := range fx.end {
 		b.log.Warn("worker is ended", "worker", e.name, "why", e.why)
@@ -391,6 +408,7 @@ func (b *Broker) note(ev event) {
 		}
 	case exited:
 		b.log.Info("worker exited", "pid", ev.PID, "how", ev.How, "asked", ev.Asked)
+		delete(b.tallies, ev.Key)
 	case overslept:
 		b.log.Warn("this process was stopped, or the host asleep", "for", time.Duration(ev.by).Round(time.Millisecond))
 	case draining:

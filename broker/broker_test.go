@@ -162,6 +162,28 @@ func TestInsertedStrandsRunAndTheirRowsAreDone(t *testing.T) {
 	}
 }
 
+func TestHolderNamesWhoHasAStrand(t *testing.T) {
+	store := brokertest.NewStore(time.Now)
+	h := serve(t, store, filepath.Join(socketDir(t), "d", "s.sock"), broker.Config{})
+	started, end := make(chan string, 1), make(chan struct{})
+	mux := worker.NewMux()
+	worker.AddFunc(mux, func(_ context.Context, s *worker.Strand[echoArgs]) error { started <- s.ID; <-end; return nil })
+	h.work(mux, 1)
+	id := insert(t, store, "echo", 1)[0]
+	if got := <-started; got != id.String() {
+		t.Fatalf("strand %s runs, want %s", got, id)
+	}
+	got, err := h.broker.Holder(t.Context(), id)
+	if want := fmt.Sprintf("pid %d", os.Getpid()); err != nil || !got.Held || got.Worker != want || got.HeldMS < 0 {
+		t.Errorf("got %+v, %v, want %s to hold it", got, err, want)
+	}
+	if got, err := h.broker.Holder(t.Context(), broker.ID{1}); err != nil || got.Held || got.Worker != "" {
+		t.Errorf("of a strand that it does not know: got %+v, %v, want nobody", got, err)
+	}
+	close(end)
+	eventually(t, "nobody holds it", func() bool { got, err := h.broker.Holder(t.Context(), id); return err == nil && !got.Held })
+}
+
 func TestStrandInsertedIntoAnIdleBrokerStartsAtOnce(t *testing.T) {
 	store := brokertest.NewStore(time.Now)
 	h := serve(t, store, filepath.Join(socketDir(t), "d", "s.sock"), broker.Config{})

@@ -276,6 +276,9 @@ func (d *database) settle(now int64, ev committed, fx *effects) {
 			by := d.commits.answered(&p)
 			v.Inbox = v.Inbox.within(d.s.maxFrame - strandOverhead)
 			v.Stays = d.conclude(now, p, v, by)
+			if w := d.s.workers[p.from]; w != nil && w.key != "" && v.State == Applied && p.good() {
+				fx.served = append(fx.served, w.key)
+			}
 			acks.add(p, by, v)
 		}
 	}
@@ -300,6 +303,11 @@ func (d *database) sendOn(p pending) {
 	if next.commits.add(p); answered {
 		next.commits.carriers[copyKey(p.Report, p.from)] = by
 	}
+}
+
+// good says whether a report is of a run that went well.
+func (p *pending) good() bool {
+	return p.Act == Exit || p.Act == Nap || p.Act == Hop || p.Act == Own
 }
 
 // besides says whether a report frees no slot of its worker.

@@ -160,6 +160,8 @@ type effects struct {
 	send      []sending
 	hangUp    []hangUp
 	connected []string // spawn keys of workers that have said hello
+	handed    []string // and of those that have got strands
+	served    []string // and of those that have brought a good result, once for each
 	end       []ending
 	finished  bool // drained: everything is settled or given up
 }

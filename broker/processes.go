@@ -1,5 +1,7 @@
 package broker
 
+import "time"
+
 // Processes are the worker processes of this host, as the loop sees them. broker/supervisor is the real one. A spawn
 // key is what a process got as RESPIRATE_WORKER_KEY; it names one process and is never used again. Keys that are not
 // known, or no longer, are ignored: a worker may well be gone before the loop has heard of it. No method blocks.
@@ -9,6 +11,34 @@ type Processes interface {
 	// End asks the process to end: TERM, a bounded wait, then KILL of its whole group. It returns at once; the
 	// death comes as an [WorkerExit]. Asking twice changes nothing. why is for the log.
 	End(key string, why string)
+	// Served tells how many results of a process have been applied, those that failed or gave back a strand aside:
+	// first 0, when it has got its first strand, then 1, and from there on whenever it is a sixteenth more.
+	Served(key string, results int)
+}
+
+// tally is what a process has done so far, and what its supervisor has been told of it.
+type tally struct{ results, told int }
+
+// handed notes that a process has got strands. Of one that has ended meanwhile nobody wants to know.
+func (b *Broker) handed(key string) *tally {
+	if _, ended := b.schedule.exits[key]; ended {
+		return &tally{}
+	}
+	if b.tallies[key] == nil {
+		b.tallies[key] = &tally{}
+		b.procs.Served(key, 0)
+	}
+	return b.tallies[key]
+}
+
+// served notes an applied result of a process.
+func (b *Broker) served(key string) {
+	t := b.handed(key) // it may have got the strand from a former broker
+	t.results++
+	if t.results >= t.told+max(1, t.told/16) {
+		t.told = t.results
+		b.procs.Served(key, t.results)
+	}
 }
 
 // WorkerExit tells how a worker process ended. There is exactly one for each process.
@@ -18,4 +48,7 @@ type WorkerExit struct {
 	How    string // "exit status 3", "signal: killed", or "unknown (adopted)" where nobody could wait for it
 	Stderr string // its last lines; valid UTF-8, at most 8 KiB
 	Asked  bool   // we had asked it to end
+
+	MaxRSS int64         // bytes of memory that it had in use at most; 0 = not known
+	CPU    time.Duration // that it and what it waited for have used; 0 = not known
 }

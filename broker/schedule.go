@@ -304,7 +304,12 @@ func (d *database) grant(now int64, ev leased, fx *effects) {
 	for i := range ev.granted {
 		d.start(now, &ev.granted[i], &handouts, fx)
 	}
-	handouts.each(func(session sessionID, h *handout) { h.flush(session, fx) })
+	handouts.each(func(session sessionID, h *handout) {
+		h.flush(session, fx)
+		if w := s.workers[s.sessions[session]]; w.key != "" {
+			fx.handed = append(fx.handed, w.key)
+		}
+	})
 	for _, p := range asked {
 		if r := s.runs[p.ID]; r != nil && r.Token == p.Token && r.state == leasing {
 			s.forget(r)

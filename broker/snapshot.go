@@ -79,23 +79,53 @@ type WorkerSnapshot struct {
 // Snapshot asks the loop for its state, which is consistent in itself. Before [Broker.Run] it waits for that, or for the
 // end of ctx.
 func (b *Broker) Snapshot(ctx context.Context) (Snapshot, error) {
-	answer := make(chan Snapshot, 1)
-	query := func(s *schedule) {
+	return inquire(ctx, b, func(s *schedule) Snapshot {
 		snap := s.snapshot(protocol.BootNS())
+		snap.Host = b.cfg.Host
 		for i, l := range b.databases {
 			snap.Databases[i].Name, snap.Databases[i].Away = l.Name, l.away
 		}
-		answer <- snap
+		return snap
+	})
+}
+
+// Holder is what a broker knows of a strand. Without Held it has no lease of it, as far as it knows.
+type Holder struct {
+	Held   bool   `json:"held"`
+	Worker string `json:"worker,omitempty"` // such as "pid 4711"; "" = none has it any more: its result is being stored
+	HeldMS int64  `json:"held_ms"`          // since its lease was asked for, as far as this broker knows
+}
+
+// Holder asks the loop who has a strand, as [Broker.Snapshot] does.
+func (b *Broker) Holder(ctx context.Context, strand ID) (Holder, error) {
+	return inquire(ctx, b, func(s *schedule) Holder { return s.holder(strand, protocol.BootNS()) })
+}
+
+func (s *schedule) holder(strand ID, now int64) Holder {
+	r := s.runs[strand]
+	if r == nil || r.state == leasing {
+		return Holder{}
 	}
+	h := Holder{Held: true}
+	if w := s.workers[r.worker]; w != nil {
+		h.Worker = w.name
+	}
+	if r.leased != 0 {
+		h.HeldMS = (now - r.leased) / int64(time.Millisecond)
+	}
+	return h
+}
+
+// inquire has the loop answer a question about its state.
+func inquire[T any](ctx context.Context, b *Broker, question func(*schedule) T) (none T, err error) {
+	answer := make(chan T, 1)
 	select {
-	case b.queries <- query:
-		snap := <-answer
-		snap.Host = b.cfg.Host
-		return snap, nil
+	case b.queries <- func(s *schedule) { answer <- question(s) }:
+		return <-answer, nil
 	case <-b.over:
-		return Snapshot{}, ErrStopped
+		return none, ErrStopped
 	case <-ctx.Done():
-		return Snapshot{}, ctx.Err()
+		return none, ctx.Err()
 	}
 }
 

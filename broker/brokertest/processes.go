@@ -3,6 +3,7 @@ package brokertest
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/respirated/respirated/broker"
@@ -23,6 +24,7 @@ type process struct {
 	connected int
 	why       string // it was asked to end; "" = it was not
 	stubborn  bool
+	served    []int // what was told of its results
 }
 
 // NewProcesses returns none.
@@ -112,6 +114,25 @@ func (p *Processes) End(key, why string) {
 	if !proc.stubborn {
 		p.die(key, "signal: terminated", "")
 	}
+}
+
+// Served implements [broker.Processes].
+func (p *Processes) Served(key string, results int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if proc, ok := p.living[key]; ok {
+		proc.served = append(proc.served, results)
+	}
+}
+
+// ToldServed returns what was told of the results of a living process, in order.
+func (p *Processes) ToldServed(key string) []int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if proc, ok := p.living[key]; ok {
+		return slices.Clone(proc.served)
+	}
+	return nil
 }
 
 // Connections tells how often a living process has said hello.

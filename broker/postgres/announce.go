@@ -38,11 +38,31 @@ func (s *Store) Announce(ctx context.Context, a broker.Announcement, ttl time.Du
 	}
 	s.mu.Unlock()
 	if due {
-		if err := s.exec(ctx, "page_due"); err != nil && ctx.Err() == nil {
-			s.log.Warn("pages of deadlines not opened", "error", err)
-		}
+		s.openPages(ctx)
 	}
 	return nil
+}
+
+// openPages opens the pages of deadlines that have passed.
+func (s *Store) openPages(ctx context.Context) {
+	open, err := query(ctx, s, pgx.RowTo[int], "page_due")
+	if err != nil {
+		if ctx.Err() == nil {
+			s.log.Warn("pages of deadlines not opened", "error", err)
+		}
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.pages = open[0]
+}
+
+// PagesOpen is how many pages were open when deadlines were last looked at, which a broker does each 15 s or so. They are
+// counted up to 10,000.
+func (s *Store) PagesOpen() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.pages
 }
 
 // pageEvery is how often a broker looks for deadlines that have passed, at most: with an announcement, which it makes every

@@ -44,7 +44,7 @@ var carriers = map[string][]string{
 	"mixed":       nil,
 	"page_again":  {"page_pkey"},
 	"page_claim":  {"page_untold", "page_pkey"},
-	"page_due":    nil,
+	"page_due":    {"page_shown"},
 	"page_told":   {"page_pkey"},
 	"orphans":     nil,
 	"outcome":     {"outcome_pkey"},

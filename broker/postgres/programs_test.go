@@ -355,6 +355,9 @@ func TestAnnouncementOpensPagesNowAndThen(t *testing.T) {
 		if got := s.Pages(first); len(got) != 1 || got[0].Resolved {
 			t.Errorf("pages: got %+v, want one that is open", got)
 		}
+		if got := s.PagesOpen(); got != 1 {
+			t.Errorf("%d pages are open, want 1", got)
+		}
 	}
 	second := late()
 	if err := s.Announce(t.Context(), a, time.Minute); err != nil {

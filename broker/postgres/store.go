@@ -49,6 +49,7 @@ type Store struct {
 	announced broker.Announcement // the last one; the zero value before the first
 	barrier   int64               // what settle drew after that; 0 = not yet
 	paged     time.Time           // when deadlines that have passed were last looked for
+	pages     int                 // how many were open then
 }
 
 var _ broker.Store = (*Store)(nil)

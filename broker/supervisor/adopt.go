@@ -33,6 +33,7 @@ func (l *loop) adopt(rec record) {
 	l.byKey[rec.Key] = s
 	l.watch(s)
 	l.log.Info("worker adopted", append(s.facts(), "binary", rec.Binary, "surplus", s.crew == nil)...)
+	l.tell(s.news(EventAdopt, ""))
 	l.step(s, adopt{})
 	if s.crew == nil {
 		l.step(s, quit{})
@@ -46,12 +47,16 @@ func (l *loop) seatFor(rec record) *seat {
 			return s
 		}
 	}
-	return l.addSeat(nil, rec.Pool, rec.Index, l.cfg.StopTimeout)
+	return l.addSurplus(rec.Pool, rec.Index)
 }
 
 // reportDead tells the death of a process that nobody saw die.
 func (l *loop) reportDead(rec record) {
-	stderr := lastLines(logsOf(l.cfg.LogDir, rec.Pool, rec.Index).err, rec.ErrFrom)
+	adoptGroup(rec.Cgroup).remove()
+	logs := l.cfg.logsOf(rec.Pool, rec.Index)
+	l.tails.ended(rec.PID, logs)
+	stderr := lastLines(logs.err, rec.ErrFrom)
 	l.log.Info("worker of a former daemon has ended", "pool", rec.Pool, "index", rec.Index, "worker", rec.PID)
-	l.deaths.put(broker.WorkerExit{Key: rec.Key, PID: rec.PID, How: adoptedEnd.how, Stderr: stderr})
+	l.tell(Event{Kind: EventExit, Pool: rec.Pool, Index: rec.Index, PID: rec.PID, Text: adoptedEnd})
+	l.deaths.put(broker.WorkerExit{Key: rec.Key, PID: rec.PID, How: adoptedEnd, Stderr: stderr})
 }

@@ -118,7 +118,7 @@ func TestWorkersOfAKilledDaemonAreAdoptedWithoutARestart(t *testing.T) {
 
 func TestDeathOfAnAdoptedWorkerIsSeenAndItIsReplaced(t *testing.T) {
 	h := newHost(t, "", poolAs("a", 1, "dying", "adopted", "9"))
-	log := logsOf(h.cfg.LogDir, "a", 0).err
+	log := h.cfg.logsOf("a", 0).err
 	if err := os.Mkdir(h.cfg.LogDir, 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -405,7 +405,7 @@ func TestGroupIsSignalledWithoutAHandleToo(t *testing.T) {
 	if err := p.signal(syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	if got := p.wait(); got != adoptedEnd {
+	if got := p.wait(); got.how != adoptedEnd {
 		t.Errorf("got %+v, want %+v", got, adoptedEnd)
 	}
 	if err := p.signal(syscall.SIGKILL); err != nil {

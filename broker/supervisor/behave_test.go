@@ -47,6 +47,12 @@ func init() {
 		"picky":   picky,
 		"daemon":  daemon,
 		"raising": raising,
+		"saying":  saying,
+		"flood":   flood,
+		"full":    full,
+		"telling": telling,
+		"busy":    busy,
+		"forking": forking,
 	}
 }
 
@@ -58,7 +64,8 @@ type greeting struct {
 	SID   int
 	Child int
 	Env   []string
-	Files []string // what its descriptors name
+	Files []string          // what its descriptors name
+	Proc  map[string]string // of /proc/self: what the tests of limits look at
 }
 
 func (g greeting) sendOver(conn net.Conn) error { return json.NewEncoder(conn).Encode(g) }
@@ -97,9 +104,11 @@ func greet(g greeting) net.Conn {
 func untilClosed(conn net.Conn) { _, _ = conn.Read(make([]byte, 1)) }
 
 // steady says hello, and again whenever the broker has gone.
-func steady([]string) {
+func steady([]string) { steadyAs(myself()) }
+
+func steadyAs(g greeting) {
 	for {
-		untilClosed(greet(myself()))
+		untilClosed(greet(g))
 	}
 }
 
@@ -174,10 +183,78 @@ func picky(args []string) {
 	steady(nil)
 }
 
+// telling is steady, and tells what it runs under.
+func telling([]string) {
+	g := myself()
+	g.Proc = make(map[string]string)
+	for _, name := range []string{"status", "limits", "cmdline", "oom_score_adj", "stat", "cgroup"} {
+		text, err := os.ReadFile("/proc/self/" + name)
+		if err != nil {
+			panic(err)
+		}
+		g.Proc[name] = string(text)
+	}
+	untilClosed(greet(g))
+}
+
+// busy uses CPU for some time, and ends when it is hung up on.
+func busy([]string) {
+	var used syscall.Rusage
+	for used.Utime.Nano()+used.Stime.Nano() < int64(200*time.Millisecond) {
+		_ = syscall.Getrusage(syscall.RUSAGE_SELF, &used)
+	}
+	untilClosed(greet(myself()))
+}
+
+// forking has so many children, each of which makes a session of its own where told so.
+func forking(args []string) {
+	g := myself()
+	for range number(args[0]) {
+		child := exec.Command(os.Args[0], "as", "child")
+		child.SysProcAttr = &syscall.SysProcAttr{Setsid: len(args) > 1}
+		if err := child.Start(); err != nil {
+			panic(err)
+		}
+		g.Child = child.Process.Pid
+	}
+	steadyAs(g)
+}
+
 // raising exits with a status after it has said hello and was hung up on.
 func raising(args []string) {
 	untilClosed(greet(myself()))
 	os.Exit(number(args[0]))
+}
+
+// saying writes lines to stderr, and ends once it is hung up on.
+func saying(lines []string) {
+	for _, line := range lines {
+		fmt.Fprintln(os.Stderr, line)
+	}
+	untilClosed(greet(myself()))
+}
+
+// flood is steady, and writes without end.
+func flood([]string) {
+	go steady(nil)
+	lines := []byte(strings.Repeat(strings.Repeat("x", 1000)+"\n", 16))
+	for {
+		if _, err := os.Stdout.Write(lines); err != nil {
+			panic(err)
+		}
+		time.Sleep(10 * time.Microsecond) // the disk is not what is tested
+	}
+}
+
+// full writes until the disk takes no more, and says hello then.
+func full([]string) {
+	for line := []byte(strings.Repeat("x", 1000) + "\n"); ; {
+		if _, err := os.Stdout.Write(line); errors.Is(err, syscall.ENOSPC) {
+			break
+		}
+	}
+	untilClosed(greet(myself()))
+	os.Exit(5)
 }
 
 // daemon is a supervisor with a broker's socket, until it is killed. It prints each snapshot of its workers as a line.

@@ -7,7 +7,9 @@
 //	ctx ──────────── quit ────────────┘     │    pure)
 //	                                        ├──► workers.json, for the next daemon
 //	                                        ├──► Workers(), a snapshot
-//	                                        └──► Exited(broker.WorkerExit), from a goroutine of its own
+//	                                        ├──► Exited(broker.WorkerExit), from a goroutine of its own
+//	                                        └──► Hook.Event(Event), from another one
+//	log files of workers ── tails, a goroutine ──► Log
 //
 // A pool has Procs seats. At most one process sits on a seat at a time, and each process has a spawn key that is drawn
 // for it alone.
@@ -21,8 +23,14 @@
 //
 // # What holds
 //
-//   - At most Procs processes of a pool run that were started here or adopted: a seat gets a new process only after the
-//     death of the old one was seen.
+//   - At most Procs processes of a pool run that were started here or adopted, and one more while it takes over from
+//     another: a seat gets a new process only after the death of the old one was seen, or for that. Those of a pool that
+//     is gone, or has become smaller, end their work and do not count.
+//   - A process is replaced (recycled, rolled, over a limit) by one that is connected before the old one is asked to end.
+//     One that cannot connect changes nothing. Of a pool one is replaced at a time.
+//   - Another build, which is another binary or configuration, first runs in one process, the canary. The others follow
+//     when that has brought a result, or was connected for 10 s without a strand. When it dies twice before, the old
+//     build goes on, from the file that is kept open, until there is yet another one.
 //   - Each death is told once by each daemon that sees it. A daemon that is killed between telling a death and writing
 //     workers.json leaves the next one to tell it again, as "unknown (adopted)".
 //   - A key is in workers.json before its process exists, and the pid follows. A daemon killed in between leaves a
@@ -35,13 +43,17 @@
 //     whole group.
 //   - Workers depend on nothing of the daemon's: no pipe, no parent-death signal, no shared group. Kill -9 of the
 //     daemon leaves them running.
-//   - Supervision waits for nobody: neither the Exited callback nor a caller can hold it up.
+//   - What workers write is in their files first, and in our log second: nobody who reads along, or does not, holds up a
+//     worker. The files take bounded space on disk; see log.go.
+//   - Supervision waits for nobody: neither the Exited callback, nor a hook, nor a caller can hold it up.
 //
 // # When things go wrong
 //
+//   - Five deaths in a minute, each within 10 s of the start: the pool is crash-looping. What lives is left alone, and one
+//     process is started each 30 s, until one lives for 10 s. It is never given up.
 //   - A death within 60 s of hello, or before it, doubles the range that the back-off is drawn from, up to 30 s.
 //   - Exit status 75 says "not now": back off, however long it had been well. Exit status 78 says "my configuration is
-//     wrong": the pool starts nothing more until its binary changes or the daemon is started with another configuration.
+//     wrong": the pool starts nothing more until its binary or its configuration changes.
 //   - workers.json torn, of another boot, or writable by others: ignored with a warning. Workers that were running then
 //     are strangers; they reconnect as any foreign worker would.
 //   - Disk full: workers.json stays as it was (it is replaced by rename, never in part), the error is logged, and
@@ -50,8 +62,10 @@
 //
 // # Admitted weaknesses
 //
-// A worker of our own that never says hello is shown as starting and otherwise left alone: some programs need minutes
-// to boot. Log files are rotated only when a process starts. The children of a worker that died while no daemon ran
+// A binary that is overwritten in place has no old build to go back to. After a restart of the daemon the old build of a
+// pool is known, but cannot be started any more. A daemon that is killed leaves the log lines of its last second to be
+// told again by the next. Where two processes share a seat for a while, their lines in its files are not told apart. The
+// children of a worker that died while no daemon ran
 // live on. The loop itself writes workers.json and syncs it, so a disk that hangs holds up supervision. Where there is
 // no pidfd, deaths of adopted processes are polled, and a signal to a group could in theory reach one that got its
 // number a moment ago.

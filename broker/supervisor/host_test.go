@@ -20,15 +20,16 @@ const patience = 20 * time.Second
 
 // host is a supervisor under test, with a listener in the broker's place.
 type host struct {
-	t       *testing.T
-	dir     string
-	cfg     Config
-	sup     *Supervisor
-	hellos  chan greeting
-	exits   chan broker.WorkerExit
-	shown   *mailbox[[]Info]
-	stop    context.CancelFunc
-	stopped chan error
+	t        *testing.T
+	dir      string
+	cfg      Config
+	sup      *Supervisor
+	hellos   chan greeting
+	exits    chan broker.WorkerExit
+	shown    *mailbox[[]Info]
+	sampling sampling // zero = as ever
+	stop     context.CancelFunc
+	stopped  chan error
 
 	mu    sync.Mutex // guards what follows
 	conns map[string]net.Conn
@@ -81,6 +82,9 @@ func (h *host) run() *host {
 		h.t.Fatal(err)
 	}
 	h.sup.settled = h.shown.put
+	if h.sampling != (sampling{}) {
+		h.sup.sampling = h.sampling
+	}
 	h.listen()
 	ctx, cancel := context.WithCancel(context.Background())
 	h.stop = cancel

@@ -11,31 +11,66 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// Workers write to files, so that they depend on no daemon: one that is killed breaks no pipe, and one that hangs stops
+// nobody. A file is only ever appended to, and never cut: what a worker writes between a copy and a cut would be lost.
+//
+//   - When a process starts and the file is larger than LogKeep, it is set aside as NAME.1, and the one before goes.
+//   - While a process goes on writing, what is older than the last LogKeep bytes gives its disk blocks back: a hole is
+//     punched at the beginning. Sizes and offsets stay what they are, so nobody who reads along loses the place.
+//
+// So each of the two files of a seat takes at most twice LogKeep, and a little more. Where the file system cannot punch
+// holes, as the log says then, only the first of these holds.
 const (
-	maxEvidence = 8 << 10  // bytes of stderr told with a death
-	rotateAbove = 64 << 20 // bytes of a log above which the next process gets a fresh one
+	maxEvidence    = 8 << 10  // bytes of stderr told with a death
+	defaultLogKeep = 64 << 20 // bytes
+	leastLogKeep   = 64 << 10
 )
 
 // logs are the two files that a process writes to.
-type logs struct{ out, err string }
-
-func logsOf(dir, pool string, index int) logs {
-	base := filepath.Join(dir, fmt.Sprintf("%s-%d", pool, index))
-	return logs{out: base + ".out", err: base + ".err"}
+type logs struct {
+	out, err string
+	keep     int64 // bytes above which the next process gets a fresh one
 }
 
-// openLog opens a log for a new process. The file is never truncated, as somebody may be reading along; one that has
-// grown too large is set aside, and the one set aside before goes.
-func openLog(path string) (*os.File, error) {
-	if info, err := os.Lstat(path); err == nil && info.Size() > rotateAbove {
-		if err := os.Rename(path, path+".1"); err != nil {
-			return nil, fmt.Errorf("rotate log: %w", err)
+func (c Config) logsOf(pool string, index int) logs {
+	out, err := LogFiles(c.LogDir, pool, index)
+	return logs{out: out, err: err, keep: c.LogKeep}
+}
+
+// LogFiles are the files in a log folder that the processes on a seat write their standard output and error to.
+func LogFiles(dir, pool string, index int) (stdout, stderr string) {
+	base := filepath.Join(dir, fmt.Sprintf("%s-%d", pool, index))
+	return base + ".out", base + ".err"
+}
+
+// setAside is where a log goes that has grown too large.
+func setAside(path string) string { return path + ".1" }
+
+// open opens a log for a new process.
+func (l logs) open(path string) (*os.File, error) {
+	if info, err := os.Lstat(path); err == nil && info.Size() > l.keep {
+		if err := os.Rename(path, setAside(path)); err != nil {
+			return nil, fmt.Errorf("set log aside: %w", err)
 		}
 	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil { // somebody may have removed it
 		return nil, err
 	}
 	return os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
+}
+
+// shorten gives back the disk blocks of all but the last keep bytes of a log, once it takes a quarter more than that.
+func shorten(path string, keep int64) error {
+	info, err := os.Lstat(path)
+	if err != nil || !info.Mode().IsRegular() || diskUsage(info) <= keep+keep/4 {
+		return nil // there is none, or no need
+	}
+	f, err := os.OpenFile(path, os.O_WRONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return punch(f, info.Size()-keep)
 }
 
 // lastLines returns the end of what was written to a log since it had the size from. It is evidence, not more: a log

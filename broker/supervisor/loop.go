@@ -1,11 +1,14 @@
 package supervisor
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -18,26 +21,20 @@ type loop struct {
 	*Supervisor
 	log      *slog.Logger
 	crews    []*crew
-	seats    []*seat          // of all crews in order, then surplus ones
+	seats    []*seat          // of all crews in order, heirs behind those whose place they take; then surplus ones
 	byKey    map[string]*seat // seats with a process, or one about to be started
 	pending  []*seat          // to be given a process at the end of this turn
 	timer    *time.Timer
 	watchers sync.WaitGroup
+	groups   groups
+	sampler  *sampler
 	unsaved  bool // workers.json is behind
+	unsorted bool // seats are not in their order
 	quitting bool
 }
 
-// crew is a pool at work.
-type crew struct {
-	Pool
-	recheck time.Time // halted: when to look at the binary again; zero = not halted
-	bad     image     // halted: the binary that was of no use
-}
-
-// recheckEvery is how often a halted pool's binary is looked at.
-const recheckEvery = time.Second
-
-// seat is a place for one process. A surplus seat has no crew: it exists only until the process on it has ended.
+// seat is a place for one process. A surplus seat has no crew: it exists only until the process on it has ended. An heir
+// has the index of the seat whose place it is to take.
 type seat struct {
 	crew     *crew
 	pool     string
@@ -45,43 +42,63 @@ type seat struct {
 	life     life
 	proc     *process // nil: nobody
 	rec      record   // of proc; its Key is "" when there is none, nor one about to be
-	image    image    // the binary at the last start; zero = not known
+	build    *build   // what proc was started from; nil = nobody knows
+	old      *seat    // whose place it is to take; nil = it has one of its own
+	due      string   // why another process shall take over; "" = none shall
+	wear     wear     // of proc
+	results  int      // that proc has brought
 	restarts int
 	lastExit string
+	blame    string // why proc is killed, for which it is to blame; "" = it is not
 }
 
 // letter is an event for the seat whose process has this key.
 type letter struct {
 	key   string
 	event event
-	why   string            // end
+	why   string            // end, recycle, overSoft
 	exit  broker.WorkerExit // died
 
-	rewrite bool // for no seat: workers.json may be gone
+	trouble string // died: why it never became a worker
+
+	order func(*loop) // for no seat: this is to be done
 }
 
 func newLoop(s *Supervisor) *loop {
 	l := &loop{Supervisor: s, log: s.cfg.Log, byKey: make(map[string]*seat), timer: time.NewTimer(0)}
+	l.sampler = newSampler(s.sampling, l.mail.put)
 	for _, p := range s.cfg.Pools {
-		c := &crew{Pool: p}
-		l.crews = append(l.crews, c)
-		for i := range p.Procs {
-			l.addSeat(c, p.Name, i, p.StopTimeout)
-		}
+		l.addCrew(p)
 	}
 	return l
 }
 
-func (l *loop) addSeat(c *crew, pool string, index int, stop time.Duration) *seat {
-	r := rules{stop: stop, adopt: l.cfg.AdoptTimeout, jitter: jitter}
-	s := &seat{crew: c, pool: pool, index: index, life: newLife(r)}
+func (l *loop) addSeat(c *crew, index int) *seat {
+	r := rules{stop: c.StopTimeout, adopt: l.cfg.AdoptTimeout, boot: c.BootTimeout, jitter: jitter}
+	s := &seat{crew: c, pool: c.Name, index: index, life: newLife(r)}
+	s.life.halted = c.halted
+	if c.spate.on() {
+		s.life.parks = true
+		s.life.enter(parked, time.Time{})
+	}
+	l.seats = append(l.seats, s)
+	l.unsorted = true
+	return s
+}
+
+// addSurplus is the seat of a process that has no place any more.
+func (l *loop) addSurplus(pool string, index int) *seat {
+	r := rules{stop: l.cfg.StopTimeout, adopt: l.cfg.AdoptTimeout, jitter: jitter}
+	s := &seat{pool: pool, index: index, life: newLife(r)}
 	l.seats = append(l.seats, s)
 	return s
 }
 
 func (l *loop) run(ctx context.Context) error {
 	defer l.timer.Stop()
+	defer l.sampler.start()()
 	l.adoptAll()
+	l.compareBuilds()
 	l.fill()
 	l.settle()
 	stop := ctx.Done()
@@ -102,10 +119,30 @@ func (l *loop) run(ctx context.Context) error {
 	return l.leave()
 }
 
-// fill starts a process on each seat that adoption left empty.
-func (l *loop) fill() {
+// compareBuilds has pools roll whose processes a former daemon has started from another version of the binary.
+func (l *loop) compareBuilds() {
 	for _, s := range l.seats {
-		if s.proc == nil {
+		if s.crew == nil || s.proc == nil {
+			continue
+		}
+		s.wear = newWear(s.rec.Started, s.crew.Recycle, jitter)
+		if s.rec.Image == "" || s.rec.Image == s.crew.build.image.String() {
+			s.build = s.crew.build
+		}
+	}
+	for _, c := range l.crews {
+		if l.seatOf(c, func(s *seat) bool { return s.proc != nil && s.build == nil }) != nil {
+			c.build.close()
+			c.build = &build{pool: c.Pool}
+			l.rollOut(c, "its binary has changed while no daemon ran")
+		}
+	}
+}
+
+// fill starts a process on each seat that has never had one.
+func (l *loop) fill() {
+	for _, s := range slices.Clone(l.seats) {
+		if s.life.phase == idle && s.crew != nil && !s.life.halted && !s.life.last {
 			l.step(s, begin{})
 		}
 	}
@@ -113,28 +150,71 @@ func (l *loop) fill() {
 
 // deliver takes a letter to its seat. Letters to processes that are gone, or were never ours, are dropped.
 func (l *loop) deliver(m letter) {
-	if m.rewrite {
-		l.unsaved = true
+	if m.order != nil {
+		m.order(l)
 		return
 	}
 	s := l.byKey[m.key]
 	if s == nil {
+		if _, greets := m.event.(hello); greets {
+			l.log.Info("worker says hello with a key of no process here: it is none of ours, or has just ended")
+		}
 		return
 	}
-	switch m.event.(type) {
+	c, canary := s.crew, s.crew != nil && s.crew.isCanary(s)
+	switch ev := m.event.(type) {
+	case overLimit:
+		l.punish(s, ev.blame)
+	case overSoft:
+		l.replace(s, m.why)
 	case died:
+		if m.trouble != "" {
+			l.log.Error("worker cannot be started", append(s.facts(), "error", m.trouble)...)
+		}
+		uptime := time.Since(s.rec.Started)
 		l.bury(s, m.exit)
+		l.inherit(s)
+		l.step(s, ev)
+		if s.crew != nil && !canary && !s.life.asked && ev.code != exitTempFail {
+			l.mourn(s.crew, uptime)
+		}
+	case hello:
+		l.greet(s)
+	case served:
+		s.results = max(s.results, ev.results)
+	case recycle:
+		l.replace(s, m.why)
 	case end:
 		l.log.Info("worker is asked to end", append(s.facts(), "why", m.why)...)
+		l.step(s, ev)
+	default:
+		panic("bug: a letter of an unknown kind")
 	}
-	l.step(s, m.event)
+	if canary {
+		l.rollStep(c, m.event)
+	}
+}
+
+// greet takes in that a process has said hello. One that is to take over does so, unless it has to prove its build.
+func (l *loop) greet(s *seat) {
+	if s.life.phase == starting || s.life.phase == adopted {
+		l.tell(s.news(EventConnect, ""))
+	}
+	l.step(s, hello{})
+	if s.old != nil && !s.crew.isCanary(s) && s.life.phase == connected {
+		l.relieve(s.crew)
+	}
 }
 
 // bury clears the seat of a process that has died, and passes the news on.
 func (l *loop) bury(s *seat, exit broker.WorkerExit) {
 	exit.Asked = s.life.asked
+	if s.blame != "" {
+		exit.How, exit.Asked = exit.How+" ("+s.blame+")", false
+	}
 	l.log.Info("worker ended", append(s.facts(), "how", exit.How, "asked", exit.Asked)...)
 	l.deaths.put(exit)
+	l.tell(s.news(EventExit, exit.How))
 	l.vacate(s)
 	s.lastExit = exit.How
 	s.restarts++
@@ -142,7 +222,7 @@ func (l *loop) bury(s *seat, exit broker.WorkerExit) {
 
 func (l *loop) vacate(s *seat) {
 	delete(l.byKey, s.rec.Key)
-	s.proc, s.rec = nil, record{}
+	s.proc, s.rec, s.due, s.blame = nil, record{}, "", ""
 	l.unsaved = true
 }
 
@@ -151,29 +231,18 @@ func (l *loop) tick() {
 	for _, s := range l.seats {
 		l.stepAt(now, s, tick{})
 	}
-	for _, c := range l.crews {
-		if !c.recheck.IsZero() && !now.Before(c.recheck) {
-			l.recheck(now, c)
+	for _, s := range l.seats {
+		if why := s.wear.over(now, s.results); why != "" {
+			l.replace(s, why)
 		}
 	}
-}
-
-// recheck lets a halted pool go on once its binary is another one.
-func (l *loop) recheck(now time.Time, c *crew) {
-	c.recheck = now.Add(recheckEvery)
-	if found, err := imageOf(c.Binary); err != nil || found == c.bad || checkBinary(c.Binary) != nil {
-		return
+	for _, c := range l.crews {
+		l.tickCrew(now, c)
 	}
-	c.recheck = time.Time{}
-	l.log.Info("pool goes on: its binary has changed", "pool", c.Name, "binary", c.Binary)
-	l.each(c, resume{})
 }
 
 func (l *loop) quit() {
 	l.quitting = true
-	for _, c := range l.crews {
-		c.recheck = time.Time{}
-	}
 	for _, s := range l.seats {
 		l.step(s, quit{})
 	}
@@ -196,6 +265,9 @@ func (l *loop) stepAt(now time.Time, s *seat, ev event) {
 		l.pending = append(l.pending, s)
 	case term:
 		l.signal(s, syscall.SIGTERM)
+		if s.life.isLate() {
+			l.log.Error("worker never said hello and is ended", append(s.facts(), "timeout", s.life.rules.boot)...)
+		}
 	case kill:
 		l.log.Warn("worker is killed: it did not end in time", append(s.facts(), "timeout", s.life.rules.stop)...)
 		l.signal(s, syscall.SIGKILL)
@@ -213,17 +285,26 @@ func (l *loop) signal(s *seat, sig syscall.Signal) {
 }
 
 func (l *loop) haltPool(now time.Time, s *seat) {
-	if s.crew == nil {
+	c := s.crew
+	switch {
+	case c == nil:
+		return
+	case c.isCanary(s): // it will not do better at a second try, so this counts as one
+		l.rollStep(c, failed{})
 		return
 	}
+	c.halted, c.note = true, "a worker says by exit status 78 that its configuration is wrong"
 	l.log.Error("pool starts nothing more: a worker says by exit status 78 that its configuration is wrong. "+
-		"Change its binary, or its configuration and start the daemon again", "pool", s.pool, "binary", s.crew.Binary)
-	s.crew.recheck, s.crew.bad = now.Add(recheckEvery), s.image
-	l.each(s.crew, halt{})
+		"Change its binary, or its configuration", "pool", s.pool, "binary", c.Binary)
+	l.tell(s.news(EventHalt, c.note))
+	l.each(c, halt{})
 }
 
 // settle ends a turn: processes that were decided on are started, what changed is saved and shown, the timer is set.
 func (l *loop) settle() {
+	for _, c := range l.crews {
+		l.advance(c)
+	}
 	l.startPending()
 	l.dropSurplus()
 	if l.unsaved {
@@ -239,7 +320,10 @@ func (l *loop) startPending() {
 		return
 	}
 	for _, s := range l.pending {
-		s.rec = record{Pool: s.pool, Index: s.index, Key: newKey(), Binary: s.crew.Binary, Started: time.Now()}
+		s.build = s.crew.buildFor(s)
+		s.rec = record{
+			Pool: s.pool, Index: s.index, Key: newKey(), Binary: s.build.pool.Binary, Image: s.build.image.String(), Started: time.Now(),
+		}
 		l.byKey[s.rec.Key] = s
 	}
 	l.save()
@@ -250,28 +334,69 @@ func (l *loop) startPending() {
 	l.unsaved = true
 }
 
-func (l *loop) start(s *seat) {
-	s.image, _ = imageOf(s.crew.Binary) // before the start, so that a change during it is noticed
-	order := launch{pool: s.crew.Pool, socket: l.cfg.Socket, key: s.rec.Key, logs: logsOf(l.cfg.LogDir, s.pool, s.index)}
-	p, errFrom, err := order.run()
-	if err != nil {
-		l.vacate(s)
-		l.step(s, failed{})
-		l.log.Error("worker cannot be started", "pool", s.pool, "index", s.index, "error", err)
+// punish kills a process that is above a limit. Nobody has asked it to end: its strands are suspects.
+func (l *loop) punish(s *seat, blame string) {
+	if s.proc == nil || s.blame != "" {
 		return
 	}
+	s.blame = blame
+	l.log.Error("worker is killed: it is above its limit", append(s.facts(), "why", blame)...)
+	l.signal(s, syscall.SIGKILL)
+}
+
+func (l *loop) start(s *seat) {
+	order := launch{
+		pool: s.build.pool, kept: s.build.kept(), socket: l.cfg.Socket, key: s.rec.Key, logs: l.cfg.logsOf(s.pool, s.index),
+	}
+	order.group = l.groups.make(order.pool, l.log)
+	p, errFrom, err := order.run()
+	if err != nil && order.group != nil {
+		order.group.remove()
+		order.group = nil // it may be for that: some kernels have no cgroup that a process can be born in
+		if p, errFrom, err = order.run(); err == nil {
+			l.groups.giveUp(s.pool, l.log)
+		}
+	}
+	if err != nil {
+		l.log.Error("worker cannot be started", "pool", s.pool, "index", s.index, "error", err)
+		l.unstarted(s, err)
+		return
+	}
+	s.wear, s.results = newWear(s.rec.Started, s.crew.Recycle, jitter), 0
 	s.proc, s.rec.PID, s.rec.Start, s.rec.ErrFrom = p, p.pid, p.start, errFrom
+	if p.group != nil {
+		s.rec.Cgroup = p.group.path
+	}
 	l.watch(s)
 	l.log.Info("worker started", s.facts()...)
+	l.tell(s.news(EventSpawn, ""))
+}
+
+// unstarted takes in that a process could not be started. A file that somebody writes to is no fault of the build's.
+func (l *loop) unstarted(s *seat, err error) {
+	l.vacate(s)
+	s.lastExit = err.Error()
+	l.step(s, failed{})
+	switch {
+	case errors.Is(err, syscall.ETXTBSY):
+	case s.crew.isCanary(s):
+		l.rollStep(s.crew, failed{})
+	default:
+		l.mourn(s.crew, 0)
+	}
 }
 
 // watch waits for the death of the seat's process in a goroutine that ends with it.
 func (l *loop) watch(s *seat) {
-	p, rec, stderr := s.proc, s.rec, logsOf(l.cfg.LogDir, s.pool, s.index).err
+	p, rec, logs := s.proc, s.rec, l.cfg.logsOf(s.pool, s.index)
 	l.watchers.Go(func() {
 		end := p.wait()
-		exit := broker.WorkerExit{Key: rec.Key, PID: rec.PID, How: end.how, Stderr: lastLines(stderr, rec.ErrFrom)}
-		l.mail.put(letter{key: rec.Key, event: died{end.code}, exit: exit})
+		l.tails.ended(rec.PID, logs)
+		exit := broker.WorkerExit{
+			Key: rec.Key, PID: rec.PID, How: end.how, Stderr: lastLines(logs.err, rec.ErrFrom), MaxRSS: end.used.peak, CPU: end.used.cpu,
+		}
+		l.mail.put(letter{key: rec.Key, event: died{end.code}, exit: exit, trouble: end.trouble})
+		p.group.remove() // the news need not wait for that
 	})
 }
 
@@ -283,7 +408,25 @@ func (l *loop) dropSurplus() {
 		}
 	}
 	clear(l.seats[len(kept):])
-	l.seats = kept
+	if l.seats = kept; l.unsorted {
+		slices.SortStableFunc(l.seats, inOrder)
+		l.unsorted = false
+	}
+}
+
+// inOrder is the order of seats.
+func inOrder(a, b *seat) int {
+	if a.crew == nil || b.crew == nil {
+		return cmp.Compare(btoi(a.crew == nil), btoi(b.crew == nil))
+	}
+	return cmp.Or(cmp.Compare(a.crew.place, b.crew.place), cmp.Compare(a.index, b.index), cmp.Compare(btoi(a.old != nil), btoi(b.old != nil)))
+}
+
+func btoi(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
 }
 
 // save writes workers.json, unless another daemon has taken the folder. Without it the next daemon cannot adopt, which is no reason to stop supervising.
@@ -310,6 +453,9 @@ func (l *loop) show() {
 		infos = append(infos, s.info())
 	}
 	l.workers.Store(&infos)
+	pools := l.poolInfos()
+	l.pools.Store(&pools)
+	l.watchUsage()
 	l.settled(infos)
 }
 
@@ -317,6 +463,7 @@ func (s *seat) info() Info {
 	return Info{
 		Pool: s.pool, Index: s.index, Key: s.rec.Key, PID: s.rec.PID, State: string(s.life.phase),
 		Adopted: s.proc != nil && s.proc.cmd == nil, Started: s.rec.Started, Restarts: s.restarts, LastExit: s.lastExit,
+		Build: s.rec.Image, Due: s.due,
 	}
 }
 
@@ -330,9 +477,14 @@ func (l *loop) arm() {
 	}
 	for _, s := range l.seats {
 		sooner(s.life.until)
+		if s.due == "" {
+			sooner(s.wear.age)
+		}
 	}
-	for _, c := range l.crews {
-		sooner(c.recheck)
+	if !l.quitting {
+		for _, c := range l.crews {
+			l.nextFor(c, sooner)
+		}
 	}
 	l.timer.Stop()
 	if !next.IsZero() {
@@ -361,12 +513,23 @@ func (l *loop) leave() error {
 		return fmt.Errorf("workers %v did not die of SIGKILL and are left behind", pids)
 	}
 	l.watchers.Wait()
+	for _, c := range l.crews {
+		c.build.close()
+		if c.next != nil {
+			c.next.close()
+		}
+	}
 	return nil
 }
 
 // facts are what a log line says of a seat and its process.
 func (s *seat) facts() []any {
 	return []any{"pool", s.pool, "index", s.index, "worker", s.rec.PID}
+}
+
+// news is an event of the process on the seat.
+func (s *seat) news(kind EventKind, text string) Event {
+	return Event{Kind: kind, Pool: s.pool, Index: s.index, PID: s.rec.PID, Text: text}
 }
 
 // keyLen is the length of a spawn key: 128 random bits as hexadecimal digits.

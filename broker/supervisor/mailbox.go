@@ -1,6 +1,9 @@
 package supervisor
 
-import "sync"
+import (
+	"math"
+	"sync"
+)
 
 // mailbox hands values to one goroutine without ever holding up those who put them.
 type mailbox[T any] struct {
@@ -16,17 +19,24 @@ func newMailbox[T any]() *mailbox[T] {
 }
 
 // put adds v. A closed mailbox drops it.
-func (m *mailbox[T]) put(v T) {
+func (m *mailbox[T]) put(v T) { m.putUpTo(v, math.MaxInt) }
+
+// putUpTo adds v, unless most wait already: then it is dropped, and false is returned.
+func (m *mailbox[T]) putUpTo(v T, most int) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.closed {
-		return
+		return true
+	}
+	if len(m.mail) >= most {
+		return false
 	}
 	m.mail = append(m.mail, v)
 	select {
 	case m.wake <- struct{}{}:
 	default:
 	}
+	return true
 }
 
 // take returns what came since the last take, in order.

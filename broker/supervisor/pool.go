@@ -3,6 +3,7 @@ package supervisor
 import (
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -26,11 +27,25 @@ type Pool struct {
 	Env         []string      // names of variables of the daemon's that workers may see too, besides PATH, HOME, LANG ...
 	Dir         string        // working directory; "" = the daemon's
 	StopTimeout time.Duration // from TERM to KILL; 0 = that of Config
+	BootTimeout time.Duration // a process that has not said hello by then is ended; 0 = 2 min
+	Recycle     Recycle       // when a process has lived long enough
+	User        string        // whom its processes run as: "name", "name:group", or numbers; "" = the daemon's user
+	Limits      Limits        // of each process
+}
+
+// Recycle says when a process is replaced by a fresh one, which is connected before the old one is asked to end. Of a
+// pool one at a time is, and each a little earlier than at its bound, so that they do not come together. 0 = never.
+type Recycle struct {
+	Strands int           // results that went well
+	Age     time.Duration // since it was started
+	RSS     int64         // bytes of memory
+	Files   int           // open descriptors
 }
 
 const (
 	defaultProcs = 4
 	defaultSlots = 10
+	defaultBoot  = 2 * time.Minute
 	maxProcs     = 10_000
 	maxSlots     = protocol.DefaultMaxN // a worker may hold no more strands than that
 )
@@ -46,6 +61,7 @@ func (p Pool) check(stop time.Duration) (Pool, error) {
 	p.Procs = orElse(p.Procs, defaultProcs)
 	p.Slots = orElse(p.Slots, defaultSlots)
 	p.StopTimeout = orElse(p.StopTimeout, stop)
+	p.BootTimeout = orElse(p.BootTimeout, defaultBoot)
 	if err := p.checkFields(); err != nil {
 		return p, fmt.Errorf("pool %q: %w", p.Name, err)
 	}
@@ -81,6 +97,13 @@ func (p Pool) checkFields() error {
 		return fmt.Errorf("slots is %d, must be 1 to %d", p.Slots, maxSlots)
 	case p.StopTimeout < 0:
 		return fmt.Errorf("stop timeout is %v, must not be negative", p.StopTimeout)
+	case p.BootTimeout < 0:
+		return fmt.Errorf("boot timeout is %v, must not be negative", p.BootTimeout)
+	case p.Recycle.Strands < 0 || p.Recycle.Age < 0 || p.Recycle.RSS < 0 || p.Recycle.Files < 0:
+		return errors.New("recycle: a bound must not be negative")
+	}
+	if err := errors.Join(p.Limits.check(), checkUser(p.User)); err != nil {
+		return err
 	}
 	for _, name := range p.Env {
 		if name == "" || strings.ContainsAny(name, "=\x00") {
@@ -141,8 +164,8 @@ func findDir(dir string) (string, error) {
 	return path, nil
 }
 
-// environment is all that a worker of this pool sees.
-func (p Pool) environment(socket, key string) []string {
+// environment is all that a worker of this pool sees. It may run as somebody else; nil = as we do.
+func (p Pool) environment(socket, key string, as *identity) []string {
 	var env []string
 	for _, name := range append(commonEnv[:len(commonEnv):len(commonEnv)], p.Env...) {
 		if value, ok := os.LookupEnv(name); ok {
@@ -150,7 +173,7 @@ func (p Pool) environment(socket, key string) []string {
 		}
 	}
 	// Ours come last: of two values the last one counts.
-	return append(env,
+	return append(append(env, as.environment()...),
 		"RESPIRATE_SOCKET="+socket,
 		"RESPIRATE_WORKER_KEY="+key,
 		"RESPIRATE_SLOTS="+strconv.Itoa(p.Slots))
@@ -168,9 +191,31 @@ func imageOf(path string) (image, error) {
 	if err != nil {
 		return image{}, err
 	}
+	return imageIn(info), nil
+}
+
+func imageOfFile(f *os.File) (image, error) {
+	info, err := f.Stat()
+	if err != nil {
+		return image{}, err
+	}
+	return imageIn(info), nil
+}
+
+func imageIn(info fs.FileInfo) image {
 	im := image{size: info.Size(), changed: info.ModTime()}
 	if st, ok := info.Sys().(*syscall.Stat_t); ok {
 		im.dev, im.inode = uint64(st.Dev), uint64(st.Ino)
 	}
-	return im, nil
+	return im
+}
+
+// String names the version in listings, and for the next daemon: the same in each of them.
+func (im image) String() string {
+	if im == (image{}) {
+		return ""
+	}
+	sum := fnv.New64a()
+	fmt.Fprintf(sum, "%d %d %d %d", im.dev, im.inode, im.size, im.changed.UnixNano())
+	return strconv.FormatUint(sum.Sum64(), 16)
 }

@@ -3,6 +3,7 @@ package supervisor
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"strings"
@@ -19,38 +20,50 @@ type process struct {
 	watch watch
 	cmd   *exec.Cmd // nil: adopted, so that nobody can wait for it
 
-	mu   sync.Mutex // guards gone
+	trouble *os.File // the shim tells here why it could not become the worker; nil = there is none
+
+	group *group // its cgroup; nil = none of its own
+	floor int64  // peak memory that it inherited
+
+	mu   sync.Mutex // guards what follows
 	gone bool       // its pid may be somebody else's by now
+	used usage      // as of the last look at it
 }
 
 // closing is how a process ended.
 type closing struct {
-	code int    // exit status; -1 where there is none
-	how  string // for people
+	code    int    // exit status; -1 where there is none
+	how     string // for people
+	used    usage
+	trouble string // why it never became a worker; "" = it did
 }
 
 // adoptedEnd is the end of a process that was not our child: the kernel tells its exit status to its parent only.
-var adoptedEnd = closing{code: -1, how: "unknown (adopted)"}
+const adoptedEnd = "unknown (adopted)"
 
 // launch is what a new process needs.
 type launch struct {
 	pool   Pool
+	kept   *os.File // the version of the binary to start, where its path has another one; nil = what is at its path
 	socket string
 	key    string
 	logs   logs
+	group  *group // nil = ours
 }
 
 // run starts the process. It also returns the size of its stderr log before it wrote anything.
 func (l launch) run() (p *process, errFrom int64, err error) {
-	if err := checkBinary(l.pool.Binary); err != nil {
-		return nil, 0, err
+	if l.kept == nil {
+		if err := checkBinary(l.pool.Binary); err != nil {
+			return nil, 0, err
+		}
 	}
-	stdout, err := openLog(l.logs.out)
+	stdout, err := l.logs.open(l.logs.out)
 	if err != nil {
 		return nil, 0, err
 	}
 	defer stdout.Close()
-	stderr, err := openLog(l.logs.err)
+	stderr, err := l.logs.open(l.logs.err)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -63,19 +76,42 @@ func (l launch) run() (p *process, errFrom int64, err error) {
 	return p, info.Size(), err
 }
 
-// start runs the binary with /dev/null, stdout and stderr as its only descriptors: all others are close-on-exec.
+// start runs the binary with /dev/null, stdout and stderr as its only descriptors: all others are close-on-exec. A kept
+// version is one more, since the interpreter of a script has to read it after the exec.
 func (l launch) start(stdout, stderr *os.File) (*process, error) {
+	as, err := l.pool.identity()
+	if err != nil {
+		return nil, err
+	}
 	cmd := exec.Command(l.pool.Binary, l.pool.Args...)
 	cmd.Dir = l.pool.Dir
-	cmd.Env = l.pool.environment(l.socket, l.key)
+	cmd.Env = l.pool.environment(l.socket, l.key, as)
 	cmd.Stdout, cmd.Stderr = stdout, stderr
+	if l.kept != nil {
+		cmd.Path, cmd.ExtraFiles = pathOfExtra(0), []*os.File{l.kept}
+	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	l.group.receive(cmd.SysProcAttr)
+	var trouble *os.File
+	if order := l.pool.Limits.before(as); order.needed() {
+		var end *os.File
+		if trouble, end, err = order.through(cmd); err != nil {
+			return nil, fmt.Errorf("start worker: %w", err)
+		}
+		defer end.Close()
+	}
 	if err := cmd.Start(); err != nil {
+		trouble.Close() // nil is fine
 		return nil, fmt.Errorf("start worker: %w", err)
 	}
+	l.group.close()
 	// Until it is reaped its pid is its own, so there is no hurry.
-	start, _ := look(cmd.Process.Pid)
-	return &process{pid: cmd.Process.Pid, start: start, watch: openWatch(cmd.Process.Pid, start), cmd: cmd}, nil
+	pid := cmd.Process.Pid
+	offerToOOM(pid)
+	start, _ := look(pid)
+	return &process{
+		pid: pid, start: start, watch: openWatch(pid, start), cmd: cmd, trouble: trouble, group: l.group, floor: ownPeak(),
+	}, nil
 }
 
 // adoptProcess takes hold of a former daemon's process, or returns nil when it is no more.
@@ -90,16 +126,19 @@ func adoptProcess(r record) *process {
 		w.close()
 		return nil
 	}
-	return &process{pid: r.PID, start: r.Start, watch: w}
+	return &process{pid: r.PID, start: r.Start, watch: w, group: adoptGroup(r.Cgroup)}
 }
 
-// signal sends KILL to the whole group, and any other signal to the worker alone: what its handlers started must live
+// signal sends KILL to the whole group, and to all in its cgroup, and any other signal to the worker alone: what its handlers started must live
 // for them to finish. A process that has ended is left alone.
 func (p *process) signal(sig syscall.Signal) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.gone || !p.holdsPID() {
 		return nil
+	}
+	if sig == syscall.SIGKILL {
+		p.group.kill()
 	}
 	return p.send(sig, sig == syscall.SIGKILL)
 }
@@ -113,20 +152,56 @@ func (p *process) holdsPID() bool {
 	return alive && start == p.start
 }
 
-// wait returns after the process has ended, nothing of its group is left, and it is reaped.
+// wait returns after the process has ended, nothing of its group is left, and it is reaped. Its cgroup is still to be removed.
 func (p *process) wait() closing {
+	trouble := p.readTrouble()
 	p.awaitEnd()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	// Where there are pidfds our child is not reaped yet: it still owns its pid, and with it the name of its group.
 	_ = p.send(syscall.SIGKILL, true)
+	p.group.kill()
 	p.gone = true
 	p.watch.close()
-	if p.cmd == nil {
-		return adoptedEnd
+	end := closing{code: -1, how: adoptedEnd, used: p.used.and(p.group.usage())}
+	if p.cmd != nil {
+		_ = p.cmd.Wait() // a bad exit status is news, not an error; nor is it one to have waited before
+		end.code, end.how = p.cmd.ProcessState.ExitCode(), p.cmd.ProcessState.String()
+		if account, ok := p.cmd.ProcessState.SysUsage().(*syscall.Rusage); ok {
+			end.used = end.used.and(usageOf(account, p.floor))
+		}
 	}
-	_ = p.cmd.Wait() // a bad exit status is news, not an error; nor is it one to have waited before
-	return closing{code: p.cmd.ProcessState.ExitCode(), how: p.cmd.ProcessState.String()}
+	switch {
+	case trouble != "":
+		end = closing{code: -1, how: "not started: " + trouble, trouble: trouble}
+	case p.group.oomKills() > 0 && end.code == -1:
+		end.how += " (oom)"
+	}
+	return end
+}
+
+// sample looks at what the process uses, while it lives.
+func (p *process) sample() (u usage, alive bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.gone {
+		return u, false
+	}
+	if u, alive = sampleOf(p.pid, p.start); alive {
+		p.used = p.used.and(u)
+	}
+	return u, alive
+}
+
+// readTrouble returns when the shim has become the worker, or has said why it could not.
+func (p *process) readTrouble() string {
+	if p.trouble == nil {
+		return ""
+	}
+	defer p.trouble.Close()
+	const most = 4 << 10
+	text, _ := io.ReadAll(io.LimitReader(p.trouble, most)) // what cannot be read was not said
+	return string(text)
 }
 
 // send signals the process, or all of its group.

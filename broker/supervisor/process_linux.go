@@ -2,6 +2,8 @@ package supervisor
 
 import (
 	"bytes"
+	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -56,6 +58,38 @@ func findKey(key string) (pid int, start string) {
 		}
 	}
 	return 0, ""
+}
+
+// keepDescriptors has none of our descriptors go to workers: those that we were started with would, such as a socket of
+// systemd's or the lock file of a script.
+func keepDescriptors() error { return markFrom(firstBeyondStd) }
+
+const firstBeyondStd = 3
+
+// markFrom has all descriptors from one on closed by an execve.
+func markFrom(first int) error {
+	err := unix.CloseRange(uint(first), math.MaxInt32, unix.CLOSE_RANGE_CLOEXEC)
+	if err != unix.ENOSYS && err != unix.EINVAL && err != unix.EPERM {
+		return err
+	}
+	// Linux before 5.11, or a sandbox that does not know the call.
+	open, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		return err
+	}
+	for _, entry := range open {
+		var fd int
+		if _, err := fmt.Sscan(entry.Name(), &fd); err == nil && fd >= first {
+			unix.CloseOnExec(fd)
+		}
+	}
+	return nil
+}
+
+// offerToOOM has the kernel end the process before others when the host runs out of memory. What it was given by whoever
+// started the daemon, such as systemd, was meant for the daemon.
+func offerToOOM(pid int) {
+	_ = os.WriteFile("/proc/"+strconv.Itoa(pid)+"/oom_score_adj", strconv.AppendInt(nil, workerOOM, 10), 0) // a wish, not a need
 }
 
 // awaitEnd returns after the process has ended, before it is reaped.
@@ -125,4 +159,26 @@ func (w watch) close() {
 	if w.pidfd != nil {
 		_ = w.pidfd.Close()
 	}
+}
+
+// canStartFrom says that a file can be started that has no path any more.
+const canStartFrom = true
+
+// pathOfExtra leads a process that is about to be started to one of its extra files.
+func pathOfExtra(n int) string { return "/proc/self/fd/" + strconv.Itoa(3+n) }
+
+// beingWritten says whether somebody has the file open for writing. Where the kernel does not tell it says no.
+func beingWritten(path string) bool {
+	f, err := os.Open(path)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	// A lease for reading is refused while there is a writer. Writers that come now wait until it is given back at once.
+	_, err = unix.FcntlInt(f.Fd(), unix.F_SETLEASE, unix.F_RDLCK)
+	if err != nil {
+		return err == unix.EAGAIN
+	}
+	_, _ = unix.FcntlInt(f.Fd(), unix.F_SETLEASE, unix.F_UNLCK) // closing the file does the same
+	return false
 }

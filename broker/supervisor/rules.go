@@ -20,6 +20,7 @@ const (
 type rules struct {
 	stop   time.Duration // from TERM to KILL
 	adopt  time.Duration // an adopted process has so long to say hello
+	boot   time.Duration // so has one that was started here; 0 = as long as it likes
 	jitter func(most time.Duration) time.Duration
 }
 
@@ -27,45 +28,54 @@ type rules struct {
 type phase string
 
 const (
-	idle      phase = "stopped"     // no process, none planned
-	waiting   phase = "backing-off" // no process; one is started at until
-	starting  phase = "starting"    // has not said hello
-	connected phase = "connected"   // has said hello
-	adopted   phase = "adopted"     // of a former daemon; until then it may say hello
-	ending    phase = "ending"      // TERM sent; KILL follows at until
-	killed    phase = "killed"      // KILL sent; gives up at until
-	stuck     phase = "stuck"       // did not die of KILL
+	idle      phase = "stopped"       // no process, none planned
+	waiting   phase = "backing-off"   // no process; one is started at until
+	starting  phase = "starting"      // has not said hello
+	connected phase = "connected"     // has said hello
+	adopted   phase = "adopted"       // of a former daemon; until then it may say hello
+	ending    phase = "ending"        // TERM sent; KILL follows at until
+	killed    phase = "killed"        // KILL sent; gives up at until
+	stuck     phase = "stuck"         // did not die of KILL
+	parked    phase = "crash-looping" // no process; one is started when the pool tries again
 )
 
 // alive tells whether there is a process in this phase.
-func (p phase) alive() bool { return p != idle && p != waiting }
+func (p phase) alive() bool { return p != idle && p != waiting && p != parked }
 
 // event is what happens to a seat.
 type event interface{ event() }
 
 type (
-	begin  struct{}           // fill the seat
-	adopt  struct{}           // the seat is filled by a former daemon's process
-	hello  struct{}           // its process has connected
-	end    struct{}           // end its process; another one follows
-	quit   struct{}           // end its process; none follows
-	failed struct{}           // its process could not be started
-	died   struct{ code int } // its process is gone; code is the exit status, -1 where there is none
-	halt   struct{}           // its pool starts nothing for now
-	resume struct{}           // its pool may start processes again
-	tick   struct{}           // time has passed
+	begin   struct{}           // fill the seat
+	adopt   struct{}           // the seat is filled by a former daemon's process
+	hello   struct{}           // its process has connected
+	end     struct{}           // end its process; another one follows
+	quit    struct{}           // end its process; none follows
+	failed  struct{}           // its process could not be started
+	died    struct{ code int } // its process is gone; code is the exit status, -1 where there is none
+	halt    struct{}           // its pool starts nothing for now
+	resume  struct{}           // its pool may start processes again
+	recycle struct{}           // another process shall take over
+	park    struct{}           // its pool dies again and again: start nothing by itself
+	try     struct{}           // start a process to see whether it lives
+	unpark  struct{}           // its pool lives again
+	tick    struct{}           // time has passed
 )
 
-func (begin) event()  {}
-func (adopt) event()  {}
-func (hello) event()  {}
-func (end) event()    {}
-func (quit) event()   {}
-func (failed) event() {}
-func (died) event()   {}
-func (halt) event()   {}
-func (resume) event() {}
-func (tick) event()   {}
+func (begin) event()   {}
+func (adopt) event()   {}
+func (hello) event()   {}
+func (end) event()     {}
+func (quit) event()    {}
+func (failed) event()  {}
+func (died) event()    {}
+func (halt) event()    {}
+func (resume) event()  {}
+func (recycle) event() {}
+func (park) event()    {}
+func (try) event()     {}
+func (unpark) event()  {}
+func (tick) event()    {}
 
 // effect is what the loop shall do about a seat.
 type effect int
@@ -89,7 +99,11 @@ type life struct {
 	asked  bool      // we have asked the process to end
 	last   bool      // no process follows this one
 	halted bool      // the pool starts nothing
+	parks  bool      // the pool starts one process now and then
 }
+
+// isLate says whether the end that was asked for last is one for want of a hello.
+func (l *life) isLate() bool { return l.greet.IsZero() && l.phase == ending }
 
 func newLife(r rules) life { return life{rules: r, phase: idle} }
 
@@ -97,7 +111,7 @@ func newLife(r rules) life { return life{rules: r, phase: idle} }
 func (l *life) step(now time.Time, ev event) effect {
 	switch ev := ev.(type) {
 	case begin:
-		return l.start()
+		return l.start(now)
 	case adopt:
 		l.enter(adopted, now.Add(l.rules.adopt))
 	case hello:
@@ -113,7 +127,15 @@ func (l *life) step(now time.Time, ev event) effect {
 	case halt:
 		l.halt()
 	case resume:
-		return l.resume()
+		return l.resume(now)
+	case park:
+		l.park()
+	case try:
+		if l.phase == parked {
+			return l.start(now)
+		}
+	case unpark:
+		l.unpark(now)
 	case tick:
 		return l.tick(now)
 	}
@@ -122,11 +144,14 @@ func (l *life) step(now time.Time, ev event) effect {
 
 func (l *life) enter(p phase, until time.Time) { l.phase, l.until = p, until }
 
-func (l *life) start() effect {
+func (l *life) start(now time.Time) effect {
 	if l.phase.alive() {
 		panic("bug: a process is started on a taken seat")
 	}
 	l.enter(starting, time.Time{})
+	if l.rules.boot > 0 {
+		l.until = now.Add(l.rules.boot)
+	}
 	l.greet, l.asked = time.Time{}, false
 	return spawn
 }
@@ -150,7 +175,7 @@ func (l *life) end(now time.Time) effect {
 
 func (l *life) quit(now time.Time) effect {
 	l.last = true
-	if l.phase == waiting {
+	if !l.phase.alive() {
 		l.enter(idle, time.Time{})
 	}
 	return l.end(now)
@@ -178,8 +203,27 @@ func (l *life) retry(now time.Time) {
 		l.enter(idle, time.Time{})
 		return
 	}
+	if l.parks {
+		l.enter(parked, time.Time{})
+		return
+	}
 	l.enter(waiting, now.Add(l.rules.jitter(backoff(l.k))))
 	l.k++
+}
+
+func (l *life) park() {
+	l.parks = true
+	if l.phase == waiting {
+		l.enter(parked, time.Time{})
+	}
+}
+
+// unpark plans a start where there is none, with the past forgotten.
+func (l *life) unpark(now time.Time) {
+	l.parks, l.k = false, 0
+	if l.phase == parked {
+		l.retry(now)
+	}
 }
 
 // backoff is the longest wait after k early deaths.
@@ -190,17 +234,17 @@ func backoff(k int) time.Duration {
 
 func (l *life) halt() {
 	l.halted = true
-	if l.phase == waiting {
+	if l.phase == waiting || l.phase == parked {
 		l.enter(idle, time.Time{})
 	}
 }
 
-func (l *life) resume() effect {
+func (l *life) resume(now time.Time) effect {
 	l.halted, l.k = false, 0
 	if l.phase != idle || l.last {
 		return nothing
 	}
-	return l.start()
+	return l.start(now)
 }
 
 func (l *life) tick(now time.Time) effect {
@@ -209,8 +253,8 @@ func (l *life) tick(now time.Time) effect {
 	}
 	switch l.phase {
 	case waiting:
-		return l.start()
-	case adopted:
+		return l.start(now)
+	case adopted, starting:
 		return l.end(now)
 	case ending:
 		l.enter(killed, now.Add(killWait))

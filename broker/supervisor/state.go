@@ -33,8 +33,10 @@ type record struct {
 	PID     int       `json:"pid"`   // 0: it was about to be started
 	Start   string    `json:"start"` // the kernel's start time, in whatever form: it is only compared
 	Binary  string    `json:"binary"`
+	Image   string    `json:"image"`    // the version of the binary; "" = not known
 	Started time.Time `json:"started"`  // for people
 	ErrFrom int64     `json:"err_from"` // size of its stderr log when it was started
+	Cgroup  string    `json:"cgroup,omitempty"`
 }
 
 // stateFile reads and replaces workers.json.
@@ -101,6 +103,8 @@ func checkRecords(records []record) error {
 			return fmt.Errorf("the record of pid %d has a bad key", r.PID)
 		case !poolName.MatchString(r.Pool) || r.Index < 0 || r.ErrFrom < 0:
 			return fmt.Errorf("the record of pid %d has no place among logs: %q, %d", r.PID, r.Pool, r.Index)
+		case r.Cgroup != "" && !ownGroupPath(r.Cgroup):
+			return fmt.Errorf("the record of pid %d has a cgroup that is none of ours: %q", r.PID, r.Cgroup)
 		}
 		keys[r.Key] = true
 	}

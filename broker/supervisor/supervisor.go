@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -22,6 +23,8 @@ type Config struct {
 	Socket    string // of the broker; told to the workers. It must be listening within AdoptTimeout of Run
 	StateFile string // workers.json
 	LogDir    string // made if it is missing
+	LogKeep   int64  // bytes of each log that are kept at least; see the two files of a worker in doc.go; 0 = 64 MiB
+	LogLines  string // how the lines of workers go to Log, too: info, debug or off; "" = info
 
 	// Owned says whether StateFile may still be written: not once another daemon has taken the folder. nil = always.
 	Owned func() bool
@@ -29,6 +32,9 @@ type Config struct {
 	// Exited is called once for each death, one at a time, in the order they were seen. It may take its time, as
 	// nothing but the next call and the end of Run waits for it. nil = nobody wants to know.
 	Exited func(broker.WorkerExit)
+
+	// Hook is told what happens to workers. nil = nobody is.
+	Hook Hook
 
 	StopTimeout  time.Duration // from TERM to KILL; 0 = 30 s
 	AdoptTimeout time.Duration // a former daemon's worker has so long to say hello; 0 = 5 s
@@ -42,12 +48,17 @@ const (
 
 // Supervisor keeps worker processes running. All methods may be called from any goroutine.
 type Supervisor struct {
-	cfg     Config
-	state   stateFile
-	mail    *mailbox[letter]            // to the loop
-	deaths  *mailbox[broker.WorkerExit] // to Exited
-	workers atomic.Pointer[[]Info]
-	settled func([]Info) // for tests: called by the loop with each new snapshot
+	cfg      Config
+	state    stateFile
+	mail     *mailbox[letter]            // to the loop
+	deaths   *mailbox[broker.WorkerExit] // to Exited
+	news     *mailbox[Event]             // to Hook; at most mostEvents
+	tails    *tails                      // of the logs
+	lost     atomic.Bool                 // events were dropped since the hook last took some, and that was said
+	workers  atomic.Pointer[[]Info]
+	pools    atomic.Pointer[[]PoolInfo]
+	sampling sampling
+	settled  func([]Info) // for tests: called by the loop with each new snapshot
 }
 
 var _ broker.Processes = (*Supervisor)(nil)
@@ -58,11 +69,13 @@ type Info struct {
 	Index    int       `json:"index"`
 	Key      string    `json:"-"`     // spawn key, a secret; "" = no process
 	PID      int       `json:"pid"`   // 0 = no process
-	State    string    `json:"state"` // starting, connected, backing-off, ending, adopted, killed, stuck, stopped
+	State    string    `json:"state"` // starting, connected, backing-off, ending, adopted, killed, stuck, stopped, crash-looping
 	Adopted  bool      `json:"adopted"`
 	Started  time.Time `json:"started"` // zero = no process
 	Restarts int       `json:"restarts"`
 	LastExit string    `json:"last_exit"` // of the process before, if this daemon saw it
+	Build    string    `json:"build"`     // that it was started from; "" = not known
+	Due      string    `json:"due"`       // why another process is going to take over; "" = none is
 }
 
 // New checks the configuration, down to the binaries, and prepares the folder for logs. It starts nothing.
@@ -78,17 +91,24 @@ func New(cfg Config) (*Supervisor, error) {
 	if _, alive := look(os.Getpid()); !alive {
 		return nil, errors.New("cannot look at processes, not even at this one: is /proc mounted?")
 	}
+	if err := keepDescriptors(); err != nil {
+		return nil, fmt.Errorf("keep our descriptors from workers: %w", err)
+	}
 	if err := os.MkdirAll(cfg.LogDir, 0o700); err != nil {
 		return nil, fmt.Errorf("make the folder for worker logs: %w", err)
 	}
 	s := &Supervisor{
-		cfg:     cfg,
-		state:   stateFile{path: cfg.StateFile, boot: boot},
-		mail:    newMailbox[letter](),
-		deaths:  newMailbox[broker.WorkerExit](),
-		settled: func([]Info) {},
+		cfg:      cfg,
+		state:    stateFile{path: cfg.StateFile, boot: boot},
+		mail:     newMailbox[letter](),
+		deaths:   newMailbox[broker.WorkerExit](),
+		news:     newMailbox[Event](),
+		sampling: sampling{every: sampleEvery, soft: softPeriod},
+		settled:  func([]Info) {},
 	}
 	s.workers.Store(new([]Info))
+	s.pools.Store(new([]PoolInfo))
+	s.tails = newTails(cfg, s.Workers)
 	return s, nil
 }
 
@@ -98,6 +118,14 @@ func (c Config) check() (Config, error) {
 	c.AdoptTimeout = orElse(c.AdoptTimeout, defaultAdopt)
 	if c.StopTimeout < 0 || c.AdoptTimeout < 0 {
 		return c, fmt.Errorf("stop timeout is %v and adopt timeout %v, neither may be negative", c.StopTimeout, c.AdoptTimeout)
+	}
+	c.LogKeep = orElse(c.LogKeep, defaultLogKeep)
+	if c.LogKeep < leastLogKeep {
+		return c, fmt.Errorf("%d bytes are to be kept of each log, it must be %d at least", c.LogKeep, leastLogKeep)
+	}
+	c.LogLines = orElse(c.LogLines, LogLinesInfo)
+	if !slices.Contains([]string{LogLinesInfo, LogLinesDebug, LogLinesOff}, c.LogLines) {
+		return c, fmt.Errorf("lines of workers are to be logged as %q, it must be info, debug or off", c.LogLines)
 	}
 	if c.Exited == nil {
 		c.Exited = func(broker.WorkerExit) {}
@@ -117,24 +145,25 @@ func (c Config) check() (Config, error) {
 			return c, err
 		}
 	}
-	return c.checkPools()
+	var err error
+	c.Pools, err = checkPools(c.Pools, c.StopTimeout)
+	return c, err
 }
 
-func (c Config) checkPools() (Config, error) {
-	pools := make([]Pool, len(c.Pools))
+func checkPools(pools []Pool, stop time.Duration) ([]Pool, error) {
+	checked := make([]Pool, len(pools))
 	names := make(map[string]bool)
-	for i, p := range c.Pools {
+	for i, p := range pools {
 		var err error
-		if pools[i], err = p.check(c.StopTimeout); err != nil {
-			return c, err
+		if checked[i], err = p.check(stop); err != nil {
+			return nil, err
 		}
 		if names[p.Name] {
-			return c, fmt.Errorf("two pools are named %q: give one another name", p.Name)
+			return nil, fmt.Errorf("two pools are named %q: give one another name", p.Name)
 		}
 		names[p.Name] = true
 	}
-	c.Pools = pools
-	return c, nil
+	return checked, nil
 }
 
 // Run takes over the workers of a former daemon, starts those that are missing, and keeps the pools full until ctx
@@ -142,15 +171,21 @@ func (c Config) checkPools() (Config, error) {
 // It may be called once.
 func (s *Supervisor) Run(ctx context.Context) error {
 	var teller sync.WaitGroup
-	teller.Go(s.tell)
+	teller.Go(s.tellDeaths)
+	if s.cfg.Hook != nil {
+		teller.Go(s.tellHook)
+	}
 	defer teller.Wait()
+	teller.Go(s.tails.run)
+	defer s.tails.stop()
+	defer s.news.close()
 	defer s.deaths.close()
 	defer s.mail.close()
 	return newLoop(s).run(ctx)
 }
 
-// tell calls Exited from a goroutine of its own, so that it may be slow.
-func (s *Supervisor) tell() {
+// tellDeaths calls Exited from a goroutine of its own, so that it may be slow.
+func (s *Supervisor) tellDeaths() {
 	for open := true; open; {
 		_, open = <-s.deaths.wake
 		for _, exit := range s.deaths.take() {
@@ -169,8 +204,86 @@ func (s *Supervisor) End(key, why string) {
 	s.mail.put(letter{key: key, event: end{}, why: why})
 }
 
+// Served tells how many good results a process has brought; see [broker.Processes].
+func (s *Supervisor) Served(key string, results int) {
+	s.mail.put(letter{key: key, event: served{results}})
+}
+
+// Apply makes these the pools from now on: new ones are started, those that are not among them end their work, and the
+// processes of changed ones are replaced, as by [Supervisor.Roll]. Pools that cannot be change nothing, and the error
+// says why.
+func (s *Supervisor) Apply(pools []Pool) error {
+	checked, err := checkPools(pools, s.cfg.StopTimeout)
+	if err != nil {
+		return err
+	}
+	s.order(func(l *loop) {
+		if !l.quitting {
+			l.apply(checked)
+		}
+	})
+	return nil
+}
+
+// ErrNoPool says that there is no such pool, or seat in it.
+var ErrNoPool = errors.New("there is no such pool")
+
+// Resize has a pool have so many processes, until the next [Supervisor.Apply].
+func (s *Supervisor) Resize(pool string, procs int) error {
+	if procs < 1 || procs > maxProcs {
+		return fmt.Errorf("procs is %d, must be 1 to %d", procs, maxProcs)
+	}
+	return s.orderCrew(pool, func(l *loop, c *crew) {
+		p := c.Pool
+		p.Procs = procs
+		l.change(c, p)
+		l.fill()
+	})
+}
+
+// Recycle replaces the process on a seat, or with index -1 all processes of the pool one after the other. Each is asked
+// to end after its successor is connected.
+func (s *Supervisor) Recycle(pool string, index int, why string) error {
+	seats := func(i Info) bool { return i.Pool == pool && (index < 0 || i.Index == index) && i.PID != 0 }
+	if !slices.ContainsFunc(s.Workers(), seats) {
+		return fmt.Errorf("pool %q, seat %d: %w with a process", pool, index, ErrNoPool)
+	}
+	return s.orderCrew(pool, func(l *loop, c *crew) {
+		for _, s := range l.seats {
+			if s.crew == c && (index < 0 || s.index == index) {
+				l.replace(s, why)
+			}
+		}
+	})
+}
+
+// Roll has a pool go over to what is at its binary's path now, also if that was held back before, or is the same: one
+// process first, and once that is proven the others one by one.
+func (s *Supervisor) Roll(pool string) error {
+	return s.orderCrew(pool, func(l *loop, c *crew) { l.rollOut(c, "it was asked to") })
+}
+
+// Pools returns what is known of each pool. The caller must not change it.
+func (s *Supervisor) Pools() []PoolInfo { return *s.pools.Load() }
+
+// order has something be done by the loop.
+func (s *Supervisor) order(do func(*loop)) { s.mail.put(letter{order: do}) }
+
+// orderCrew has something be done about a pool, if there is such a one.
+func (s *Supervisor) orderCrew(pool string, do func(*loop, *crew)) error {
+	if !slices.ContainsFunc(s.Pools(), func(i PoolInfo) bool { return i.Name == pool }) {
+		return fmt.Errorf("pool %q: %w", pool, ErrNoPool)
+	}
+	s.order(func(l *loop) {
+		if c := l.crewOf(pool); c != nil && !l.quitting {
+			do(l, c)
+		}
+	})
+	return nil
+}
+
 // WriteDown writes StateFile anew, which somebody may have removed.
-func (s *Supervisor) WriteDown() { s.mail.put(letter{rewrite: true}) }
+func (s *Supervisor) WriteDown() { s.order(func(l *loop) { l.unsaved = true }) }
 
 // Workers returns what is known of each seat, pool by pool. The caller must not change it.
 func (s *Supervisor) Workers() []Info { return *s.workers.Load() }

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/respirated/respirated/broker"
+	"github.com/respirated/respirated/broker/postgres"
 	"github.com/respirated/respirated/broker/supervisor"
 	"github.com/respirated/respirated/protocol"
 )
@@ -28,6 +29,19 @@ type daemonStatus struct {
 	PID       int       `json:"pid"`
 	StartedAt time.Time `json:"started_at"`
 	broker.Snapshot
+	Databases []databaseStatus `json:"databases"` // in place of the snapshot's
+}
+
+// databaseStatus is a database as GET /api/v1/status tells of it.
+type databaseStatus struct {
+	broker.DatabaseSnapshot
+	OpenPages int `json:"open_pages"` // as of the last look for deadlines that have passed, each 15 s; see postgres.Store.PagesOpen
+}
+
+// strandHolder is what GET /api/v1/strands/{id} tells.
+type strandHolder struct {
+	Broker string `json:"broker"`
+	broker.Holder
 }
 
 // workerStatus is a worker as GET /api/v1/workers tells of it: a seat of a pool, its session with the broker, or both.
@@ -49,15 +63,26 @@ const externalPool = "external"
 type control struct {
 	started time.Time
 	broker  interface {
+		ID() broker.ID
 		Snapshot(context.Context) (broker.Snapshot, error)
+		Holder(context.Context, broker.ID) (broker.Holder, error)
 	}
 	supervisor interface{ Workers() []supervisor.Info }
+	stores     []*postgres.Store // of each database
 }
 
 func (c control) handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /api/v1/status", answer(c.status))
 	mux.HandleFunc("GET /api/v1/workers", answer(c.workers))
+	mux.HandleFunc("GET /api/v1/strands/{id}", func(w http.ResponseWriter, r *http.Request) {
+		id, err := broker.ParseID(r.PathValue("id"))
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		answer(func(ctx context.Context) (strandHolder, error) { return c.holder(ctx, id) })(w, r)
+	})
 	return mux
 }
 
@@ -75,7 +100,16 @@ func answer[T any](ask func(context.Context) (T, error)) http.HandlerFunc {
 
 func (c control) status(ctx context.Context) (daemonStatus, error) {
 	snap, err := c.broker.Snapshot(ctx)
-	return daemonStatus{Version: version(), PID: os.Getpid(), StartedAt: c.started, Snapshot: snap}, err
+	status := daemonStatus{Version: version(), PID: os.Getpid(), StartedAt: c.started, Snapshot: snap, Databases: []databaseStatus{}}
+	for i, d := range snap.Databases {
+		status.Databases = append(status.Databases, databaseStatus{d, c.stores[i].PagesOpen()})
+	}
+	return status, err
+}
+
+func (c control) holder(ctx context.Context, strand broker.ID) (strandHolder, error) {
+	h, err := c.broker.Holder(ctx, strand)
+	return strandHolder{c.broker.ID().String(), h}, err
 }
 
 func (c control) workers(ctx context.Context) ([]workerStatus, error) {

@@ -26,6 +26,12 @@ type known struct {
 
 func (k known) Snapshot(context.Context) (broker.Snapshot, error) { return k.snapshot, k.err }
 
+func (k known) ID() broker.ID { return broker.ID{1} }
+
+func (k known) Holder(_ context.Context, strand broker.ID) (broker.Holder, error) {
+	return broker.Holder{Held: strand == broker.ID{2}, Worker: "pid 10"}, k.err
+}
+
 func (k known) Workers() []supervisor.Info { return k.seats }
 
 func TestWorkersOfSupervisorAndBrokerAreJoined(t *testing.T) {

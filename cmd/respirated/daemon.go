@@ -35,6 +35,7 @@ type daemon struct {
 	broker     *broker.Broker
 	channels   []broker.Channel
 	pages      []*pageSender // of each database, if pages are sent on
+	hooks      *hooks        // nil = none are configured
 }
 
 // newDaemon makes the parts. Nothing runs yet, but the socket is taken, so that nobody else serves it.
@@ -56,12 +57,21 @@ func newDaemon(ctx context.Context, cfg fileConfig, partition broker.Partition, 
 		return nil, err
 	}
 	d.withdrawFormer(ctx)
+	var hook supervisor.Hook
+	if len(cfg.Hooks) > 0 {
+		if d.hooks, err = newHooks(cfg.Hooks, log); err != nil {
+			return nil, err
+		}
+		hook = d.hooks
+	}
 	d.supervisor, err = supervisor.New(supervisor.Config{
 		Pools:       cfg.pools(),
 		Socket:      d.socket.Path,
 		StateFile:   filepath.Join(d.socket.Dir, "workers.json"),
 		LogDir:      filepath.Join(d.socket.Dir, "log"),
 		Owned:       d.socket.Owned,
+		LogLines:    string(cfg.WorkerLogs),
+		Hook:        hook,
 		Exited:      func(e broker.WorkerExit) { d.broker.Exited(e) }, // supervisor and broker know each other
 		StopTimeout: cfg.stopTimeout(),
 		Log:         log,
@@ -74,6 +84,7 @@ func newDaemon(ctx context.Context, cfg fileConfig, partition broker.Partition, 
 		Partition:    partition,
 		Lease:        time.Duration(cfg.Lease),
 		DrainTimeout: time.Duration(cfg.DrainTimeout),
+		Idle:         d.supervisor.Idle,
 		Logger:       log,
 	})
 	if err != nil {
@@ -183,9 +194,10 @@ func (d *daemon) run(ctx context.Context, demo func(context.Context) error) erro
 
 	// The supervisor sends TERM to the workers. It is not waited for here, since the broker has to take their results
 	// meanwhile.
+	workersOver := make(chan struct{})
 	{
 		ctx, cancel := context.WithCancel(ctx)
-		g.add("supervisor", func() error { return d.supervisor.Run(ctx) }, cancel)
+		g.add("supervisor", func() error { defer close(workersOver); return d.supervisor.Run(ctx) }, cancel)
 	}
 
 	// The broker takes no more work, and ends when the workers' last results are in the database. Those who serve it
@@ -205,7 +217,7 @@ func (d *daemon) run(ctx context.Context, demo func(context.Context) error) erro
 
 	// The control socket tells how the drain goes.
 	{
-		server := controlServer(control{started: time.Now(), broker: d.broker, supervisor: d.supervisor})
+		server := controlServer(control{started: time.Now(), broker: d.broker, supervisor: d.supervisor, stores: d.stores})
 		g.add("control socket", func() error { return server.Serve(d.control) }, func() { server.Close() })
 	}
 
@@ -226,6 +238,12 @@ func (d *daemon) run(ctx context.Context, demo func(context.Context) error) erro
 	for _, pages := range d.pages {
 		ctx, cancel := context.WithCancel(ctx)
 		g.add("pages", func() error { return pages.Run(ctx) }, cancel)
+	}
+
+	// Hooks are told of the end of the last worker, too, so they are last.
+	if d.hooks != nil {
+		ctx, cancel := context.WithCancel(ctx)
+		g.add("hooks", func() error { return d.hooks.Run(ctx) }, func() { <-workersOver; cancel() })
 	}
 
 	d.log.Info("respirated runs", "version", version(), "socket", d.socket.Path, "broker", d.broker.ID(), "pools", d.pools)

@@ -386,19 +386,15 @@ func (d *doctor) checkDays(ctx context.Context) ([]finding, error) {
 
 // checkPages looks for deadlines that have passed and that nobody has looked after.
 func (d *doctor) checkPages(ctx context.Context) ([]finding, error) {
-	var n int
-	var oldest *time.Time
-	var now time.Time
-	err := d.db.conn.QueryRow(ctx, fmt.Sprintf("select count(*), min(opened_at), clock_timestamp() from %s where resolved_at is null", d.table("pages"))).
-		Scan(&n, &oldest, &now)
+	pages, err := d.db.openPages(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if n == 0 {
+	if pages.Count == 0 {
 		return fine("none is open"), nil
 	}
 	return []finding{bad(warned, "respirated page list; then see what keeps these strands: respirated strand why ID",
-		"%d open, the oldest since %s: strands have not met their deadlines", n, span(now.Sub(*oldest)))}, nil
+		"%s: strands have not met their deadlines", pages)}, nil
 }
 
 // table is the name of a table of ours in SQL.

@@ -23,8 +23,8 @@ func addJSON(cmd *cobra.Command) *bool {
 }
 
 func workerCommand(s *settings) *cobra.Command {
-	cmd := group("worker", "List worker processes", "A worker is a process that runs strands. It is the daemon of this host that knows them.")
-	cmd.AddCommand(workerListCommand(s))
+	cmd := group("worker", "List worker processes and read their logs", "A worker is a process that runs strands. It is the daemon of this host that knows them.")
+	cmd.AddCommand(workerListCommand(s), workerLogsCommand(s))
 	return cmd
 }
 
@@ -34,7 +34,7 @@ func workerListCommand(s *settings) *cobra.Command {
 		Short: "List the workers of the daemon on this host",
 		Long: `List the workers of the daemon on this host: every seat of its pools, and every worker that was started by others
 ("external"). WANT is how many strands a worker may hold, HELD how many it does. Where the daemon serves several databases,
-they follow: UNSETTLED are the results that a database has not answered for.`,
+they follow: UNSETTLED are the results that a database has not answered for, PAGES those that are open in it.`,
 		Example: `  respirated worker list
   respirated worker list --socket /run/respirate/respirate.sock --json`,
 		Args: takes(cobra.NoArgs),
@@ -69,17 +69,17 @@ they follow: UNSETTLED are the results that a database has not answered for.`,
 
 // workerList is what worker list prints as JSON.
 type workerList struct {
-	Workers   []workerStatus            `json:"workers"`
-	Databases []broker.DatabaseSnapshot `json:"databases"`
+	Workers   []workerStatus   `json:"workers"`
+	Databases []databaseStatus `json:"databases"`
 }
 
 // printDatabases lists whose strands the workers run, if they are of several databases.
-func printDatabases(out io.Writer, databases []broker.DatabaseSnapshot) error {
+func printDatabases(out io.Writer, databases []databaseStatus) error {
 	if len(databases) < 2 {
 		return nil
 	}
 	fmt.Fprintln(out)
-	t := newTable(out, "DATABASE", "STATE", "PARTITION", "HELD", "UNSETTLED")
+	t := newTable(out, "DATABASE", "STATE", "PARTITION", "HELD", "UNSETTLED", "PAGES")
 	for _, d := range databases {
 		state, part := "connected", ""
 		if d.Away {
@@ -88,7 +88,7 @@ func printDatabases(out io.Writer, databases []broker.DatabaseSnapshot) error {
 		if p := d.Partition; p != nil && p.Rank > 0 {
 			part = fmt.Sprintf("%d of %d", p.Rank, p.Of)
 		}
-		t.row(d.Name, state, part, strconv.Itoa(d.Held), strconv.Itoa(d.Unsettled))
+		t.row(d.Name, state, part, strconv.Itoa(d.Held), strconv.Itoa(d.Unsettled), strconv.Itoa(d.OpenPages))
 	}
 	return t.flush()
 }
@@ -127,7 +127,7 @@ func brokerListCommand(s *settings) *cobra.Command {
 		Use:   "list",
 		Short: "List the brokers of all hosts, those of the last day included",
 		Long: `List the brokers of all hosts, those of the last day included. PARTITION is a broker's number and its place among those
-that it knows of, RANGE the ids that it looks after, by their first 32 bits.
+that it knows of, RANGE the ids that it looks after, by their first 32 bits. Open pages are counted below.
 
 Where a daemon on this host answers, HEARD says when it last heard of each of the others; with --json, "here" has all that
 it knows of them.`,
@@ -147,6 +147,9 @@ it knows of them.`,
 				return err
 			}
 			list := brokerList{Brokers: append([]*client.BrokerRow{}, rows...), Here: seenHere(cmd.Context(), cfg, rows)}
+			if list.Pages, err = db.openPages(cmd.Context()); err != nil {
+				return err
+			}
 			if *asJSON {
 				return printJSON(cmd.OutOrStdout(), list)
 			}
@@ -159,6 +162,7 @@ it knows of them.`,
 // brokerList is what the database says of the brokers, and what the daemon of this host does.
 type brokerList struct {
 	Brokers []*client.BrokerRow `json:"brokers"`
+	Pages   openPages           `json:"open_pages"`
 	Here    *brokerView         `json:"here,omitempty"` // nil = none answers, or it does not divide the ids
 }
 
@@ -166,7 +170,7 @@ type brokerList struct {
 type brokerView struct {
 	Broker string `json:"broker"`
 	*broker.PartitionSnapshot
-	Databases []broker.DatabaseSnapshot `json:"databases,omitempty"` // all that it serves
+	Databases []databaseStatus `json:"databases,omitempty"` // all that it serves
 }
 
 // seenHere asks the daemon of this host, if it is one of these brokers.
@@ -204,7 +208,11 @@ func (l brokerList) print(out io.Writer, now time.Time) error {
 		}
 		t.row(append(cells, ago(b.StartedAt, now), strconv.Itoa(b.Workers), strconv.Itoa(b.Slots), strings.Join(b.Kinds, " "), cmp.Or(b.Build, "unknown"))...)
 	}
-	return t.flush()
+	if err := t.flush(); err != nil || l.Pages.Count == 0 {
+		return err
+	}
+	_, err := fmt.Fprintf(out, "\npages: %s: respirated page list\n", l.Pages)
+	return err
 }
 
 func stateOfBroker(b *client.BrokerRow, now time.Time) string {

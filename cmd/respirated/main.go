@@ -6,8 +6,8 @@
 //	dev.go, dev_show.go                             everything at once on a fresh machine, with a live demo
 //	bench*.go                                       what this installation can do, measured
 //	migrate.go, insert*.go, strand*.go, list.go,
-//	page.go                                         the operator's verbs
-//	page_send.go                                    pages, sent on
+//	worker_logs.go, page.go                         the operator's verbs
+//	page_send.go, hooks.go, command.go              commands of the operator's: pages sent on, events of workers told
 //	doctor*.go                                      what keeps strands from running, looked for
 //
 // All decisions are made elsewhere: broker decides who runs what, broker/postgres owns the tables, broker/supervisor
@@ -46,7 +46,7 @@ const exitCodes = `Exit codes:
   0  done
   1  failed; the error says what and what to do
   2  called in a wrong way
-  3  there is no such strand or page
+  3  there is no such strand, page or worker
   4  the time to wait for was over
   5  the strand that was waited for did not succeed`
 

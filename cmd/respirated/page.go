@@ -1,11 +1,13 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strconv"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/spf13/cobra"
 
 	"github.com/respirated/respirated/client"
@@ -16,6 +18,28 @@ func pageCommand(s *settings) *cobra.Command {
 or takes another way, or ends; or by hand. respirated run --page-command sends pages on.`)
 	cmd.AddCommand(pageListCommand(s), pageResolveCommand(s))
 	return cmd
+}
+
+// openPages are deadlines that have passed and that nobody has looked after.
+type openPages struct {
+	Count int        `json:"count"`
+	Since *time.Time `json:"since,omitempty"` // when the oldest was opened
+
+	now time.Time // by the database's clock
+}
+
+func (p openPages) String() string {
+	if p.Count == 0 {
+		return "none is open"
+	}
+	return fmt.Sprintf("%d open, the oldest since %s", p.Count, span(p.now.Sub(*p.Since)))
+}
+
+func (db *database) openPages(ctx context.Context) (p openPages, err error) {
+	pages := pgx.Identifier{db.schema, "pages"}.Sanitize()
+	err = db.conn.QueryRow(ctx, "select count(*), min(opened_at), clock_timestamp() from "+pages+" where resolved_at is null").
+		Scan(&p.Count, &p.Since, &p.now)
+	return p, err
 }
 
 // pageList is what `page list --json` prints.

@@ -1,19 +1,13 @@
 package main
 
 import (
-	"bytes"
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
-	"os"
-	"os/exec"
-	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/goccy/go-yaml/ast"
@@ -59,9 +53,6 @@ const (
 	pageTries = 5
 	pagePause = 10 * time.Second // after the first failure; doubles
 )
-
-// pageCommandEnv is what the command may see of the daemon's environment: as much as workers, so no password of the database.
-var pageCommandEnv = []string{"PATH", "HOME", "LANG", "TZ", "TMPDIR", "USER"}
 
 // pageStore is where pages are taken from, and where it is noted what has become of them.
 type pageStore interface {
@@ -140,42 +131,12 @@ func (s *pageSender) send(ctx context.Context, p *postgres.Page) error {
 	return s.store.PageAgain(ctx, p, pause)
 }
 
-// execute runs the command. It and all that it has started are killed when its time is over or ctx ends.
+// execute runs the command.
 func (s *pageSender) execute(ctx context.Context, p *postgres.Page) error {
 	text, err := json.Marshal(sentPage{p.Event, s.database, p})
 	if err != nil {
 		return fmt.Errorf("write page %d as JSON: %w", p.ID, err)
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, s.limit, fmt.Errorf("it has taken longer than %v", s.limit))
-	defer cancel()
-	cmd := exec.CommandContext(ctx, "/bin/sh", "-c", string(s.command))
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
-	cmd.WaitDelay = time.Second
-	cmd.Stdin = bytes.NewReader(append(text, '\n'))
-	said := &tail{}
-	cmd.Stdout, cmd.Stderr = said, said
-	cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool {
-		name, _, _ := strings.Cut(v, "=")
-		return !slices.Contains(pageCommandEnv, name)
-	})
-	err = cmd.Run()
-	if cause := context.Cause(ctx); cause != nil && err != nil {
-		err = cause
-	}
-	if err != nil {
-		return fmt.Errorf("%w; it said: %s", err, cmp.Or(oneLine(string(said.text)), "nothing"))
-	}
-	return nil
-}
-
-// tail keeps the end of what is written.
-type tail struct{ text []byte }
-
-const tailSize = 1000
-
-func (t *tail) Write(p []byte) (int, error) {
-	t.text = append(t.text, p...)
-	t.text = t.text[max(0, len(t.text)-tailSize):]
-	return len(p), nil
+	_, err = runCommandOn(ctx, []string{"/bin/sh", "-c", string(s.command)}, append(text, '\n'), s.limit)
+	return err
 }

@@ -21,6 +21,7 @@ type runFlags struct {
 	drainTimeout time.Duration
 	logFormat    logFormat
 	logLevel     logLevel
+	workerLogs   lineMode
 	migrate      bool
 
 	partition     partitionName
@@ -93,6 +94,7 @@ func (f *runFlags) add(cmd *cobra.Command) {
 	flags.DurationVar(&f.drainTimeout, "drain-timeout", 0, "how long workers may finish what they hold (default 30s)")
 	flags.Var(&f.logFormat, "log-format", "text or json (default text)")
 	flags.Var(&f.logLevel, "log-level", "debug, info, warn or error (default info)")
+	flags.Var(&f.workerLogs, "worker-logs", "how what workers write is logged here, too: info, debug or off (default info)")
 	flags.Var(&f.partition, "partition", "which part of the strands to look for: none, auto or a number (default auto)")
 	flags.IntVar(&f.maxPartitions, "max-partitions", 0, "the highest number of a partition (default 256)")
 	flags.Var(&f.gaps, "gaps", "how others close the gap of a missing number: rank or overdue (default rank)")
@@ -114,6 +116,7 @@ func (f *runFlags) over(cfg fileConfig) (fileConfig, error) {
 	cfg.DrainTimeout = cmp.Or(duration(f.drainTimeout), cfg.DrainTimeout, duration(defaultDrain))
 	cfg.LogFormat = cmp.Or(f.logFormat, cfg.LogFormat)
 	cfg.LogLevel = cmp.Or(f.logLevel, cfg.LogLevel)
+	cfg.WorkerLogs = cmp.Or(f.workerLogs, cfg.WorkerLogs)
 	cfg.Migrate = cfg.Migrate || f.migrate
 	cfg.MaxPartitions = cmp.Or(f.maxPartitions, cfg.MaxPartitions, defaultMaxPartitions)
 	cfg.Gaps = cmp.Or(f.gaps, cfg.Gaps, "rank")
@@ -146,7 +149,7 @@ func (cfg fileConfig) pools() []supervisor.Pool {
 	for i, p := range cfg.Pools {
 		pools[i] = supervisor.Pool{
 			Name: cmp.Or(p.Name, "default"), Binary: p.Worker, Args: p.Args, Procs: p.Procs, Slots: p.Slots, Env: p.Env, Dir: p.Dir,
-			StopTimeout: time.Duration(p.StopTimeout),
+			StopTimeout: time.Duration(p.StopTimeout), User: p.User, Limits: p.Limits.limits(),
 		}
 	}
 	return pools

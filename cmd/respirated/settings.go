@@ -16,6 +16,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/spf13/pflag"
 
+	"github.com/respirated/respirated/broker/supervisor"
 	"github.com/respirated/respirated/client"
 	"github.com/respirated/respirated/protocol"
 )
@@ -77,6 +78,7 @@ type fileConfig struct {
 	DrainTimeout duration     `yaml:"drain_timeout"`
 	LogFormat    logFormat    `yaml:"log_format"`
 	LogLevel     logLevel     `yaml:"log_level"`
+	WorkerLogs   lineMode     `yaml:"worker_logs"`
 	Pools        []poolConfig `yaml:"pools"`
 
 	Partition     partitionName `yaml:"partition"`
@@ -84,6 +86,7 @@ type fileConfig struct {
 	Gaps          gapsName      `yaml:"gaps"`
 
 	PageCommand shellCommand `yaml:"page_command"`
+	Hooks       []hookConfig `yaml:"hooks"`
 }
 
 // each is the settings for each database, with that one alone.
@@ -174,6 +177,9 @@ type poolConfig struct {
 	Env         []string `yaml:"env"`
 	Dir         string   `yaml:"dir"`
 	StopTimeout duration `yaml:"stop_timeout"`
+	User        string   `yaml:"user"`
+
+	Limits limitsConfig `yaml:"limits"`
 }
 
 // maxConfig is more than any configuration file has.
@@ -267,6 +273,26 @@ func (f *logFormat) Type() string { return "FORMAT" }
 
 // UnmarshalYAML takes a format's name.
 func (f *logFormat) UnmarshalYAML(node ast.Node) error { return setFrom(f, node) }
+
+// lineMode is what becomes of the lines that workers write, besides that they are in their files; "" = info.
+type lineMode string
+
+// Set takes info, debug or off.
+func (m *lineMode) Set(name string) error {
+	if name != supervisor.LogLinesInfo && name != supervisor.LogLinesDebug && name != supervisor.LogLinesOff {
+		return errors.New("want info, debug or off")
+	}
+	*m = lineMode(name)
+	return nil
+}
+
+func (m *lineMode) String() string { return string(*m) }
+
+// Type names the value in a help text.
+func (m *lineMode) Type() string { return "MODE" }
+
+// UnmarshalYAML takes info, debug or off.
+func (m *lineMode) UnmarshalYAML(node ast.Node) error { return setFrom(m, node) }
 
 // setFrom reads from a configuration file what is a flag too.
 func setFrom(value pflag.Value, node ast.Node) error {

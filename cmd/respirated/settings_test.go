@@ -20,6 +20,7 @@ func TestConfigErrorsNameFileLineAndColumn(t *testing.T) {
 		"lease: -3s\n":                                `:1:8: "-3s" is not a duration above 0 such as 30s`,
 		"lease: [1s]\n":                               `:1:8: "[" is not a duration`,
 		"log_level: loud\n":                           `:1:12: "loud" is not debug, info, warn or error`,
+		"worker_logs: all\n":                          `:1:14: "all" is not info, debug or off`,
 		"log_format: xml\n":                           `:1:13: "xml" is not text or json`,
 		"schema: a\nschema: b\n":                      `:2:1: mapping key "schema" already defined`,
 		"pools: [\n":                                  `:1:8: sequence end token ']' not found`,
@@ -32,6 +33,14 @@ func TestConfigErrorsNameFileLineAndColumn(t *testing.T) {
 		"page_command: [page]\n":                      `:1:15: "[" is not a command such as /usr/local/bin/page`,
 		"page_command: \" \"\n":                       `:1:15: " " is not a command`,
 		"page_command: 3\n":                           `:1:15: "3" is not a command`,
+		"hooks:\n- on: [spawn, dance]\n":              `:2:15: "dance" is not an event: spawn, connect, exit`,
+		"hooks:\n- command: x\n":                      `:2:12: string was used where sequence is expected`,
+		"pools:\n- limits: {memory: much}\n":          `:2:20: "much" is not a size such as 512MiB`,
+		"pools:\n- limits: {memory: 3MB}\n":           `:2:20: "3MB" is not a size`,
+		"pools:\n- limits: {memory: 9000000TiB}\n":    `:2:20: "9000000TiB" is not a size`,
+		"pools:\n- limits: {core: -1}\n":              `:2:18: "-1" is not a size`,
+		"pools:\n- limits: {umask: 0999}\n":           `:2:19: "0999" is not a mask in octal digits`,
+		"pools:\n- limits: {files: 3}\n":              `:2:12: unknown field "files"`,
 		"gaps: no\n":                                  `:1:7: "no" is not rank or overdue`,
 		"schema: a\n---\nschema: b\n":                 `: holds a second document`,
 		"schema: " + strings.Repeat("a", 2<<20):       `larger than 1048576 bytes`,
@@ -56,10 +65,13 @@ lease: 2m
 drain_timeout: 45s
 log_format: json
 log_level: warn
+worker_logs: debug
 partition: 3
 max_partitions: 64
 gaps: overdue
 page_command: /usr/local/bin/page --team "a"
+hooks:
+  - {on: [exit, idle], command: [/usr/local/bin/tell, --loud]}
 pools:
   - name: web
     worker: ./worker
@@ -69,6 +81,9 @@ pools:
     env: [AWS_REGION]
     dir: /srv
     stop_timeout: 1m
+    user: nobody:daemon
+    limits: {nofile: 256, core: 0, address_space: 8GiB, nproc: 99, nice: 5, umask: 0027, no_new_privs: true,
+      memory: 512MiB, memory_soft: 400MiB, cpu: 1.5, pids: 64}
   - {name: slow, worker: ./other}
 `))
 	if err != nil {
@@ -76,10 +91,14 @@ pools:
 	}
 	want := fileConfig{
 		DatabaseURLs: urls{"postgres://localhost/app"}, Schema: "jobs", Socket: "/run/respirate/respirate.sock", Migrate: true,
-		Lease: duration(2 * time.Minute), DrainTimeout: duration(45 * time.Second), LogFormat: "json", LogLevel: "warn",
+		Lease: duration(2 * time.Minute), DrainTimeout: duration(45 * time.Second), LogFormat: "json", LogLevel: "warn", WorkerLogs: "debug",
 		Partition: "3", MaxPartitions: 64, Gaps: "overdue", PageCommand: `/usr/local/bin/page --team "a"`,
+		Hooks: []hookConfig{{On: []eventName{"exit", "idle"}, Command: []string{"/usr/local/bin/tell", "--loud"}}},
 		Pools: []poolConfig{
-			{Name: "web", Worker: "./worker", Args: []string{"--fast"}, Procs: 3, Slots: 20, Env: []string{"AWS_REGION"}, Dir: "/srv", StopTimeout: duration(time.Minute)},
+			{Name: "web", Worker: "./worker", Args: []string{"--fast"}, Procs: 3, Slots: 20, Env: []string{"AWS_REGION"}, Dir: "/srv", StopTimeout: duration(time.Minute), User: "nobody:daemon", Limits: limitsConfig{
+				Files: 256, Core: new(size), AddressSpace: 8 << 30, Procs: 99, Nice: 5, Umask: new(octal(0o027)), NoNewPrivs: true,
+				Memory: 512 << 20, MemorySoft: 400 << 20, CPU: 1.5, PIDs: 64,
+			}},
 			{Name: "slow", Worker: "./other"},
 		},
 	}

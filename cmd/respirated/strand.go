@@ -24,7 +24,7 @@ func strandCommand(s *settings) *cobra.Command {
   done       finished
   cancelled  ended by somebody, or by itself
   dead       has used up its tries, or has ended workers too often`)
-	cmd.AddCommand(strandListCommand(s), strandShowCommand(s), strandWhyCommand(s), strandRetryCommand(s), strandCancelCommand(s),
+	cmd.AddCommand(strandListCommand(s), strandShowCommand(s), strandWhyCommand(s), strandTailCommand(s), strandRetryCommand(s), strandCancelCommand(s),
 		strandSignalCommand(s), strandEditCommand(s))
 	return cmd
 }

@@ -30,31 +30,18 @@ func strandShowCommand(s *settings) *cobra.Command {
 	}
 	asJSON := addJSON(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		return s.withDatabase(cmd.Context(), client.InsertOpts{}, func(db *database) error {
-			row, err := db.StrandGet(cmd.Context(), args[0])
-			if err != nil {
-				return err
-			}
-			brokers, err := db.BrokerList(cmd.Context())
-			if err != nil {
-				return err
-			}
-			program, err := db.StrandProgram(cmd.Context(), row.ID)
-			if err != nil {
-				return err
-			}
-			shown := shownStrand{row, noteOn(row, brokers, time.Now()), row.Frames(), program}
+		return s.lookAt(cmd, args[0], func(l look) error {
+			shown := shownStrand{l.StrandRow, l.note(), l.Frames(), l.program}
 			if *asJSON {
 				return printJSON(cmd.OutOrStdout(), shown)
 			}
-			return printStrand(cmd.OutOrStdout(), shown)
+			return printStrand(cmd.OutOrStdout(), shown, l.now)
 		})
 	}
 	return cmd
 }
 
-func printStrand(out io.Writer, s shownStrand) error {
-	now := time.Now()
+func printStrand(out io.Writer, s shownStrand, now time.Time) error {
 	t := newTable(out, "strand", s.ID)
 	t.row("kind", s.Kind)
 	t.row("label", s.Label)

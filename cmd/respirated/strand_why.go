@@ -21,79 +21,79 @@ func strandWhyCommand(s *settings) *cobra.Command {
 	}
 	asJSON := addJSON(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		return s.withDatabase(cmd.Context(), client.InsertOpts{}, func(db *database) error {
-			row, err := db.StrandGet(cmd.Context(), args[0])
-			if err != nil {
-				return err
-			}
-			brokers, err := db.BrokerList(cmd.Context())
-			if err != nil {
-				return err
-			}
-			program, err := db.StrandProgram(cmd.Context(), row.ID)
-			if err != nil {
-				return err
-			}
-			now, err := db.now(cmd.Context())
-			if err != nil {
-				return err
-			}
-			why := whyNot(row, program, brokers, now)
+		return s.lookAt(cmd, args[0], func(l look) error {
+			why := l.why()
 			if *asJSON {
-				return printJSON(cmd.OutOrStdout(), map[string]string{"id": row.ID, "state": string(row.State), "why": why})
+				return printJSON(cmd.OutOrStdout(), reason{l.ID, l.State, why, l.worker(), l.host()})
 			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: %s\n", row.State, plain(why))
+			_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s: %s\n", l.State, plain(why))
 			return err
 		})
 	}
 	return cmd
 }
 
-// whyNot says why a strand does not run now, or that it does.
-func whyNot(r *client.StrandRow, p *client.Program, brokers []*client.BrokerRow, now time.Time) string {
-	if r.FinishedAt != nil {
-		return whyOver(r, now)
+// reason is what `strand why --json` prints.
+type reason struct {
+	ID     string       `json:"id"`
+	State  client.State `json:"state"`
+	Why    string       `json:"why"`
+	Worker string       `json:"worker,omitempty"` // who runs it on this host
+	Host   string       `json:"host,omitempty"`
+}
+
+// why says why a strand does not run now, or that it does.
+func (l look) why() string {
+	if l.FinishedAt != nil {
+		return l.over()
 	}
-	live := slices.ContainsFunc(brokers, func(b *client.BrokerRow) bool { return b.Alive })
-	awaited := awaits(p)
-	switch note := noteOn(r, brokers, now); {
-	case r.State == client.Ready && !live:
+	switch note := l.note(); {
+	case l.State == client.Ready && !slices.ContainsFunc(l.brokers, func(b *client.BrokerRow) bool { return b.Alive }):
 		return "no broker is there"
-	case r.State == client.Deferred && awaited != "":
-		return fmt.Sprintf("it waits for the signal %s until %s", awaited, timeOf(r.ScheduledAt, now))
-	case r.State == client.Deferred && r.ChildrenLeft == 0 && napsToDeadline(r, p) != "":
-		return fmt.Sprintf("it hibernates or naps, until its deadline for the label %s at the latest, %s", napsToDeadline(r, p), timeOf(r.ScheduledAt, now))
+	case l.State == client.Deferred && l.awaits() != "":
+		return fmt.Sprintf("it waits for the signal %s until %s", l.awaits(), timeOf(l.ScheduledAt, l.now))
+	case l.State == client.Deferred && l.ChildrenLeft == 0 && l.napsToDeadline() != "":
+		return fmt.Sprintf("it hibernates or naps, until its deadline for the label %s at the latest, %s", l.napsToDeadline(), timeOf(l.ScheduledAt, l.now))
+	case l.State == client.Leased:
+		return fmt.Sprintf("%s; if nothing is heard of that, its lease ends %s", note, ago(*l.LeasedUntil, l.now))
 	case note != "":
 		return note
-	}
-	switch r.State {
-	case client.Leased:
-		return fmt.Sprintf("a worker runs it; if nothing is heard of that, its lease ends %s", ago(*r.LeasedUntil, now))
-	case client.Deferred:
-		return "its program has said when to go on, or it was inserted so: it is due " + timeOf(r.ScheduledAt, now)
+	case l.State == client.Deferred:
+		return "its program has said when to go on, or it was inserted so: it is due " + timeOf(l.ScheduledAt, l.now)
 	}
 	n := 0
-	for _, b := range brokers {
-		if serves(b, r.Kind) {
+	for _, b := range l.brokers {
+		if serves(b, l.Kind) {
 			n++
 		}
 	}
-	return fmt.Sprintf("it is due since %s, and starts when one of %d brokers that serve its kind has a free slot", timeOf(r.ScheduledAt, now), n)
+	return fmt.Sprintf("it is due since %s, and starts when one of %d brokers that serve its kind has a free slot", timeOf(l.ScheduledAt, l.now), n)
 }
 
-func whyOver(r *client.StrandRow, now time.Time) string {
-	over := "it has ended " + ago(*r.FinishedAt, now)
-	if r.State == client.Dead && len(r.Attempts) > 0 {
-		last := r.Attempts[len(r.Attempts)-1]
+func (l look) over() string {
+	over := "it has ended " + ago(*l.FinishedAt, l.now)
+	if l.State == client.Dead && len(l.Attempts) > 0 {
+		last := l.Attempts[len(l.Attempts)-1]
 		over += fmt.Sprintf(", after it had %s: %s: %s", last.Outcome, last.Class, last.Message)
 	}
 	return over
 }
 
+// note says who holds a strand, or why it does not run where its state and its time do not say it.
+func (l look) note() string {
+	if l.FinishedAt == nil && l.State == client.Leased {
+		if l.CancelAt != nil {
+			return l.held() + ", and was asked to end it " + ago(*l.CancelAt, l.now)
+		}
+		return l.held()
+	}
+	return noteOn(l.StrandRow, l.brokers, l.now)
+}
+
 // forEver is longer than anybody waits: a strand that is due only then waits for something else.
 const forEver = 50 * 365 * 24 * time.Hour
 
-// noteOn says why a strand does not run, where its state and its time do not say it.
+// noteOn says why a strand does not run, where its state and its time do not say it, as far as one knows who looks at many.
 func noteOn(r *client.StrandRow, brokers []*client.BrokerRow, now time.Time) string {
 	served := slices.ContainsFunc(brokers, func(b *client.BrokerRow) bool { return serves(b, r.Kind) })
 	hibernates := r.State == client.Deferred && r.ScheduledAt != nil && r.ScheduledAt.Sub(now) > forEver
@@ -125,9 +125,9 @@ func noteOn(r *client.StrandRow, brokers []*client.BrokerRow, now time.Time) str
 func serves(b *client.BrokerRow, kind string) bool { return b.Alive && slices.Contains(b.Kinds, kind) }
 
 // napsToDeadline is the target of the deadline that has cut a nap; "" = none has.
-func napsToDeadline(r *client.StrandRow, p *client.Program) string {
-	for _, d := range p.Deadlines {
-		if r.ScheduledAt != nil && d.At.Sub(*r.ScheduledAt).Abs() < time.Second {
+func (l look) napsToDeadline() string {
+	for _, d := range l.program.Deadlines {
+		if l.ScheduledAt != nil && d.At.Sub(*l.ScheduledAt).Abs() < time.Second {
 			return d.Target
 		}
 	}
@@ -138,8 +138,8 @@ func napsToDeadline(r *client.StrandRow, p *client.Program) string {
 const awaitMark = "respirate.await "
 
 // awaits is the name of the signal that a strand waits for; "" = none is known.
-func awaits(p *client.Program) string {
-	for _, m := range p.Semaphores {
+func (l look) awaits() string {
+	for _, m := range l.program.Semaphores {
 		if name, ok := strings.CutPrefix(m.Name, awaitMark); ok {
 			return name
 		}

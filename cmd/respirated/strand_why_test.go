@@ -5,13 +5,14 @@ import (
 	"testing"
 	"time"
 
+	"github.com/respirated/respirated/broker"
 	"github.com/respirated/respirated/client"
 )
 
 func TestWhyAStrandDoesNotRun(t *testing.T) {
 	now := time.Now()
 	in := func(d time.Duration) *time.Time { at := now.Add(d); return &at }
-	here := []*client.BrokerRow{{Alive: true, Kinds: []string{"k"}}, {Alive: false, Kinds: []string{"gone"}}}
+	here := []*client.BrokerRow{{ID: "1", Host: "h", PID: 7, Alive: true, Kinds: []string{"k"}}, {Alive: false, Kinds: []string{"gone"}}}
 	for _, c := range []struct {
 		row  client.StrandRow
 		want string
@@ -20,8 +21,9 @@ func TestWhyAStrandDoesNotRun(t *testing.T) {
 		{client.StrandRow{State: client.Ready, Kind: "gone", ScheduledAt: in(0)}, "no worker serves this kind"},
 		{client.StrandRow{State: client.Ready, Kind: "k", ScheduledAt: in(0), LeasedUntil: in(-time.Second), CancelAt: in(-time.Hour)}, "it was cancelled, and its worker has vanished"},
 		{client.StrandRow{State: client.Paused, Kind: "k", ScheduledAt: in(0)}, "its queue is paused"},
-		{client.StrandRow{State: client.Leased, LeasedUntil: in(90 * time.Second)}, "its lease ends in 1m30s"},
-		{client.StrandRow{State: client.Leased, LeasedUntil: in(time.Minute), CancelAt: in(-time.Minute)}, "its worker was asked to end it 1m00s ago"},
+		{client.StrandRow{State: client.Leased, Kind: "k", LeasedUntil: in(90 * time.Second)}, "a worker on h (pid 7) runs it; if nothing is heard of that, its lease ends in 1m30s"},
+		{client.StrandRow{State: client.Leased, Kind: "gone", LeasedUntil: in(90 * time.Second)}, "who had it is gone, or just ending; if nothing"},
+		{client.StrandRow{State: client.Leased, Kind: "k", LeasedUntil: in(time.Minute), CancelAt: in(-time.Minute)}, "a worker on h (pid 7) runs it, and was asked to end it 1m00s ago; if nothing"},
 		{client.StrandRow{State: client.Deferred, ScheduledAt: in(time.Hour)}, "it is due 2"},
 		{client.StrandRow{State: client.Deferred, ScheduledAt: in(time.Hour), Try: 2}, "it has failed 2 times, and is retried in 1h00m"},
 		{client.StrandRow{State: client.Deferred, ScheduledAt: in(time.Hour), ChildrenLeft: 3}, "it naps, and 3 children are left"},
@@ -35,15 +37,39 @@ func TestWhyAStrandDoesNotRun(t *testing.T) {
 			"until its deadline for the label sent at the latest, 2": {Deadlines: []client.Deadline{{Target: "x", At: now}, {Target: "sent", At: now.Add(time.Hour)}}},
 			"it waits for the signal paid until 2":                   {Semaphores: []client.Semaphore{{Name: "x"}, {Name: awaitMark + "paid"}}},
 		} {
-			if got := whyNot(&client.StrandRow{State: client.Deferred, ScheduledAt: in(time.Hour)}, &p, here, now); !strings.Contains(got, want) {
+			if got := (look{StrandRow: &client.StrandRow{State: client.Deferred, ScheduledAt: in(time.Hour)}, program: &p, brokers: here, now: now}).why(); !strings.Contains(got, want) {
 				t.Errorf("%+v: got %q, want %q", p, got, want)
 			}
 		}
-		if got := whyNot(&c.row, &client.Program{}, here, now); !strings.Contains(got, c.want) {
+		if got := (look{StrandRow: &c.row, program: &client.Program{}, brokers: here, now: now}).why(); !strings.Contains(got, c.want) {
 			t.Errorf("%+v: got %q, want %q", c.row, got, c.want)
 		}
 	}
-	if got := whyNot(&client.StrandRow{State: client.Ready, Kind: "k", ScheduledAt: in(0)}, &client.Program{}, nil, now); !strings.Contains(got, "no broker is there") {
+	if got := (look{StrandRow: &client.StrandRow{State: client.Ready, Kind: "k", ScheduledAt: in(0)}, program: &client.Program{}, now: now}).why(); !strings.Contains(got, "no broker is there") {
 		t.Errorf("nobody there: got %q", got)
+	}
+}
+
+func TestWhoHoldsALeasedStrand(t *testing.T) {
+	a := &client.BrokerRow{ID: "1", Host: "a", PID: 7, Alive: true, Kinds: []string{"k"}}
+	b := &client.BrokerRow{ID: "2", Host: "b", PID: 8, Alive: true, Kinds: []string{"k"}}
+	c := &client.BrokerRow{ID: "3", Host: "c", PID: 9, Alive: true, Kinds: []string{"k"}}
+	for _, example := range []struct {
+		brokers []*client.BrokerRow
+		here    *client.BrokerRow
+		holder  broker.Holder
+		want    string
+	}{
+		{[]*client.BrokerRow{a, b}, a, broker.Holder{Held: true, Worker: "pid 4711", HeldMS: 61_000}, "the worker pid 4711 on a has had it for 1m01s"},
+		{[]*client.BrokerRow{a, b}, a, broker.Holder{Held: true}, "the daemon of this host, a, is writing down how it went on"},
+		{[]*client.BrokerRow{a, b}, a, broker.Holder{}, "a worker on b (pid 8) runs it"},
+		{[]*client.BrokerRow{a, b, c}, a, broker.Holder{}, "a worker runs it, on one of b (pid 8), c (pid 9)"},
+		{[]*client.BrokerRow{a, b}, nil, broker.Holder{}, "a worker runs it, on one of a (pid 7), b (pid 8)"},
+		{[]*client.BrokerRow{a}, a, broker.Holder{}, "who had it is gone, or just ending"},
+	} {
+		l := look{StrandRow: &client.StrandRow{State: client.Leased, Kind: "k"}, brokers: example.brokers, here: example.here, holder: strandHolder{Holder: example.holder}}
+		if got := l.held(); got != example.want {
+			t.Errorf("%+v: got %q, want %q", example.holder, got, example.want)
+		}
 	}
 }

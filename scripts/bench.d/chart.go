@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"os"
 	"text/tabwriter"
 
 	"github.com/respirated/respirated/scripts/bench.d/plot"
@@ -61,4 +62,12 @@ func (c chart) figure() plot.Figure {
 		f.Panels = append(f.Panels, panel)
 	}
 	return f
+}
+
+// draw writes the figure to a file, if one was asked for.
+func (c chart) draw(file string) error {
+	if file == "" {
+		return nil
+	}
+	return os.WriteFile(file, []byte(c.figure().SVG()), 0o644)
 }

@@ -176,22 +176,15 @@ func runCurve(ctx context.Context, at place, c curve, args []string) (err error)
 
 // save writes the files that were asked for.
 func (c curve) save(g *Growth, o curveOptions) error {
-	err := writeJSON(o.json, g)
-	if o.svg != "" {
-		err = errors.Join(err, os.WriteFile(o.svg, []byte(c.chart(g).figure().SVG()), 0o644))
-	}
-	return err
+	return errors.Join(writeJSON(o.json, g), c.chart(g).draw(o.svg))
 }
 
 func (c curve) measure(ctx context.Context, l *lab, ours system.Respirate, settings []setting) (*Growth, error) {
-	version, err := ours.Version()
+	system, err := about(ours)
 	if err != nil {
 		return nil, err
 	}
-	g := &Growth{
-		Mode: c.name, Began: time.Now(), Machine: machine(), Server: l.settings(),
-		System: About{ours.Name(), version, ours.Settings()},
-	}
+	g := &Growth{Mode: c.name, Began: time.Now(), Machine: machine(), Server: l.settings(), System: system}
 	for _, s := range settings {
 		ours.Daemons = s.daemons
 		d, err := l.drain(ctx, ours, s.backlog)

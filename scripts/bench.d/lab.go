@@ -71,7 +71,7 @@ func (l *lab) database(ctx context.Context, s system.System) (name, url string, 
 	}
 	l.visits++
 	name = fmt.Sprintf("visit_%d", l.visits)
-	if err := l.meter.Exec(ctx, "create database "+name+" template "+template); err != nil {
+	if err := l.meter.Copy(ctx, template, name); err != nil {
 		return "", "", err
 	}
 	return name, strings.Replace(l.server.URL(), "/postgres?", "/"+name+"?", 1), nil

@@ -2,13 +2,13 @@
 // scripts/bench builds and starts it. README.md tells how to read what it prints.
 //
 //	bench FOLDER ROOT [flags]            the comparison
-//	bench FOLDER ROOT MODE [flags]       a growth curve, or layouts of the hot table
+//	bench FOLDER ROOT MODE [flags]       a growth curve, programs, or layouts of the hot table
 //
 // The folder holds the built respirated, and is removed at the end, however that comes; root is the repository.
 //
 // The files, in the order in which a comparison meets them: options.go; lab.go, the server; visit.go, one system at work
 // in a database of its own; versus.go, who is visited when; limit.go, the raw loop; figures.go, targets.go and report.go,
-// what comes out. The rooms: system has the compared systems, hub is where their processes meet the harness (node/ is its
+// what comes out; sleepers.go, children.go and hops.go, programs of several steps. The rooms: system has the compared systems, hub is where their processes meet the harness (node/ is its
 // other half for Node), meter reads costs, stat sums up, plot draws; layout is a comparison of its own.
 package main
 
@@ -19,6 +19,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/respirated/respirated/scripts/bench.d/layout"
@@ -56,20 +57,41 @@ func bench(ctx context.Context, args []string) (err error) {
 
 // measure does what the first word says: a mode, or without one the comparison.
 func measure(ctx context.Context, at place, args []string) error {
-	if len(args) > 0 && args[0] == layoutMode {
-		return runLayout(at, args[1:])
-	}
-	if len(args) > 0 && args[0] == partitionsMode {
-		return runPartitions(ctx, at, args[1:])
-	}
-	if len(args) > 0 {
-		for _, c := range curves {
-			if c.name == args[0] {
-				return runCurve(ctx, at, c, args[1:])
-			}
+	for _, m := range modes() {
+		if len(args) > 0 && args[0] == m.word {
+			return m.run(ctx, at, args[1:])
 		}
 	}
 	return runComparison(ctx, at, args)
+}
+
+// mode is what is measured when its word comes first.
+type mode struct {
+	word string
+	run  func(ctx context.Context, at place, args []string) error
+}
+
+func modes() []mode {
+	all := []mode{
+		{layoutMode, func(_ context.Context, at place, args []string) error { return runLayout(at, args) }},
+		{partitionsMode, runPartitions},
+		{sleepersMode, runSleepers},
+		{childrenMode, runChildren},
+		{hopsMode, runHops},
+	}
+	for _, c := range curves {
+		all = append(all, mode{c.name, func(ctx context.Context, at place, args []string) error { return runCurve(ctx, at, c, args) }})
+	}
+	return all
+}
+
+// words are those of all modes.
+func words() string {
+	var all []string
+	for _, m := range modes() {
+		all = append(all, m.word)
+	}
+	return strings.Join(all, ", ")
 }
 
 // layoutMode compares layouts of the hot table, in raw SQL. It has a server of its own.
@@ -80,13 +102,4 @@ func runLayout(at place, args []string) error {
 		return err
 	}
 	return layout.Main(args)
-}
-
-// modes are all words that may come first.
-func modes() []string {
-	words := []string{layoutMode, partitionsMode}
-	for _, c := range curves {
-		words = append(words, c.name)
-	}
-	return words
 }

@@ -69,14 +69,14 @@ func parseOptions(args []string) (o options, err error) {
 	flags.IntVar(&o.runs, "runs", 3, "the `number` of runs, of which the median counts")
 	flags.StringVar(&o.json, "json", "", "write everything to this `file`")
 	flags.Usage = func() {
-		fmt.Fprintf(flags.Output(), "usage: scripts/bench [flags], or scripts/bench MODE [flags] with one of %s\n", strings.Join(modes(), ", "))
+		fmt.Fprintf(flags.Output(), "usage: scripts/bench [flags], or scripts/bench MODE [flags] with one of %s\n", words())
 		flags.PrintDefaults()
 	}
 	if err := flags.Parse(args); err != nil {
 		return o, err
 	}
 	if flags.NArg() > 0 {
-		return o, fmt.Errorf("there is no mode %q; there are: %s", flags.Arg(0), strings.Join(modes(), ", "))
+		return o, fmt.Errorf("there is no mode %q; there are: %s", flags.Arg(0), words())
 	}
 	given := make(map[string]bool)
 	flags.Visit(func(f *flag.Flag) { given[f.Name] = true })

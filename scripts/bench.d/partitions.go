@@ -108,7 +108,7 @@ func (l *lab) scan(ctx context.Context, ours system.Respirate, o partitionOption
 		return err
 	}
 	defer store.Close()
-	sc := scans{store: store, server: l.meter, database: name, count: o.scans}
+	sc := scans{store: store, server: l.meter, database: name, count: o.scans, kinds: []string{"bench"}}
 	for _, fill := range []struct{ line, sql string }{
 		{"idle", `select respirate.lane('', 'default', 5, 'bench')`},
 		{"backlog", fmt.Sprintf(`insert into respirate.strand (id, lane, args, schedule)
@@ -146,11 +146,12 @@ type scans struct {
 	server   *meter.Server
 	database string
 	count    int
+	kinds    []string
 }
 
 // measure scans for the second of so many partitions, or for all.
 func (sc scans) measure(ctx context.Context, partitions int, overdue time.Duration) (s Scan, err error) {
-	req := broker.ScanRequest{Kinds: []string{"bench"}, Limit: scanLimit, Bottom: true, Overdue: overdue}
+	req := broker.ScanRequest{Kinds: sc.kinds, Limit: scanLimit, Bottom: true, Overdue: overdue}
 	if width := uint64(1) << 32 / uint64(partitions); partitions > 1 {
 		req.Slice = broker.Slice{Lo: width, Hi: 2 * width}
 	}
@@ -195,11 +196,7 @@ func (sc scans) read(ctx context.Context) (m meters, err error) {
 
 // save writes the files that were asked for.
 func (r *Scans) save(o partitionOptions) error {
-	err := writeJSON(o.json, r)
-	if o.svg != "" {
-		err = errors.Join(err, os.WriteFile(o.svg, []byte(r.chart().figure().SVG()), 0o644))
-	}
-	return err
+	return errors.Join(writeJSON(o.json, r), r.chart().draw(o.svg))
 }
 
 func (r *Scans) chart() chart {

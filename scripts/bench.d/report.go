@@ -39,13 +39,18 @@ type About struct {
 func newReport(l *lab, systems []system.System) (*Report, error) {
 	r := &Report{Began: time.Now(), Machine: machine(), Server: l.settings()}
 	for _, s := range systems {
-		version, err := s.Version()
+		a, err := about(s)
 		if err != nil {
 			return nil, err
 		}
-		r.Systems = append(r.Systems, About{s.Name(), version, s.Settings()})
+		r.Systems = append(r.Systems, a)
 	}
 	return r, nil
+}
+
+func about(s system.System) (About, error) {
+	version, err := s.Version()
+	return About{s.Name(), version, s.Settings()}, err
 }
 
 func machine() string {

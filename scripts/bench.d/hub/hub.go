@@ -6,7 +6,8 @@
 //	first NS               when its first handler began, by the clock of clock.go
 //	n TOTAL                how many handlers have ended in it; told when that has changed, each MS
 //	s SEQ NS               when the handler of a traced job began
-//	c SEQ NS               when the commit of a traced job had returned
+//	c SEQ NS               when the commit of a traced job, or of a signal, had returned
+//	v NAME VALUE           what a program has to tell
 //	done NS                the command is done, and has taken so long
 //	fail TEXT              it was not
 //
@@ -15,6 +16,7 @@
 //	                       to the inserter: insert N jobs with args of SIZE bytes, in batches
 //	single FROM N GAP      insert N traced jobs, each in a transaction of its own, about GAP ms apart
 //	load FROM RATE MS      insert RATE traced jobs a second for so long, in a batch each 10 ms
+//	signal FROM N GAP STEP signal N of the strands that sleep, each STEP further, about GAP ms apart
 //
 // A process ends when the harness closes the connection, so that none is left behind. Nothing of it touches the database:
 // watching does not load what is watched.
@@ -44,6 +46,7 @@ type Hub struct {
 	first    Instant // when the first handler of all began; 0 = none has
 	began    map[int]Instant
 	commits  map[int]Instant
+	values   map[string]int64
 	answer   string        // to the command that the inserter works on; "" = none yet
 	changed  chan struct{} // closed, and replaced, whenever any of this changes
 }
@@ -61,7 +64,7 @@ func Listen(path string) (*Hub, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen for the measured processes: %w", err)
 	}
-	h := &Hub{listener: l, began: make(map[int]Instant), commits: make(map[int]Instant), changed: make(chan struct{})}
+	h := &Hub{listener: l, began: make(map[int]Instant), commits: make(map[int]Instant), values: make(map[string]int64), changed: make(chan struct{})}
 	h.serving.Go(h.accept)
 	return h, nil
 }
@@ -132,6 +135,11 @@ func (h *Hub) hear(m *member, line string) bool {
 			h.commits[seq] = at
 		}
 		return true
+	case "v":
+		var name string
+		if _, err := fmt.Sscan(rest, &name, &total); err == nil {
+			h.values[name] = total
+		}
 	case "done", "fail":
 		h.answer = line
 	}
@@ -234,6 +242,21 @@ func (h *Hub) Single(ctx context.Context, from, n int, gap time.Duration) error 
 func (h *Hub) Load(ctx context.Context, from, rate int, d time.Duration) error {
 	_, err := h.command(ctx, "load", from, rate, int(d.Milliseconds()))
 	return err
+}
+
+// Signal has the inserter send signals to n sleepers, each in a transaction of its own, about gap apart.
+func (h *Hub) Signal(ctx context.Context, from, n int, gap time.Duration, step int) error {
+	_, err := h.command(ctx, "signal", from, n, int(gap.Milliseconds()), step)
+	return err
+}
+
+// Value waits until a program has told that value.
+func (h *Hub) Value(ctx context.Context, name string) (value int64, err error) {
+	err = h.until(ctx, func() (ok bool) { value, ok = h.values[name]; return ok })
+	if err != nil {
+		return 0, fmt.Errorf("wait for a program to tell %q: %w", name, err)
+	}
+	return value, nil
 }
 
 func (h *Hub) command(ctx context.Context, word string, numbers ...int) (took time.Duration, err error) {

@@ -20,6 +20,11 @@ type Client interface {
 	InsertMany(ctx context.Context, args []Args) error
 }
 
+// Signaller is a client that can wake a strand that sleeps.
+type Signaller interface {
+	Signal(ctx context.Context, sleeper int) error
+}
+
 // Serve does what the harness says, until it hangs up.
 func (l *Line) Serve(ctx context.Context, c Client) error {
 	for l.lines.Scan() {
@@ -49,6 +54,10 @@ func (l *Line) obey(ctx context.Context, c Client, command string) error {
 		return l.single(ctx, c, a, b, time.Duration(d)*time.Millisecond)
 	case word == "load" && n == 4:
 		return l.load(ctx, c, a, b, time.Duration(d)*time.Millisecond)
+	case word == "signal" && n == 5:
+		if s, ok := c.(Signaller); ok {
+			return l.signal(ctx, s, a, b, time.Duration(d)*time.Millisecond, e)
+		}
 	}
 	return errors.New("unknown command " + command)
 }
@@ -73,6 +82,17 @@ func (l *Line) single(ctx context.Context, c Client, from, n int, gap time.Durat
 			return err
 		}
 		l.committed(from+i, Now())
+	}
+	return nil
+}
+
+func (l *Line) signal(ctx context.Context, c Signaller, from, n int, gap time.Duration, step int) error {
+	for i := range n {
+		time.Sleep(gap/2 + rand.N(gap)) // as above
+		if err := c.Signal(ctx, from+i*step); err != nil {
+			return err
+		}
+		l.committed(from+i*step, Now())
 	}
 	return nil
 }

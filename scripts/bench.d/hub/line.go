@@ -81,6 +81,13 @@ func (l *Line) Handle(args Args) {
 	l.handled.Add(1)
 }
 
+// Tell tells the harness a value; of several of one name the last counts.
+func (l *Line) Tell(name string, value int64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.pending = fmt.Appendf(l.pending, "v %s %d\n", name, value)
+}
+
 func (l *Line) note(args Args, now Instant) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

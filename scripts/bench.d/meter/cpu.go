@@ -1,4 +1,4 @@
-// Package meter reads what a run has cost: processor time from /proc, and what the server counts.
+// Package meter reads what a run has cost: processor time and memory from /proc, and what the server counts.
 package meter
 
 import (
@@ -81,4 +81,18 @@ func parseProcess(text []byte) (p process, err error) {
 	}
 	ticks := func(n int64) time.Duration { return time.Duration(n) * tick }
 	return process{parent: int(n[0]), own: ticks(n[1] + n[2]), reaped: ticks(n[3] + n[4])}, nil
+}
+
+// Peak is the most memory that a process has had at once until now, in bytes.
+func Peak(pid int) (int64, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return 0, fmt.Errorf("read the memory of process %d: %w", pid, err)
+	}
+	_, rest, _ := strings.Cut(string(text), "VmHWM:")
+	var kib int64
+	if _, err := fmt.Sscanf(rest, "%d kB", &kib); err != nil {
+		return 0, fmt.Errorf("read the memory of process %d: %w", pid, err)
+	}
+	return kib << 10, nil
 }

@@ -76,6 +76,20 @@ func (s *Server) Exec(ctx context.Context, sql string) error {
 	return nil
 }
 
+// Copy makes a database like another. A large one is copied file by file, past the log.
+func (s *Server) Copy(ctx context.Context, from, to string) error {
+	const large = 100 << 20
+	size, err := s.count(ctx, "the bytes of a database", "select pg_database_size($1)", from)
+	if err != nil {
+		return err
+	}
+	sql := "create database " + to + " template " + from
+	if size > large && s.Version() >= "15" { // which older servers do anyway
+		sql += " strategy file_copy"
+	}
+	return s.Exec(ctx, sql)
+}
+
 // Statements are what was sent to a database since it was made. Those inside functions are not in the count.
 func (s *Server) Statements(ctx context.Context, database string) (calls int64, err error) {
 	return s.count(ctx, "statements", `select coalesce(sum(s.calls), 0)::bigint from pg_stat_statements s

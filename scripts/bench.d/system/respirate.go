@@ -130,6 +130,7 @@ func respirateWorker(_, socket string) error {
 		line.Handle(s.Args)
 		return nil
 	})
+	addPrograms(mux, line)
 	worker.Main(mux)
 	return nil
 }

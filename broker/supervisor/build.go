@@ -1,0 +1,56 @@
+package supervisor
+
+import (
+	"os"
+	"reflect"
+)
+
+// build is what processes are started from: one version of a binary, and how it is run. The loop owns it.
+type build struct {
+	pool  Pool
+	image image    // zero = not known
+	file  *os.File // that version, also when its path has another one; nil where it cannot be read
+}
+
+// newBuild takes hold of what is at the binary's path now.
+func newBuild(p Pool) *build {
+	b := &build{pool: p}
+	if f, err := os.Open(p.Binary); err == nil {
+		if b.image, err = imageOfFile(f); err == nil && canStartFrom {
+			b.file = f
+			return b
+		}
+		f.Close()
+	}
+	b.image, _ = imageOf(p.Binary) // a program need not be readable
+	return b
+}
+
+// close lets go of the version. Processes that run it do not need it.
+func (b *build) close() {
+	if b.file != nil {
+		b.file.Close()
+		b.file = nil
+	}
+}
+
+// kept is the version, if its path has another one or nothing now. A file that was overwritten in place is lost.
+func (b *build) kept() *os.File {
+	if b.file == nil {
+		return nil
+	}
+	if now, err := imageOf(b.pool.Binary); err == nil && now == b.image {
+		return nil
+	}
+	if now, err := imageOfFile(b.file); err != nil || now.inode != b.image.inode || now.size != b.image.size || !now.changed.Equal(b.image.changed) {
+		return nil
+	}
+	return b.file
+}
+
+// runsLike says whether processes of both pools are started in the same way. How many there are, and when they are
+// recycled, makes no difference to them.
+func (p Pool) runsLike(q Pool) bool {
+	p.Procs, p.Recycle, p.StopTimeout, p.BootTimeout = q.Procs, q.Recycle, q.StopTimeout, q.BootTimeout
+	return reflect.DeepEqual(p, q)
+}

@@ -1,0 +1,320 @@
+package supervisor
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// script is a pool of a shell script that becomes the test binary in one of its roles.
+func (h *host) script(name string, procs int, lines string, role ...string) Pool {
+	h.t.Helper()
+	path := filepath.Join(h.dir, name+".sh")
+	h.install(path, lines, role...)
+	return Pool{Name: name, Binary: path, Procs: procs}
+}
+
+// install puts a script at its path as deployments do: whole, by rename.
+func (h *host) install(path, lines string, role ...string) {
+	h.t.Helper()
+	text := fmt.Sprintf("#!/bin/sh\n%s\nexec %s as %s\n", lines, os.Args[0], strings.Join(role, " "))
+	if err := os.WriteFile(path+".new", []byte(text), 0o700); err != nil {
+		h.t.Fatal(err)
+	}
+	if err := os.Rename(path+".new", path); err != nil {
+		h.t.Fatal(err)
+	}
+}
+
+// pool waits until the supervisor says of a pool what ok likes.
+func (h *host) pool(what, name string, ok func(PoolInfo) bool) PoolInfo {
+	h.t.Helper()
+	var found PoolInfo
+	h.until(what, func([]Info) bool {
+		for _, p := range h.sup.Pools() {
+			if p.Name == name && ok(p) {
+				found = p
+				return true
+			}
+		}
+		return false
+	})
+	return found
+}
+
+func (h *host) hellosOf(version string, n int) (greeted []greeting) {
+	h.t.Helper()
+	for range n {
+		g := h.hello()
+		if got := valueOf(g.Env, "VERSION"); got != version {
+			h.t.Errorf("got a hello of version %q, want %q", got, version)
+		}
+		greeted = append(greeted, g)
+	}
+	return greeted
+}
+
+func isIn(state string) func(PoolInfo) bool { return func(p PoolInfo) bool { return p.State == state } }
+
+func TestRecycledWorkerEndsAfterItsSuccessorIsConnected(t *testing.T) {
+	h := newHost(t, "", poolAs("a", 2, "polite")).run()
+	first := []greeting{h.hello(), h.hello()}
+	h.until("connected", all("connected"))
+	if err := h.sup.Recycle("a", -1, "test"); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		next := h.hello() // while all of the first ones that are left are connected
+		e := h.exit()
+		if !e.Asked || !slices.ContainsFunc(first, func(g greeting) bool { return g.Key == e.Key }) || e.Key == next.Key {
+			t.Errorf("got %+v, want an asked exit of one of the first", e)
+		}
+	}
+	infos := h.until("two again", func(infos []Info) bool { return len(infos) == 2 && all("connected")(infos) })
+	if infos[0].Index != 0 || infos[1].Index != 1 || infos[0].Restarts != 1 || infos[0].Due != "" {
+		t.Errorf("got %+v", infos)
+	}
+}
+
+func TestWorkerWhoseSuccessorDiesStays(t *testing.T) {
+	h := newHost(t, "")
+	flag := filepath.Join(h.dir, "flag")
+	h.cfg.Pools = []Pool{h.script("a", 1, "test ! -e "+flag+" || exit 3", "polite")}
+	h.run()
+	old := h.hello()
+	if err := os.WriteFile(flag, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	h.sup.letterRecycle(old.Key, "test")
+	for range 2 {
+		if e := h.exit(); e.Asked || e.Key == old.Key {
+			t.Errorf("got %+v, want the death of a successor", e)
+		}
+	}
+	if err := os.Remove(flag); err != nil {
+		t.Fatal(err)
+	}
+	for e := h.exit(); e.Key != old.Key; e = h.exit() { // now and then one more was under way
+	}
+	h.until("alone", func(infos []Info) bool { return len(infos) == 1 && all("connected")(infos) && infos[0].Key != old.Key })
+}
+
+// letterRecycle is what the sampler of limits sends.
+func (s *Supervisor) letterRecycle(key, why string) {
+	s.mail.put(letter{key: key, event: recycle{}, why: why})
+}
+
+func TestWorkersAreRecycledByStrandsAndByAge(t *testing.T) {
+	p, q := poolAs("a", 1, "polite"), poolAs("b", 1, "polite")
+	p.Recycle.Strands = 5
+	q.Recycle.Age = 300 * time.Millisecond
+	h := newHost(t, "", p).run()
+	g := h.hello()
+	h.sup.Served(g.Key, 4)
+	h.sup.Served(g.Key, 5)
+	h.hello()
+	if e := h.exit(); e.Key != g.Key || !e.Asked {
+		t.Errorf("got %+v, want the asked end of %s", e, g.Key)
+	}
+	if err := h.sup.Apply([]Pool{q}); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		if e := h.exit(); !e.Asked { // the one of pool a, and two of pool b
+			t.Errorf("got %+v, want an asked end", e)
+		}
+	}
+}
+
+func TestAppliedPoolsComeGoAndChangeTheirSize(t *testing.T) {
+	a, b := poolAs("a", 3, "polite"), poolAs("b", 1, "polite")
+	h := newHost(t, "", a).run()
+	h.until("connected", func(infos []Info) bool { return len(infos) == 3 && all("connected")(infos) })
+	a.Procs = 1
+	apply(t, h, a, b)
+	infos := h.until("one of each", func(infos []Info) bool { return len(infos) == 2 && all("connected")(infos) })
+	if infos[0].Pool != "a" || infos[0].Index != 0 || infos[1].Pool != "b" {
+		t.Errorf("got %+v, want seat 0 of a, and b", infos)
+	}
+	for range 2 {
+		if e := h.exit(); !e.Asked {
+			t.Errorf("got %+v, want an asked end", e)
+		}
+	}
+	b.Procs = 2
+	apply(t, h, b)
+	h.until("two of b", func(infos []Info) bool { return len(infos) == 2 && infos[0].Pool == "b" && all("connected")(infos) })
+	bad := b
+	bad.Binary = "/none"
+	if err := h.sup.Apply([]Pool{bad}); err == nil {
+		t.Error("a pool without a binary is applied")
+	}
+	if err := h.sup.Resize("b", 1); err != nil {
+		t.Fatal(err)
+	}
+	h.until("one of b", func(infos []Info) bool { return len(infos) == 1 && infos[0].Pool == "b" })
+	if err := h.sup.Resize("a", 1); err == nil {
+		t.Error("a pool that is gone is resized")
+	}
+}
+
+func apply(t *testing.T, h *host, pools ...Pool) {
+	t.Helper()
+	if err := h.sup.Apply(pools); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestChangedPoolIsRolledWithACanary(t *testing.T) {
+	h := newHost(t, "")
+	p := h.script("a", 2, "export VERSION=1", "polite")
+	h.cfg.Pools = []Pool{p}
+	h.run()
+	h.hellosOf("1", 2)
+	h.install(p.Binary, "export VERSION=2", "polite")
+	canary := h.hellosOf("2", 1)[0]
+	h.pool("rolling", "a", isIn("rolling"))
+	select {
+	case e := <-h.exits:
+		t.Errorf("got %+v before the canary was proven", e)
+	default:
+	}
+	h.sup.Served(canary.Key, 0)
+	h.sup.Served(canary.Key, 1)
+	h.exit()
+	h.hellosOf("2", 1)
+	h.exit()
+	h.pool("rolled", "a", isIn("running"))
+	h.until("two", func(infos []Info) bool {
+		return len(infos) == 2 && all("connected")(infos) && infos[0].Build == infos[1].Build
+	})
+
+	p.Slots = 7 // another configuration is another build, too
+	apply(t, h, p)
+	h.sup.Served(h.hello().Key, 1)
+	h.exit()
+	if g := h.hello(); valueOf(g.Env, "RESPIRATE_SLOTS") != "7" {
+		t.Errorf("got %s slots, want 7", valueOf(g.Env, "RESPIRATE_SLOTS"))
+	}
+	h.exit()
+}
+
+func TestBuildWhoseCanariesDieIsHeldBackAndTheOldOneGoesOn(t *testing.T) {
+	h := newHost(t, "")
+	p := h.script("a", 2, "export VERSION=1", "raising", "0")
+	h.cfg.Pools = []Pool{p}
+	h.run()
+	old := h.hellosOf("1", 2)
+	h.install(p.Binary, "exit 3", "polite")
+	for range 2 {
+		if e := h.exit(); e.How != "exit status 3" {
+			t.Errorf("got %+v, want a canary's death", e)
+		}
+	}
+	if info := h.pool("held back", "a", isIn("old build")); !strings.Contains(info.Note, "exit status 3") {
+		t.Errorf("got %+v, want the canary's end in the note", info)
+	}
+	h.hangUp(old[0])
+	h.hellosOf("1", 1) // though its path has another file
+	h.exit()
+	h.install(p.Binary, "export VERSION=3", "raising", "0")
+	h.hellosOf("3", 1)
+}
+
+func TestWorkerIsStartedAlsoWhenItsBinaryHasGone(t *testing.T) {
+	for _, limits := range []Limits{{}, {Nice: 1}} { // without and with the shim
+		h := newHost(t, "")
+		script := h.script("a", 1, "", "raising", "1")
+		script.Limits = limits
+		program := filepath.Join(h.dir, "worker")
+		copyFile(t, os.Args[0], program)
+		h.cfg.Pools = []Pool{script, {Name: "b", Binary: program, Args: []string{"as", "raising", "1"}, Procs: 1, Limits: limits}}
+		h.run()
+		first := []greeting{h.hello(), h.hello()}
+		if err := errors.Join(os.Remove(program), os.Remove(script.Binary)); err != nil {
+			t.Fatal(err)
+		}
+		for _, g := range first {
+			h.hangUp(g)
+			h.exit()
+			h.hello()
+		}
+		h.end()
+	}
+}
+
+func TestPoolThatCrashLoopsIsTriedNowAndThenAndHoldsUpNobody(t *testing.T) {
+	h := newHost(t, "", poolAs("a", 3, "exit", "3"), poolAs("b", 1, "polite")).run()
+	g := h.hello()
+	for range enough {
+		h.exit()
+	}
+	h.pool("crash-looping", "a", isIn("crash-looping"))
+	h.until("parked", func(infos []Info) bool { return all("crash-looping")(infos[:3]) && infos[3].State == "connected" })
+	if infos := h.sup.Workers(); infos[3].Key != g.Key || infos[3].Restarts != 0 {
+		t.Errorf("got %+v for the other pool", infos[3])
+	}
+}
+
+func TestWorkerThatNeverSaysHelloIsEnded(t *testing.T) {
+	p := poolAs("a", 1, "child")
+	p.BootTimeout = 100 * time.Millisecond
+	h := newHost(t, "", p).run()
+	for range 2 {
+		if e := h.exit(); !e.Asked || e.How != "signal: terminated" {
+			t.Errorf("got %+v, want an asked end", e)
+		}
+	}
+}
+
+func TestRollAfterARestartOfTheDaemon(t *testing.T) {
+	h := newHost(t, "")
+	p := h.script("a", 1, "export VERSION=1", "polite")
+	h.cfg.Pools = []Pool{p}
+	c, err := h.cfg.check()
+	if err != nil {
+		t.Fatal(err)
+	}
+	order := launch{pool: c.Pools[0], socket: c.Socket, key: newKey(), logs: c.logsOf("a", 0)}
+	former, _, err := order.run()
+	if err != nil {
+		t.Fatal(err)
+	}
+	go former.wait()
+	boot, _ := bootID()
+	was := image{inode: 1}
+	rec := record{Pool: "a", Key: order.key, PID: former.pid, Start: former.start, Binary: p.Binary, Image: was.String(), Started: time.Now()}
+	if err := (stateFile{path: c.StateFile, boot: boot}).save([]record{rec}); err != nil {
+		t.Fatal(err)
+	}
+	h.run()
+	for proven := false; !proven; {
+		if g := h.hello(); g.Key != order.key {
+			h.sup.Served(g.Key, 1)
+			proven = true
+		}
+	}
+	if e := h.exit(); e.Key != order.key {
+		t.Errorf("got %+v, want the end of the former daemon's worker", e)
+	}
+}
+
+func TestFileBeingWrittenIsSeen(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "f")
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY, 0o700)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !beingWritten(path) {
+		t.Error("a file that is open for writing is taken for whole")
+	}
+	f.Close()
+	if beingWritten(path) {
+		t.Error("a file that nobody writes to is taken for half")
+	}
+}
