@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/respirated/respirated/broker"
-	"github.com/respirated/respirated/protocol"
 )
 
 // Signal implements [broker.Store].
@@ -105,7 +104,7 @@ func checkSignal(sig broker.Signal) (why string) {
 	if why := checkName(sig.Name); why != "" {
 		return "name: " + why
 	}
-	if why := checkSize(sig.Value, protocol.MaxSignal); why != "" {
+	if why := checkSize(sig.Value, broker.SignalBytes); why != "" {
 		return "value: " + why
 	}
 	return checkOptional("value", sig.Value)

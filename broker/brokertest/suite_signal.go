@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/respirated/respirated/broker"
-	"github.com/respirated/respirated/protocol"
 )
 
 // signalCases tell how semaphores come to a strand, and what waits for it when it is leased.
@@ -257,7 +256,7 @@ var signalCases = []testCase{
 	}},
 	{"InboxListsASemaphoreOfTheLargestSize", func(tr *trial) {
 		id := tr.insert("")
-		largest := fmt.Appendf(nil, "%q", strings.Repeat("x", protocol.MaxSignal-2))
+		largest := fmt.Appendf(nil, "%q", strings.Repeat("x", broker.SignalBytes-2))
 		tr.signal(broker.Signal{ID: id, Name: "a", Value: largest}, broker.Signal{ID: id, Name: "b"})
 		in := tr.mail(tr.lease(id).Inbox)
 		tr.equal("names", names(&in), []string{"a", "b"})
@@ -279,7 +278,7 @@ var badSignals = []struct {
 	{"ValueThatIsEmpty", broker.Signal{Name: "a", Value: []byte{}}},
 	{"ValueWithAnEscapedNUL", broker.Signal{Name: "a", Value: []byte(`"\u0000"`)}},
 	{"ValueThatIsTooDeep", broker.Signal{Name: "a", Value: deep}},
-	{"ValueThatIsTooLong", broker.Signal{Name: "a", Value: bytes.Repeat([]byte("1"), protocol.MaxSignal+1)}},
+	{"ValueThatIsTooLong", broker.Signal{Name: "a", Value: bytes.Repeat([]byte("1"), broker.SignalBytes+1)}},
 }
 
 // signal sends semaphores to strands that must be there.

@@ -44,7 +44,7 @@ func checkSignal(g *broker.Signal) (why string) {
 	if why := checkName(g.Name); why != "" {
 		return "name: " + why
 	}
-	if err := protocol.LongJSON(g.Value, protocol.MaxSignal); err != nil {
+	if err := protocol.LongJSON(g.Value, broker.SignalBytes); err != nil {
 		return "value: " + err.Error()
 	}
 	return ""
