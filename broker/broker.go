@@ -21,6 +21,7 @@ type Config struct {
 	Build string // version of the daemon, for listings
 
 	Partition Partition // the part of the ids to scan for; default: all
+	Former    *Former   // the broker to go on as; nil = a new one
 
 	Lease        time.Duration // how long a lease lasts; default 120 s, renewed after a third of it
 	Heartbeat    time.Duration // default 5 s
@@ -119,7 +120,9 @@ type Broker struct {
 	databases []*link           // in the order of the schedule's
 	schedule  *schedule         // Run's goroutine only
 	tallies   map[string]*tally // of our processes, by spawn key; Run's goroutine only
-	events    chan event
+	events    chan event        // of sessions: not taken while the broker pauses
+	answers   chan event        // of everybody else
+	rested    chan struct{}     // holds one when a pause has come to its rest
 	queries   chan func(*schedule)
 	over      chan struct{} // closed when Run takes no more events
 	door      door
@@ -171,6 +174,9 @@ func NewSeveral(databases []Database, procs Processes, cfg Config) (*Broker, err
 	id[6], id[8] = id[6]&0x0f|0x40, id[8]&0x3f|0x80
 	limits := cfg.limits()
 	limits.databases = len(databases)
+	if cfg.Former != nil {
+		id = cfg.Former.Broker
+	}
 	b := &Broker{
 		cfg:      cfg,
 		id:       id,
@@ -178,10 +184,15 @@ func NewSeveral(databases []Database, procs Processes, cfg Config) (*Broker, err
 		log:      cfg.Logger,
 		schedule: newSchedule(id, seed, limits),
 		events:   make(chan event, waitingEvents),
+		answers:  make(chan event, waitingEvents),
+		rested:   make(chan struct{}, 1),
 		queries:  make(chan func(*schedule)),
 		over:     make(chan struct{}),
 		tallies:  map[string]*tally{},
 		door:     door{sessions: map[sessionID]*session{}, most: cfg.MaxSessions, outbox: cfg.MaxBytes + 3*cfg.MaxFrame},
+	}
+	if cfg.Former != nil {
+		b.schedule.succeed(cfg.Former)
 	}
 	for no, d := range databases {
 		l := &link{Database: d, no: no, log: b.log, relisten: make(chan struct{}, 1), faults: map[string]time.Time{}}
@@ -193,7 +204,7 @@ func NewSeveral(databases []Database, procs Processes, cfg Config) (*Broker, err
 	return b, nil
 }
 
-// ID is this broker's id, drawn at New.
+// ID is this broker's id, drawn at New unless it goes on as a former one.
 func (b *Broker) ID() ID { return b.id }
 
 // Hint passes on a notification of the first database. It never blocks for long.
@@ -203,9 +214,14 @@ func (b *Broker) Hint(h Hint) { b.post(hinted{h}) }
 func (b *Broker) Exited(e WorkerExit) { b.post(exited{e}) }
 
 // post hands an event to the loop, unless the loop is over.
-func (b *Broker) post(ev event) {
+func (b *Broker) post(ev event) { b.hand(b.answers, ev) }
+
+// postHeard hands the loop what a session brings. In a pause that waits.
+func (b *Broker) postHeard(ev event) { b.hand(b.events, ev) }
+
+func (b *Broker) hand(to chan event, ev event) {
 	select {
-	case b.events <- ev:
+	case to <- ev:
 	case <-b.over:
 	}
 }
@@ -253,9 +269,15 @@ func (b *Broker) loop(ctx, calls context.Context, wg *sync.WaitGroup) {
 	var rest rest
 	wanted := protocol.BootNS() // to be called again, at the latest
 	for {
+		heard := b.events
+		if b.schedule.deaf() {
+			heard = nil
+		}
 		select {
-		case ev := <-b.events:
-			batch = b.gather(append(batch, ev))
+		case ev := <-heard:
+			batch = b.gather(append(batch, ev), heard)
+		case ev := <-b.answers:
+			batch = b.gather(append(batch, ev), heard)
 		case query := <-b.queries:
 			query(b.schedule)
 		case <-timer.C:
@@ -277,6 +299,9 @@ func (b *Broker) loop(ctx, calls context.Context, wg *sync.WaitGroup) {
 		if fx.finished {
 			return
 		}
+		if fx.rested {
+			signal(b.rested)
+		}
 		if rest.step(now, b.schedule.busy()) {
 			b.cfg.Idle()
 		}
@@ -288,17 +313,19 @@ func (b *Broker) loop(ctx, calls context.Context, wg *sync.WaitGroup) {
 // lateness is how much later than it wants the loop may be called before it takes itself for stopped.
 const lateness = 2 * time.Second
 
-// waitingEvents is how many events may wait for the loop. Each may hold a frame; whoever brings more waits.
+// waitingEvents is how many events of either kind may wait for the loop. Each may hold a frame; whoever brings more waits.
 const waitingEvents = 64
 
 // mostEvents bounds how many events one step takes in.
 const mostEvents = 256
 
 // gather adds what else has come, so that one step decides about all of it.
-func (b *Broker) gather(batch []event) []event {
+func (b *Broker) gather(batch []event, heard chan event) []event {
 	for len(batch) < mostEvents {
 		select {
-		case ev := <-b.events:
+		case ev := <-heard:
+			batch = append(batch, ev)
+		case ev := <-b.answers:
 			batch = append(batch, ev)
 		default:
 			return batch
@@ -332,7 +359,7 @@ func (b *Broker) perform(ctx context.Context, wg *sync.WaitGroup, fx effects) {
 	}
 	for _, e := range fx.end {
 		b.log.Warn("worker is ended", "worker", e.name, "why", e.why)
-		b.procs.End(e.key, e.why)
+		b.procs.End(e.key, e.within, e.why)
 	}
 }
 
@@ -411,6 +438,8 @@ func (b *Broker) note(ev event) {
 		delete(b.tallies, ev.Key)
 	case overslept:
 		b.log.Warn("this process was stopped, or the host asleep", "for", time.Duration(ev.by).Round(time.Millisecond))
+	case pausing:
+		b.log.Info("pausing")
 	case draining:
 		b.log.Info("draining", "timeout", b.cfg.DrainTimeout)
 	default:

@@ -1,6 +1,10 @@
 package broker
 
-import "github.com/respirated/respirated/protocol"
+import (
+	"time"
+
+	"github.com/respirated/respirated/protocol"
+)
 
 // A sessionID numbers a connection. Numbers are never used again within one run of the broker; 0 is no connection.
 type sessionID uint64
@@ -110,6 +114,10 @@ type (
 	}
 	// draining: stop handing out; give up waiting for workers at by.
 	draining struct{ by int64 }
+	// pausing: begin nothing new, hear nobody, and come to a rest.
+	pausing struct{}
+	// resuming: go on after a pause.
+	resuming struct{}
 )
 
 func (greeted) event()   {}
@@ -136,6 +144,8 @@ func (told) event()      {}
 func (inserted) event()  {}
 func (signalled) event() {}
 func (draining) event()  {}
+func (pausing) event()   {}
+func (resuming) event()  {}
 
 // A hold is a strand that a worker says it holds.
 type hold struct {
@@ -164,6 +174,7 @@ type effects struct {
 	served    []string // and of those that have brought a good result, once for each
 	end       []ending
 	finished  bool // drained: everything is settled or given up
+	rested    bool // pausing: nothing is under way
 }
 
 // requests are those to one database. There is at most one statement of each kind in flight: the schedule asks for the next
@@ -204,4 +215,7 @@ type hangUp struct {
 }
 
 // ending asks for the end of a worker process.
-type ending struct{ key, name, why string }
+type ending struct {
+	key, name, why string
+	within         time.Duration // it is killed then at the latest; 0 = when its pool says
+}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"sync"
 	"syscall"
+	"time"
 )
 
 // lasting is a listener whose socket file can be made anew: somebody may clean up the folder that it is in.
@@ -17,6 +18,8 @@ type lasting struct {
 	current *net.UnixListener
 	file    os.FileInfo // of current
 	closed  bool
+	given   bool          // somebody else goes on listening at current
+	held    chan struct{} // nobody is let in until it is closed; nil = they are
 }
 
 func newLasting(path string) (*lasting, error) {
@@ -25,6 +28,13 @@ func newLasting(path string) (*lasting, error) {
 		return nil, err
 	}
 	return l, nil
+}
+
+// keepLasting goes on with a listener that this process has.
+func keepLasting(path string, current *net.UnixListener) *lasting {
+	current.SetUnlinkOnClose(false)
+	file, _ := os.Lstat(path) // where it is gone, or somebody else's, restore sees to that
+	return &lasting{path: path, current: current, file: file}
 }
 
 // bind listens anew at the path.
@@ -38,7 +48,7 @@ func (l *lasting) bind() error {
 		next.Close()
 		return fmt.Errorf("look at our socket: %w", err)
 	}
-	l.current, l.file = next, file
+	l.current, l.file, l.given = next, file, false
 	return nil
 }
 
@@ -60,26 +70,55 @@ func (l *lasting) restore() (restored bool, err error) {
 // ours says whether the file at the path is still the one that we made.
 func (l *lasting) ours() bool {
 	file, err := os.Lstat(l.path)
-	return err == nil && os.SameFile(file, l.file)
+	return err == nil && l.file != nil && os.SameFile(file, l.file)
 }
 
-func (l *lasting) now() (current *net.UnixListener, closed bool) {
+// now is the listener of the moment. held is for Accept to wait for.
+func (l *lasting) now() (current *net.UnixListener, closed bool, held chan struct{}) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.current, l.closed
+	return l.current, l.closed, l.held
 }
 
 // Accept implements net.Listener, over all listeners that there are one after the other.
 func (l *lasting) Accept() (net.Conn, error) {
 	for {
-		current, closed := l.now()
+		current, closed, held := l.now()
+		if held != nil {
+			<-held
+			continue
+		}
 		conn, err := current.Accept()
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			continue // hold
+		}
 		if errors.Is(err, net.ErrClosed) && !closed {
-			if next, _ := l.now(); next != current {
+			if next, _, _ := l.now(); next != current {
 				continue
 			}
 		}
 		return conn, err
+	}
+}
+
+// hold lets nobody in any more: who connects waits.
+func (l *lasting) hold() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.held == nil && !l.closed {
+		l.held = make(chan struct{})
+		_ = l.current.SetDeadline(time.Unix(1, 0)) // it can only be closed
+	}
+}
+
+// release ends hold.
+func (l *lasting) release() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.held != nil {
+		_ = l.current.SetDeadline(time.Time{}) // as above
+		close(l.held)
+		l.held = nil
 	}
 }
 
@@ -88,16 +127,20 @@ func (l *lasting) Close() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var err error
-	if !l.closed && l.ours() {
+	if !l.closed && !l.given && l.ours() {
 		err = os.Remove(l.path)
 	}
 	l.closed = true
+	if l.held != nil {
+		close(l.held)
+		l.held = nil
+	}
 	return errors.Join(l.current.Close(), err)
 }
 
 // Addr implements net.Listener.
 func (l *lasting) Addr() net.Addr {
-	current, _ := l.now()
+	current, _, _ := l.now()
 	return current.Addr()
 }
 

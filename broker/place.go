@@ -14,6 +14,7 @@ type place struct {
 	members
 	dice rand.PCG // so that not all speak at once
 
+	former  int   // the number to ask for first, since it is ours already; 0 = there is none
 	joining bool  // asked for a number, and not yet answered
 	joinAt  int64 // when to ask; 0 = there is no reason to
 	readyAt int64 // the first scan waits until then, at most; 0 = we have no number yet
@@ -71,6 +72,14 @@ func (p *place) join(now int64) bool {
 	return true
 }
 
+// wanted is the number to ask for; 0 = any.
+func (p *place) wanted() int {
+	if p.former != 0 {
+		return p.former
+	}
+	return max(p.Partition.Number, 0)
+}
+
 // joined takes in the number that we have got, and whom the database knows.
 func (p *place) joined(now int64, j Joined, err error) {
 	p.joining = false
@@ -82,7 +91,7 @@ func (p *place) joined(now int64, j Joined, err error) {
 		p.joinAt = now + noneFree
 		return
 	}
-	p.joinAt, p.speakAt, p.soonAt = 0, now, now
+	p.joinAt, p.speakAt, p.soonAt, p.former = 0, now, now, 0
 	p.moved = p.number != 0 && p.number != j.Number
 	if p.twinAt = 0; p.twinIDs != nil {
 		p.twinAt = now + twinPatience // in case that it is the same number again

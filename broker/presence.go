@@ -62,10 +62,7 @@ func (b *Broker) performPlace(ctx context.Context, wg *sync.WaitGroup, l *link, 
 		wg.Go(func() { b.post(from{l.no, told{*p, l.Store.Tell(ctx, *p)}}) })
 	}
 	if req.relisten {
-		select {
-		case l.relisten <- struct{}{}:
-		default:
-		}
+		signal(l.relisten)
 	}
 	if req.change != nil {
 		l.noteChange(*req.change)

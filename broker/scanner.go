@@ -54,7 +54,7 @@ const (
 // decide asks for the next scan if it is time and somebody wants what it may find.
 func (sc *scanner) decide(d *database, now int64, req *requests) {
 	sc.measure(d, now)
-	if sc.flying || d.s.draining || !d.place.ready(now) {
+	if sc.flying || d.s.draining || d.s.pausedAt != 0 || !d.place.ready(now) {
 		return
 	}
 	ahead := d.s.ahead()

@@ -37,6 +37,7 @@ type schedule struct {
 	putOff    bool // the next sweep has been, since we overslept
 	draining  bool
 	drainBy   int64
+	pausedAt  int64 // 0 = it does not pause
 }
 
 // limits are the numbers of a schedule. Config sets them.
@@ -107,6 +108,7 @@ func (s *schedule) step(now int64, events ...event) effects {
 		d.ask(now, fx.to(d.no))
 	}
 	fx.finished = s.settled(now)
+	fx.rested = s.rested()
 	return fx
 }
 
@@ -134,6 +136,10 @@ func (s *schedule) take(now int64, ev event, fx *effects) {
 		s.oversleep(now, ev.by)
 	case draining:
 		s.drain(now, ev.by, fx)
+	case pausing:
+		s.pausedAt = now
+	case resuming:
+		s.resume(now)
 	case from:
 		s.databases[ev.database].take(now, ev.what, fx)
 	default:
@@ -164,7 +170,7 @@ func (d *database) renewNext() int64 {
 // match brings free credit and candidates together, and leases all pairs that met since the last lease. Databases take
 // their picks in turn, so that none takes all credit.
 func (s *schedule) match(now int64, fx *effects) {
-	if s.draining {
+	if s.draining || s.pausedAt != 0 {
 		return
 	}
 	backlog := s.opened(now)

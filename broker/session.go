@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"slices"
 	"sync"
@@ -89,6 +90,18 @@ func (s *session) end(last protocol.ToWorker) {
 	s.conn.Close()
 }
 
+// dismiss says bye to everybody who is there.
+func (d *door) dismiss() {
+	d.mu.Lock()
+	sessions := slices.Collect(maps.Values(d.sessions))
+	d.mu.Unlock()
+	var wg sync.WaitGroup
+	for _, s := range sessions {
+		wg.Go(func() { s.end(&protocol.Bye{Why: "the broker is about to be another build"}) })
+	}
+	wg.Wait()
+}
+
 // close says bye to everybody.
 func (d *door) close() {
 	d.mu.Lock()
@@ -143,10 +156,10 @@ func (b *Broker) serve(id sessionID, conn net.Conn) {
 	process := watchProcess(p)
 	defer process.close()
 	last := b.converse(s)
-	b.post(parted{s.id})
+	b.postHeard(parted{s.id})
 	b.sayLast(s, last)
 	if process.ended(awaitProcess) {
-		b.post(vanished{s.id})
+		b.postHeard(vanished{s.id})
 	}
 }
 
@@ -199,12 +212,14 @@ func (b *Broker) converse(s *session) error {
 	reader.SetTimeouts(s.conn, 0, b.cfg.Dead)
 	if b.procs == nil {
 		hello.Key = "" // another broker's, inherited
+	} else {
+		b.admit(hello, s.peer)
 	}
 	ev, err := s.greeted(hello)
 	if err != nil {
 		return err
 	}
-	b.post(ev)
+	b.postHeard(ev)
 	rate := bucket{left: controlBurst, at: time.Now()}
 	for {
 		frame, err := reader.Next()
@@ -218,6 +233,16 @@ func (b *Broker) converse(s *session) error {
 	}
 }
 
+// admit leaves of a hello the kinds that its worker may serve.
+func (b *Broker) admit(hello *protocol.Hello, p peer) {
+	names := make([]string, len(hello.Kinds))
+	for i, k := range hello.Kinds {
+		names[i] = k.Name
+	}
+	admitted := b.procs.Admit(hello.Key, p.pid, names)
+	hello.Kinds = slices.DeleteFunc(hello.Kinds, func(k protocol.Kind) bool { return !slices.Contains(admitted, k.Name) })
+}
+
 // handle passes one message on. It returns the error that ends the session, if any.
 func (b *Broker) handle(s *session, message protocol.ToBroker, err error, rate *bucket) error {
 	var fault *protocol.Err
@@ -225,7 +250,7 @@ func (b *Broker) handle(s *session, message protocol.ToBroker, err error, rate *
 		if !rate.take() {
 			return tooOften()
 		}
-		b.post(heard{s.id})
+		b.postHeard(heard{s.id})
 		return s.out.Send(fault)
 	}
 	if err != nil {
@@ -239,15 +264,15 @@ func (b *Broker) handle(s *session, message protocol.ToBroker, err error, rate *
 		if n := len(m.Results) + len(m.Invalid); n > finalResults {
 			return outOfRange("the number of results", n, finalResults)
 		}
-		b.post(s.reported(m))
+		b.postHeard(s.reported(m))
 	case *protocol.Save:
-		b.post(s.saved(m))
+		b.postHeard(s.saved(m))
 	case *protocol.Want:
-		b.post(wanted{s.id, int(m.N), int(m.Bytes)})
+		b.postHeard(wanted{s.id, int(m.N), int(m.Bytes)})
 	case *protocol.Call:
 		return b.called(s, m)
 	case *protocol.Ping:
-		b.post(heard{s.id})
+		b.postHeard(heard{s.id})
 		return s.out.Send(&protocol.Pong{N: m.N})
 	case *protocol.Hello:
 		return protocol.Errorf(protocol.CodeState, "hello a second time")
@@ -256,7 +281,7 @@ func (b *Broker) handle(s *session, message protocol.ToBroker, err error, rate *
 	case *protocol.Touch:
 		return b.touched(s, m)
 	default: // Pong, Err: signs of life
-		b.post(heard{s.id})
+		b.postHeard(heard{s.id})
 	}
 	return nil
 }
@@ -321,7 +346,7 @@ func (b *Broker) touched(s *session, m *protocol.Touch) error {
 		}
 		ev.runs = append(ev.runs, pair)
 	}
-	b.post(ev)
+	b.postHeard(ev)
 	return nil
 }
 
@@ -339,7 +364,7 @@ func (b *Broker) called(s *session, m *protocol.Call) error {
 	if err != nil {
 		return s.out.Send(&protocol.Reply{Re: m.ID, Err: &protocol.Err{Code: protocol.CodeBadField, Message: err.Error()}})
 	}
-	b.post(ev)
+	b.postHeard(ev)
 	return nil
 }
 

@@ -29,7 +29,7 @@ func (d *database) divide(now int64, req *requests) {
 		d.notice.changed = true
 	}
 	if d.place.join(now) {
-		req.join = &JoinRequest{Broker: d.s.broker, Number: max(d.s.partition.Number, 0), Most: d.s.partition.Most}
+		req.join = &JoinRequest{Broker: d.s.broker, Number: d.place.wanted(), Most: d.s.partition.Most}
 	}
 	req.present = d.place.speak(now)
 	req.relisten = d.place.deaf()

@@ -13,6 +13,7 @@ func (l *loop) adoptAll() {
 		l.adopt(rec)
 	}
 	l.unsaved = len(records) > 0
+	l.goOn()
 }
 
 // adopt puts a former daemon's process on its old seat, or ends it if that is not there any more. One that has died
@@ -34,7 +35,9 @@ func (l *loop) adopt(rec record) {
 	l.watch(s)
 	l.log.Info("worker adopted", append(s.facts(), "binary", rec.Binary, "surplus", s.crew == nil)...)
 	l.tell(s.news(EventAdopt, ""))
-	l.step(s, adopt{})
+	if !l.recall(s) {
+		l.step(s, adopt{})
+	}
 	if s.crew == nil {
 		l.step(s, quit{})
 	}
@@ -58,5 +61,6 @@ func (l *loop) reportDead(rec record) {
 	stderr := lastLines(logs.err, rec.ErrFrom)
 	l.log.Info("worker of a former daemon has ended", "pool", rec.Pool, "index", rec.Index, "worker", rec.PID)
 	l.tell(Event{Kind: EventExit, Pool: rec.Pool, Index: rec.Index, PID: rec.PID, Text: adoptedEnd})
-	l.deaths.put(broker.WorkerExit{Key: rec.Key, PID: rec.PID, How: adoptedEnd, Stderr: stderr})
+	exit := broker.WorkerExit{Key: rec.Key, PID: rec.PID, How: adoptedEnd, Stderr: stderr}
+	l.deaths.put(func() { l.cfg.Exited(exit) })
 }

@@ -405,7 +405,7 @@ func TestGroupIsSignalledWithoutAHandleToo(t *testing.T) {
 	if err := p.signal(syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	if got := p.wait(); got.how != adoptedEnd {
+	if got := p.wait(func() {}); got.how != adoptedEnd {
 		t.Errorf("got %+v, want %+v", got, adoptedEnd)
 	}
 	if err := p.signal(syscall.SIGKILL); err != nil {

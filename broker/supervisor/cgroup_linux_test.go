@@ -131,9 +131,9 @@ func TestADeathByTheKernelsMemoryLimitIsLabelled(t *testing.T) {
 		t.Fatal(err)
 	}
 	pid := cmd.Process.Pid
-	p := &process{pid: pid, watch: watchOf(pid), cmd: cmd, group: &group{path: dir}}
+	p := &process{pid: pid, watch: watchOf(pid), child: cmd.Process, group: &group{path: dir}}
 	_ = unix.Kill(pid, unix.SIGKILL)
-	got := p.wait()
+	got := p.wait(func() {})
 	if want := "signal: killed (oom)"; got.how != want {
 		t.Errorf("told %q, want %q", got.how, want)
 	}

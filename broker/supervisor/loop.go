@@ -27,6 +27,7 @@ type loop struct {
 	timer    *time.Timer
 	watchers sync.WaitGroup
 	groups   groups
+	dropIns  dropIns
 	sampler  *sampler
 	unsaved  bool // workers.json is behind
 	unsorted bool // seats are not in their order
@@ -66,6 +67,7 @@ type letter struct {
 
 func newLoop(s *Supervisor) *loop {
 	l := &loop{Supervisor: s, log: s.cfg.Log, byKey: make(map[string]*seat), timer: time.NewTimer(0)}
+	l.dropIns = dropIns{dir: s.cfg.WorkersDir, files: make(map[string]*dropIn)}
 	l.sampler = newSampler(s.sampling, l.mail.put)
 	for _, p := range s.cfg.Pools {
 		l.addCrew(p)
@@ -97,8 +99,10 @@ func (l *loop) addSurplus(pool string, index int) *seat {
 func (l *loop) run(ctx context.Context) error {
 	defer l.timer.Stop()
 	defer l.sampler.start()()
+	l.takeIn(time.Now())
 	l.adoptAll()
 	l.compareBuilds()
+	close(l.adopted)
 	l.fill()
 	l.settle()
 	stop := ctx.Done()
@@ -126,6 +130,7 @@ func (l *loop) compareBuilds() {
 			continue
 		}
 		s.wear = newWear(s.rec.Started, s.crew.Recycle, jitter)
+		l.kinds.Store(s.rec.Key, s.crew.Kinds)
 		if s.rec.Image == "" || s.rec.Image == s.crew.build.image.String() {
 			s.build = s.crew.build
 		}
@@ -133,10 +138,29 @@ func (l *loop) compareBuilds() {
 	for _, c := range l.crews {
 		if l.seatOf(c, func(s *seat) bool { return s.proc != nil && s.build == nil }) != nil {
 			c.build.close()
-			c.build = &build{pool: c.Pool}
+			c.build = l.formerBuild(c)
 			l.rollOut(c, "its binary has changed while no daemon ran")
 		}
 	}
+}
+
+// formerBuild takes hold of the version that processes of a former daemon run, so that it can be started again: on Linux a
+// process that runs it leads there. An interpreter's script is not found.
+func (l *loop) formerBuild(c *crew) *build {
+	b := &build{pool: c.Pool}
+	for _, s := range l.seats {
+		if s.crew != c || s.proc == nil || s.build != nil {
+			continue
+		}
+		if f := s.proc.program(); f != nil {
+			if im, err := imageOfFile(f); err == nil && b.file == nil && im.String() == s.rec.Image {
+				b.image, b.file, s.build = im, f, b
+				continue
+			}
+			f.Close()
+		}
+	}
+	return b
 }
 
 // fill starts a process on each seat that has never had one.
@@ -201,6 +225,9 @@ func (l *loop) greet(s *seat) {
 		l.tell(s.news(EventConnect, ""))
 	}
 	l.step(s, hello{})
+	if s.crew != nil {
+		s.crew.late = ""
+	}
 	if s.old != nil && !s.crew.isCanary(s) && s.life.phase == connected {
 		l.relieve(s.crew)
 	}
@@ -213,7 +240,7 @@ func (l *loop) bury(s *seat, exit broker.WorkerExit) {
 		exit.How, exit.Asked = exit.How+" ("+s.blame+")", false
 	}
 	l.log.Info("worker ended", append(s.facts(), "how", exit.How, "asked", exit.Asked)...)
-	l.deaths.put(exit)
+	l.deaths.put(func() { l.cfg.Exited(exit) })
 	l.tell(s.news(EventExit, exit.How))
 	l.vacate(s)
 	s.lastExit = exit.How
@@ -222,6 +249,7 @@ func (l *loop) bury(s *seat, exit broker.WorkerExit) {
 
 func (l *loop) vacate(s *seat) {
 	delete(l.byKey, s.rec.Key)
+	l.kinds.Delete(s.rec.Key)
 	s.proc, s.rec, s.due, s.blame = nil, record{}, "", ""
 	l.unsaved = true
 }
@@ -236,9 +264,13 @@ func (l *loop) tick() {
 			l.replace(s, why)
 		}
 	}
-	for _, c := range l.crews {
+	if l.quitting {
+		return
+	}
+	for _, c := range slices.Clone(l.crews) {
 		l.tickCrew(now, c)
 	}
+	l.lookIn(now)
 }
 
 func (l *loop) quit() {
@@ -265,7 +297,8 @@ func (l *loop) stepAt(now time.Time, s *seat, ev event) {
 		l.pending = append(l.pending, s)
 	case term:
 		l.signal(s, syscall.SIGTERM)
-		if s.life.isLate() {
+		if s.life.isLate() && s.crew != nil {
+			s.crew.late = fmt.Sprintf("a process did not say hello, with the key that it was given, within %v", s.life.rules.boot)
 			l.log.Error("worker never said hello and is ended", append(s.facts(), "timeout", s.life.rules.boot)...)
 		}
 	case kill:
@@ -325,6 +358,7 @@ func (l *loop) startPending() {
 			Pool: s.pool, Index: s.index, Key: newKey(), Binary: s.build.pool.Binary, Image: s.build.image.String(), Started: time.Now(),
 		}
 		l.byKey[s.rec.Key] = s
+		l.kinds.Store(s.rec.Key, s.build.pool.Kinds)
 	}
 	l.save()
 	for _, s := range l.pending {
@@ -390,7 +424,8 @@ func (l *loop) unstarted(s *seat, err error) {
 func (l *loop) watch(s *seat) {
 	p, rec, logs := s.proc, s.rec, l.cfg.logsOf(s.pool, s.index)
 	l.watchers.Go(func() {
-		end := p.wait()
+		end := p.wait(l.reaping.RLock)
+		defer l.reaping.RUnlock()
 		l.tails.ended(rec.PID, logs)
 		exit := broker.WorkerExit{
 			Key: rec.Key, PID: rec.PID, How: end.how, Stderr: lastLines(logs.err, rec.ErrFrom), MaxRSS: end.used.peak, CPU: end.used.cpu,
@@ -462,7 +497,7 @@ func (l *loop) show() {
 func (s *seat) info() Info {
 	return Info{
 		Pool: s.pool, Index: s.index, Key: s.rec.Key, PID: s.rec.PID, State: string(s.life.phase),
-		Adopted: s.proc != nil && s.proc.cmd == nil, Started: s.rec.Started, Restarts: s.restarts, LastExit: s.lastExit,
+		Adopted: s.proc != nil && s.proc.child == nil, Started: s.rec.Started, Restarts: s.restarts, LastExit: s.lastExit,
 		Build: s.rec.Image, Due: s.due,
 	}
 }
@@ -477,7 +512,7 @@ func (l *loop) arm() {
 	}
 	for _, s := range l.seats {
 		sooner(s.life.until)
-		if s.due == "" {
+		if s.mayBeDue() {
 			sooner(s.wear.age)
 		}
 	}
@@ -485,6 +520,7 @@ func (l *loop) arm() {
 		for _, c := range l.crews {
 			l.nextFor(c, sooner)
 		}
+		sooner(l.dropIns.lookAt)
 	}
 	l.timer.Stop()
 	if !next.IsZero() {

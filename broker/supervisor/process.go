@@ -18,12 +18,13 @@ type process struct {
 	pid   int
 	start string
 	watch watch
-	cmd   *exec.Cmd // nil: adopted, so that nobody can wait for it
+	child *os.Process // nil: it is not our child, so that nobody can wait for it
 
 	trouble *os.File // the shim tells here why it could not become the worker; nil = there is none
 
-	group *group // its cgroup; nil = none of its own
-	floor int64  // peak memory that it inherited
+	ended *os.ProcessState // of a child that was waited for; nil = it was not, or could not be. Of the goroutine in wait
+	group *group           // its cgroup; nil = none of its own
+	floor int64            // peak memory that it inherited
 
 	mu   sync.Mutex // guards what follows
 	gone bool       // its pid may be somebody else's by now
@@ -110,11 +111,12 @@ func (l launch) start(stdout, stderr *os.File) (*process, error) {
 	offerToOOM(pid)
 	start, _ := look(pid)
 	return &process{
-		pid: pid, start: start, watch: openWatch(pid, start), cmd: cmd, trouble: trouble, group: l.group, floor: ownPeak(),
+		pid: pid, start: start, watch: openWatch(pid, start), child: cmd.Process, trouble: trouble, group: l.group, floor: ownPeak(),
 	}, nil
 }
 
-// adoptProcess takes hold of a former daemon's process, or returns nil when it is no more.
+// adoptProcess takes hold of a former daemon's process, or returns nil when it is no more. If this process was the former
+// daemon, it is our child, and of use even if it has ended: we are told how.
 func adoptProcess(r record) *process {
 	if r.PID <= 1 {
 		return nil
@@ -122,15 +124,20 @@ func adoptProcess(r record) *process {
 	// The watch comes first: what it holds on to is the process that is looked at afterwards, or an older one.
 	w := openWatch(r.PID, r.Start)
 	start, alive := look(r.PID)
-	if group, err := syscall.Getpgid(r.PID); !alive || start != r.Start || err != nil || group != r.PID {
+	ours := isChild(r.PID)
+	if group, err := syscall.Getpgid(r.PID); !alive && !ours || start != r.Start || err != nil || group != r.PID {
 		w.close()
 		return nil
 	}
-	return &process{pid: r.PID, start: r.Start, watch: w, group: adoptGroup(r.Cgroup)}
+	p := &process{pid: r.PID, start: r.Start, watch: w, group: adoptGroup(r.Cgroup)}
+	if ours {
+		p.child, _ = os.FindProcess(r.PID) // it has this pid until we wait for it
+	}
+	return p
 }
 
-// signal sends KILL to the whole group, and to all in its cgroup, and any other signal to the worker alone: what its handlers started must live
-// for them to finish. A process that has ended is left alone.
+// signal sends KILL to the whole group, and to all in its cgroup, and any other signal to the worker alone: what its
+// handlers started must live for them to finish. A process that has ended is left alone.
 func (p *process) signal(sig syscall.Signal) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -145,7 +152,7 @@ func (p *process) signal(sig syscall.Signal) error {
 
 // holdsPID is false when somebody else has, or may have, the pid by now. Our own child has it until we reap it.
 func (p *process) holdsPID() bool {
-	if p.cmd != nil {
+	if p.child != nil {
 		return true
 	}
 	start, alive := look(p.pid)
@@ -153,9 +160,11 @@ func (p *process) holdsPID() bool {
 }
 
 // wait returns after the process has ended, nothing of its group is left, and it is reaped. Its cgroup is still to be removed.
-func (p *process) wait() closing {
+// Between its end and the rest it calls ended, which may take its time.
+func (p *process) wait(ended func()) closing {
 	trouble := p.readTrouble()
 	p.awaitEnd()
+	ended()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	// Where there are pidfds our child is not reaped yet: it still owns its pid, and with it the name of its group.
@@ -164,10 +173,9 @@ func (p *process) wait() closing {
 	p.gone = true
 	p.watch.close()
 	end := closing{code: -1, how: adoptedEnd, used: p.used.and(p.group.usage())}
-	if p.cmd != nil {
-		_ = p.cmd.Wait() // a bad exit status is news, not an error; nor is it one to have waited before
-		end.code, end.how = p.cmd.ProcessState.ExitCode(), p.cmd.ProcessState.String()
-		if account, ok := p.cmd.ProcessState.SysUsage().(*syscall.Rusage); ok {
+	if p.reap(); p.ended != nil {
+		end.code, end.how = p.ended.ExitCode(), p.ended.String()
+		if account, ok := p.ended.SysUsage().(*syscall.Rusage); ok {
 			end.used = end.used.and(usageOf(account, p.floor))
 		}
 	}
@@ -178,6 +186,13 @@ func (p *process) wait() closing {
 		end.how += " (oom)"
 	}
 	return end
+}
+
+// reap waits for our child, once.
+func (p *process) reap() {
+	if p.child != nil && p.ended == nil {
+		p.ended, _ = p.child.Wait() // somebody else may have reaped it
+	}
 }
 
 // sample looks at what the process uses, while it lives.
@@ -191,6 +206,16 @@ func (p *process) sample() (u usage, alive bool) {
 		p.used = p.used.and(u)
 	}
 	return u, alive
+}
+
+// files is how many descriptors the process has open, while it lives.
+func (p *process) files() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.gone || !p.holdsPID() {
+		return 0
+	}
+	return filesOf(p.pid)
 }
 
 // readTrouble returns when the shim has become the worker, or has said why it could not.

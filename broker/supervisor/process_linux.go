@@ -40,6 +40,28 @@ func parseStat(stat []byte) (start string, alive bool) {
 	return string(fields[startTime-state]), s != "Z" && s != "X"
 }
 
+// isChild tells whether the process with this pid is our child, ended or not.
+func isChild(pid int) bool {
+	stat, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		return false
+	}
+	fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:]) // begins with field 3, the parent is field 4
+	return len(fields) > 1 && string(fields[1]) == strconv.Itoa(os.Getpid())
+}
+
+// children are the pids of our children, ended or not.
+func children() []int {
+	var pids []int
+	stats, _ := filepath.Glob("/proc/[0-9]*/stat")
+	for _, path := range stats {
+		if pid, err := strconv.Atoi(filepath.Base(filepath.Dir(path))); err == nil && isChild(pid) {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
 // findKey returns the process that was started with this spawn key: 0 if there is none. What it has started inherits
 // the key, but leads no group.
 func findKey(key string) (pid int, start string) {
@@ -166,6 +188,19 @@ const canStartFrom = true
 
 // pathOfExtra leads a process that is about to be started to one of its extra files.
 func pathOfExtra(n int) string { return "/proc/self/fd/" + strconv.Itoa(3+n) }
+
+// program is the file that the process runs, also if it has no path any more; nil = nobody says.
+func (p *process) program() *os.File {
+	f, err := os.Open("/proc/" + strconv.Itoa(p.pid) + "/exe")
+	if err != nil {
+		return nil
+	}
+	if !p.holdsPID() { // looked at last: it was this process that was opened
+		f.Close()
+		return nil
+	}
+	return f
+}
 
 // beingWritten says whether somebody has the file open for writing. Where the kernel does not tell it says no.
 func beingWritten(path string) bool {

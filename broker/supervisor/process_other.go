@@ -3,6 +3,7 @@
 package supervisor
 
 import (
+	"os"
 	"os/exec"
 	"strconv"
 	"strings"
@@ -31,6 +32,16 @@ func look(pid int) (start string, alive bool) {
 	return strings.TrimSpace(start), !strings.HasPrefix(state, "Z")
 }
 
+// isChild tells whether the process with this pid is our child, ended or not.
+func isChild(pid int) bool {
+	out, err := exec.Command("ps", "-o", "ppid=", "-p", strconv.Itoa(pid)).Output()
+	parent, perr := strconv.Atoi(strings.TrimSpace(string(out)))
+	return err == nil && perr == nil && parent == os.Getpid()
+}
+
+// children finds nothing: what it is for can wait for our end.
+func children() []int { return nil }
+
 // findKey finds nothing: environments of other processes cannot be read here.
 func findKey(string) (pid int, start string) { return 0, "" }
 
@@ -41,8 +52,8 @@ func keepDescriptors() error { return nil }
 
 // awaitEnd returns after the process has ended. Our own child is reaped by then: nothing else tells of its end.
 func (p *process) awaitEnd() {
-	if p.cmd != nil {
-		_ = p.cmd.Wait()
+	if p.child != nil {
+		p.reap()
 		return
 	}
 	p.watch.wait()
@@ -66,6 +77,9 @@ func (w watch) close() {}
 const canStartFrom = false
 
 func pathOfExtra(int) string { panic("bug: a file without a path is started") }
+
+// program cannot be told here.
+func (p *process) program() *os.File { return nil }
 
 // beingWritten cannot be told here.
 func beingWritten(string) bool { return false }

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -19,12 +20,13 @@ import (
 // Config says which workers to keep running, and where their traces go. Whoever starts a Supervisor makes sure, by a
 // lock, that no other one has the same StateFile.
 type Config struct {
-	Pools     []Pool
-	Socket    string // of the broker; told to the workers. It must be listening within AdoptTimeout of Run
-	StateFile string // workers.json
-	LogDir    string // made if it is missing
-	LogKeep   int64  // bytes of each log that are kept at least; see the two files of a worker in doc.go; 0 = 64 MiB
-	LogLines  string // how the lines of workers go to Log, too: info, debug or off; "" = info
+	Pools      []Pool
+	Socket     string // of the broker; told to the workers. It must be listening within AdoptTimeout of Run
+	StateFile  string // workers.json
+	WorkersDir string // each executable there is a pool of its own; "" = there is no such folder
+	LogDir     string // made if it is missing
+	LogKeep    int64  // bytes of each log that are kept at least; see the two files of a worker in doc.go; 0 = 64 MiB
+	LogLines   string // how the lines of workers go to Log, too: info, debug or off; "" = info
 
 	// Owned says whether StateFile may still be written: not once another daemon has taken the folder. nil = always.
 	Owned func() bool
@@ -38,27 +40,39 @@ type Config struct {
 
 	StopTimeout  time.Duration // from TERM to KILL; 0 = 30 s
 	AdoptTimeout time.Duration // a former daemon's worker has so long to say hello; 0 = 5 s
-	Log          *slog.Logger  // nil = none
+
+	// Former is what [Supervisor.Pause] gave to the program that this process was before; nil = it was no daemon. Then its
+	// workers are our children, as they were, and have ReturnTimeout to say hello.
+	Former        *Former
+	ReturnTimeout time.Duration // 0 = 2 min, after which a worker has given up all that it held
+
+	Log *slog.Logger // nil = none
 }
 
 const (
-	defaultStop  = 30 * time.Second
-	defaultAdopt = 5 * time.Second
+	defaultStop   = 30 * time.Second
+	defaultAdopt  = 5 * time.Second
+	defaultReturn = 2 * time.Minute
 )
 
 // Supervisor keeps worker processes running. All methods may be called from any goroutine.
 type Supervisor struct {
-	cfg      Config
-	state    stateFile
-	mail     *mailbox[letter]            // to the loop
-	deaths   *mailbox[broker.WorkerExit] // to Exited
-	news     *mailbox[Event]             // to Hook; at most mostEvents
-	tails    *tails                      // of the logs
-	lost     atomic.Bool                 // events were dropped since the hook last took some, and that was said
-	workers  atomic.Pointer[[]Info]
-	pools    atomic.Pointer[[]PoolInfo]
-	sampling sampling
-	settled  func([]Info) // for tests: called by the loop with each new snapshot
+	cfg       Config
+	state     stateFile
+	mail      *mailbox[letter] // to the loop
+	deaths    *mailbox[func()] // each tells Exited of one
+	news      *mailbox[Event]  // to Hook; at most mostEvents
+	tails     *tails           // of the logs
+	lost      atomic.Bool      // events were dropped since the hook last took some, and that was said
+	workers   atomic.Pointer[[]Info]
+	pools     atomic.Pointer[[]PoolInfo]
+	adopted   chan struct{} // closed when those of a former daemon are among kinds
+	kinds     sync.Map      // []string by spawn key: what the process may serve; nil = all kinds
+	lookEvery time.Duration // see binariesEvery
+	sampling  sampling
+	reaping   sync.RWMutex // held by a pause, and otherwise by whoever takes in a death: none is seen in a pause
+	over      chan struct{}
+	settled   func([]Info) // for tests: called by the loop with each new snapshot
 }
 
 var _ broker.Processes = (*Supervisor)(nil)
@@ -98,13 +112,16 @@ func New(cfg Config) (*Supervisor, error) {
 		return nil, fmt.Errorf("make the folder for worker logs: %w", err)
 	}
 	s := &Supervisor{
-		cfg:      cfg,
-		state:    stateFile{path: cfg.StateFile, boot: boot},
-		mail:     newMailbox[letter](),
-		deaths:   newMailbox[broker.WorkerExit](),
-		news:     newMailbox[Event](),
-		sampling: sampling{every: sampleEvery, soft: softPeriod},
-		settled:  func([]Info) {},
+		cfg:       cfg,
+		state:     stateFile{path: cfg.StateFile, boot: boot},
+		mail:      newMailbox[letter](),
+		deaths:    newMailbox[func()](),
+		news:      newMailbox[Event](),
+		sampling:  sampling{every: sampleEvery, soft: softPeriod},
+		adopted:   make(chan struct{}),
+		lookEvery: binariesEvery,
+		over:      make(chan struct{}),
+		settled:   func([]Info) {},
 	}
 	s.workers.Store(new([]Info))
 	s.pools.Store(new([]PoolInfo))
@@ -116,6 +133,7 @@ func New(cfg Config) (*Supervisor, error) {
 func (c Config) check() (Config, error) {
 	c.StopTimeout = orElse(c.StopTimeout, defaultStop)
 	c.AdoptTimeout = orElse(c.AdoptTimeout, defaultAdopt)
+	c.ReturnTimeout = orElse(c.ReturnTimeout, defaultReturn)
 	if c.StopTimeout < 0 || c.AdoptTimeout < 0 {
 		return c, fmt.Errorf("stop timeout is %v and adopt timeout %v, neither may be negative", c.StopTimeout, c.AdoptTimeout)
 	}
@@ -146,6 +164,11 @@ func (c Config) check() (Config, error) {
 		}
 	}
 	var err error
+	if c.WorkersDir != "" {
+		if c.WorkersDir, err = findDir(c.WorkersDir); err != nil {
+			return c, fmt.Errorf("folder of workers: %w", err)
+		}
+	}
 	c.Pools, err = checkPools(c.Pools, c.StopTimeout)
 	return c, err
 }
@@ -181,6 +204,7 @@ func (s *Supervisor) Run(ctx context.Context) error {
 	defer s.news.close()
 	defer s.deaths.close()
 	defer s.mail.close()
+	defer close(s.over)
 	return newLoop(s).run(ctx)
 }
 
@@ -188,10 +212,35 @@ func (s *Supervisor) Run(ctx context.Context) error {
 func (s *Supervisor) tellDeaths() {
 	for open := true; open; {
 		_, open = <-s.deaths.wake
-		for _, exit := range s.deaths.take() {
-			s.cfg.Exited(exit)
+		for _, tell := range s.deaths.take() {
+			tell()
 		}
 	}
+}
+
+// Admit says which kinds a worker may serve; see [broker.Processes]. A process of ours that does not say who it is, or
+// announces what its pool may not take, is noted.
+func (s *Supervisor) Admit(key string, pid int, kinds []string) []string {
+	select {
+	case <-s.adopted:
+	case <-time.After(s.cfg.AdoptTimeout): // Run is late
+	}
+	may, known := s.kinds.Load(key)
+	if !known {
+		s.order(func(l *loop) { l.doubt(pid, "a process says hello without the key that it was given") })
+		return kinds
+	}
+	allowed, _ := may.([]string)
+	if allowed == nil {
+		return kinds
+	}
+	refused := slices.DeleteFunc(slices.Clone(kinds), func(kind string) bool { return slices.Contains(allowed, kind) })
+	if len(refused) > 0 {
+		s.order(func(l *loop) {
+			l.doubt(pid, fmt.Sprintf("a process announces kinds that the pool may not take: %.200s", strings.Join(refused, " ")))
+		})
+	}
+	return slices.DeleteFunc(slices.Clone(kinds), func(kind string) bool { return slices.Contains(refused, kind) })
 }
 
 // Connected tells that a worker with this spawn key has said hello; see [broker.Processes].
@@ -200,8 +249,14 @@ func (s *Supervisor) Connected(key string) {
 }
 
 // End asks a process to end; see [broker.Processes]. Another one takes its seat.
-func (s *Supervisor) End(key, why string) {
-	s.mail.put(letter{key: key, event: end{}, why: why})
+func (s *Supervisor) End(key string, within time.Duration, why string) {
+	s.mail.put(letter{key: key, event: end{within}, why: why})
+}
+
+// CheckState says what keeps workers.json from being read, if it is there.
+func (s *Supervisor) CheckState() error {
+	_, err := s.state.load()
+	return err
 }
 
 // Served tells how many good results a process has brought; see [broker.Processes].
@@ -284,6 +339,18 @@ func (s *Supervisor) orderCrew(pool string, do func(*loop, *crew)) error {
 
 // WriteDown writes StateFile anew, which somebody may have removed.
 func (s *Supervisor) WriteDown() { s.order(func(l *loop) { l.unsaved = true }) }
+
+// Alive waits for an answer of the loop, which [Supervisor.Run] must have begun, or for the end of ctx.
+func (s *Supervisor) Alive(ctx context.Context) error {
+	answered := make(chan struct{})
+	s.mail.put(letter{order: func(*loop) { close(answered) }})
+	select {
+	case <-answered:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("ask the supervisor: %w", ctx.Err())
+	}
+}
 
 // Workers returns what is known of each seat, pool by pool. The caller must not change it.
 func (s *Supervisor) Workers() []Info { return *s.workers.Load() }

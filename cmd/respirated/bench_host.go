@@ -51,7 +51,7 @@ func benchHostCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			d, err := newDaemon(cmd.Context(), cfg, broker.Partition{}, newLogger(cmd.ErrOrStderr(), "text", "error"))
+			d, err := newDaemon(cmd.Context(), cfg, broker.Partition{}, nil, newLogger(cmd.ErrOrStderr(), "text", "error"))
 			if err != nil {
 				return err
 			}

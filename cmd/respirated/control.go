@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -28,6 +29,7 @@ type daemonStatus struct {
 	Version   string    `json:"version"`
 	PID       int       `json:"pid"`
 	StartedAt time.Time `json:"started_at"`
+	Upgrades  int       `json:"upgrades"` // of this process, in place
 	broker.Snapshot
 	Databases []databaseStatus `json:"databases"` // in place of the snapshot's
 }
@@ -67,7 +69,8 @@ type control struct {
 		Snapshot(context.Context) (broker.Snapshot, error)
 		Holder(context.Context, broker.ID) (broker.Holder, error)
 	}
-	supervisor interface{ Workers() []supervisor.Info }
+	supervisor steeredSupervisor
+	upgrader   *upgrader         // nil = it cannot be upgraded
 	stores     []*postgres.Store // of each database
 }
 
@@ -75,6 +78,7 @@ func (c control) handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /api/v1/status", answer(c.status))
 	mux.HandleFunc("GET /api/v1/workers", answer(c.workers))
+	mux.HandleFunc("POST /api/v1/upgrade", c.upgrader.handle)
 	mux.HandleFunc("GET /api/v1/strands/{id}", func(w http.ResponseWriter, r *http.Request) {
 		id, err := broker.ParseID(r.PathValue("id"))
 		if err != nil {
@@ -83,6 +87,7 @@ func (c control) handler() http.Handler {
 		}
 		answer(func(ctx context.Context) (strandHolder, error) { return c.holder(ctx, id) })(w, r)
 	})
+	c.poolRoutes(mux)
 	return mux
 }
 
@@ -100,7 +105,9 @@ func answer[T any](ask func(context.Context) (T, error)) http.HandlerFunc {
 
 func (c control) status(ctx context.Context) (daemonStatus, error) {
 	snap, err := c.broker.Snapshot(ctx)
-	status := daemonStatus{Version: version(), PID: os.Getpid(), StartedAt: c.started, Snapshot: snap, Databases: []databaseStatus{}}
+	status := daemonStatus{
+		Version: version(), PID: os.Getpid(), StartedAt: c.started, Upgrades: c.upgrader.upgrades(), Snapshot: snap, Databases: []databaseStatus{},
+	}
 	for i, d := range snap.Databases {
 		status.Databases = append(status.Databases, databaseStatus{d, c.stores[i].PagesOpen()})
 	}
@@ -194,6 +201,20 @@ var errHangs = errors.New("it is stopped, or hangs")
 
 // askDaemon gets what the daemon of a socket tells under a path of its API.
 func askDaemon(ctx context.Context, socket, path string, into any) error {
+	return callDaemon(ctx, socket, path, nil, answerTime, into)
+}
+
+// tellDaemon posts a request to a path of the API of the daemon of a socket, which may take its time.
+func tellDaemon(ctx context.Context, socket, path string, request any, within time.Duration, into any) error {
+	body, err := json.Marshal(request)
+	if err != nil {
+		return fmt.Errorf("ask the daemon: %w", err)
+	}
+	return callDaemon(ctx, socket, path, body, within, into)
+}
+
+// callDaemon posts body, or gets if that is nil.
+func callDaemon(ctx context.Context, socket, path string, body []byte, within time.Duration, into any) error {
 	socket, err := protocol.SocketPath(socket)
 	if err != nil {
 		return err
@@ -203,11 +224,15 @@ func askDaemon(ctx context.Context, socket, path string, into any) error {
 		return new(net.Dialer).DialContext(ctx, "unix", file)
 	}}
 	defer transport.CloseIdleConnections()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://daemon"+path, nil)
+	method := http.MethodGet
+	if body != nil {
+		method = http.MethodPost
+	}
+	req, err := http.NewRequestWithContext(ctx, method, "http://daemon"+path, bytes.NewReader(body))
 	if err != nil {
 		return fmt.Errorf("ask the daemon: %w", err)
 	}
-	resp, err := (&http.Client{Transport: transport, Timeout: answerTime}).Do(req)
+	resp, err := (&http.Client{Transport: transport, Timeout: within}).Do(req)
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
 		return fmt.Errorf("the daemon at %s does not answer: %w", file, errHangs)
@@ -217,7 +242,16 @@ func askDaemon(ctx context.Context, socket, path string, into any) error {
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
 		why, _ := io.ReadAll(io.LimitReader(resp.Body, 1024)) // whatever there is of it
-		return fmt.Errorf("the daemon at %s does not tell: %s", file, cmp.Or(oneLine(string(why)), resp.Status))
+		words := oneLine(string(why))
+		switch {
+		case resp.StatusCode == http.StatusNotFound && words != "404 page not found":
+			return codedError{errors.New(words), exitNotFound}
+		case resp.StatusCode == http.StatusBadRequest:
+			return usage(errors.New(words))
+		case resp.StatusCode == http.StatusConflict:
+			return fmt.Errorf("the daemon refuses: %s", words)
+		}
+		return fmt.Errorf("the daemon at %s does not tell: %s", file, cmp.Or(words, resp.Status))
 	}
 	if err := json.NewDecoder(resp.Body).Decode(into); err != nil {
 		return fmt.Errorf("read the answer of the daemon at %s: %w", file, err)

@@ -2,12 +2,16 @@
 //
 //	main.go, settings.go, database.go, output.go    what all verbs share: exit codes, flags and file, connection, tables
 //	run.go, daemon.go, control.go                   the daemon: what it is made of, and in which order it stops
+//	pool.go, reload.go                              its pools: asked for, steered, read again
+//	systemd.go                                      what it tells systemd, and gets from it
+//	upgrade.go                                      how it becomes another build of itself
 //	partition.go                                    which part of the strands it looks for
 //	dev.go, dev_show.go                             everything at once on a fresh machine, with a live demo
 //	bench*.go                                       what this installation can do, measured
 //	migrate.go, insert*.go, strand*.go, list.go,
 //	worker_logs.go, page.go                         the operator's verbs
 //	page_send.go, hooks.go, command.go              commands of the operator's: pages sent on, events of workers told
+//	check_config.go                                 a configuration, tried
 //	doctor*.go                                      what keeps strands from running, looked for
 //
 // All decisions are made elsewhere: broker decides who runs what, broker/postgres owns the tables, broker/supervisor
@@ -46,7 +50,7 @@ const exitCodes = `Exit codes:
   0  done
   1  failed; the error says what and what to do
   2  called in a wrong way
-  3  there is no such strand, page or worker
+  3  there is no such strand, page, pool or worker
   4  the time to wait for was over
   5  the strand that was waited for did not succeed`
 
@@ -65,9 +69,12 @@ func rootCommand() *cobra.Command {
 		insertCommand(s),
 		strandCommand(s),
 		pageCommand(s),
+		poolCommand(s),
 		workerCommand(s),
 		brokerCommand(s),
 		doctorCommand(s),
+		checkConfigCommand(s),
+		systemdUnitCommand(s),
 		benchCommand(s),
 		versionCommand(),
 		demoWorkerCommand(),

@@ -2,13 +2,16 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/respirated/respirated/broker"
 	"github.com/respirated/respirated/broker/supervisor"
 )
 
@@ -23,10 +26,13 @@ type runFlags struct {
 	logLevel     logLevel
 	workerLogs   lineMode
 	migrate      bool
+	check        bool // see checkRun
 
 	partition     partitionName
 	maxPartitions int
 	gaps          gapsName
+
+	workersDir string
 
 	pageCommand shellCommand
 }
@@ -47,41 +53,68 @@ With several --database-url, its workers run the strands of all of these databas
 PARTITION. One that is away holds up no other.
 
 On SIGTERM or SIGINT it takes no more work, lets workers finish what they hold for up to --drain-timeout, and stops.
-A second signal ends it at once. If it is killed, its workers go on, and the next daemon on the same socket adopts them.`,
+A second signal ends it at once. With --config the file is read again when it changes, and on SIGHUP: pools come, go and change
+while the daemon runs; a file with an error changes nothing. If the daemon is killed, its workers go on, and the next daemon on the same socket adopts them.`,
 		Example: `  respirated run --worker ./worker --procs 4 --slots 10
   respirated run --config /etc/respirated.yaml --log-format json
   respirated run 3 --worker ./worker
+  respirated run --workers-dir /etc/respirate/workers.d
   respirated run --database-url postgres://east/app --database-url postgres://west/app --worker ./worker
   DATABASE_URL=postgres://localhost/app respirated run --migrate --worker ./worker`,
 		Args: takes(cobra.MaximumNArgs(1)),
 	}
 	f.add(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		cfg, err := s.loadSeveral()
+		former, err := takeHandover()
+		if err == nil {
+			err = f.run(cmd, args, s, former)
+		}
 		if err != nil {
-			return err
+			former.answer(err)
 		}
-		if cfg, err = f.over(cfg); err != nil {
-			return usage(err)
-		}
-		partition, from, err := partitionOf(args, f.partition, cfg, os.Getenv)
-		if err != nil {
-			return usage(err)
-		}
-		log := newLogger(cmd.ErrOrStderr(), cfg.LogFormat, cfg.LogLevel)
-		if cfg.Migrate {
-			if err := migrateAll(cmd.Context(), cfg, log); err != nil {
-				return err
-			}
-		}
-		d, err := newDaemon(cmd.Context(), cfg, partition, log)
-		if err != nil {
-			return err
-		}
-		log.Info("partition chosen", "number", describePartition(partition), "from", from, "most", partition.Most, "gaps", cfg.Gaps)
-		return d.run(cmd.Context(), nil)
+		return err
 	}
 	return cmd
+}
+
+// run runs the daemon. former is the build that this process was before; nil = none.
+func (f *runFlags) run(cmd *cobra.Command, args []string, s *settings, former *handover) error {
+	cfg, err := f.load(s)
+	if err != nil {
+		return err
+	}
+	partition, from, err := partitionOf(args, f.partition, cfg, os.Getenv)
+	if err != nil {
+		return usage(err)
+	}
+	log := newLogger(cmd.ErrOrStderr(), cfg.LogFormat, cfg.LogLevel)
+	if f.check {
+		return checkRun(cmd.Context(), cfg, cmd.OutOrStdout(), log)
+	}
+	d, err := startDaemon(cmd.Context(), cfg, partition, former, log)
+	if err != nil {
+		return err
+	}
+	log.Info("partition chosen", "number", describePartition(partition), "from", from, "most", partition.Most, "gaps", cfg.Gaps)
+	if s.file != "" {
+		d.reload = &reloader{file: s.file, load: func() (fileConfig, error) { return f.load(s) }, apply: d.supervisor.Apply, running: cfg, log: log}
+	}
+	return d.run(cmd.Context(), nil)
+}
+
+// startDaemon makes the daemon of this verb, which can be upgraded.
+func startDaemon(ctx context.Context, cfg fileConfig, partition broker.Partition, former *handover, log *slog.Logger) (*daemon, error) {
+	if cfg.Migrate {
+		if err := migrateAll(ctx, cfg, log); err != nil {
+			return nil, err
+		}
+	}
+	d, err := newDaemon(ctx, cfg, partition, former, log)
+	if err != nil {
+		return nil, err
+	}
+	d.upgrader = newUpgrader(d, cfg, former)
+	return d, nil
 }
 
 func (f *runFlags) add(cmd *cobra.Command) {
@@ -90,6 +123,7 @@ func (f *runFlags) add(cmd *cobra.Command) {
 	flags.StringVar(&f.pool, "pool", "", "`NAME` of their pool (default \"default\")")
 	flags.IntVar(&f.procs, "procs", 0, "worker processes (default 4)")
 	flags.IntVar(&f.slots, "slots", 0, "strands that each of them runs at once (default 10)")
+	flags.StringVar(&f.workersDir, "workers-dir", "", "start a pool of workers from each executable in this `FOLDER`")
 	flags.DurationVar(&f.lease, "lease", 0, "how long a strand stays with a worker that nothing is heard of (default 2m0s)")
 	flags.DurationVar(&f.drainTimeout, "drain-timeout", 0, "how long workers may finish what they hold (default 30s)")
 	flags.Var(&f.logFormat, "log-format", "text or json (default text)")
@@ -100,6 +134,20 @@ func (f *runFlags) add(cmd *cobra.Command) {
 	flags.Var(&f.gaps, "gaps", "how others close the gap of a missing number: rank or overdue (default rank)")
 	flags.Var(&f.pageCommand, "page-command", "run this for each page that is opened or resolved, with JSON on its standard input")
 	flags.BoolVar(&f.migrate, "migrate", false, "apply missing migrations first")
+	flags.BoolVar(&f.check, checkFlag, false, "")
+	_ = flags.MarkHidden(checkFlag) // it is there
+}
+
+// load is the settings of the daemon.
+func (f *runFlags) load(s *settings) (fileConfig, error) {
+	cfg, err := s.loadSeveral()
+	if err != nil {
+		return cfg, err
+	}
+	if cfg, err = f.over(cfg); err != nil {
+		return cfg, usage(err)
+	}
+	return cfg, nil
 }
 
 // over puts the flags over the configuration file.
@@ -118,6 +166,7 @@ func (f *runFlags) over(cfg fileConfig) (fileConfig, error) {
 	cfg.LogLevel = cmp.Or(f.logLevel, cfg.LogLevel)
 	cfg.WorkerLogs = cmp.Or(f.workerLogs, cfg.WorkerLogs)
 	cfg.Migrate = cfg.Migrate || f.migrate
+	cfg.WorkersDir = cmp.Or(f.workersDir, cfg.WorkersDir)
 	cfg.MaxPartitions = cmp.Or(f.maxPartitions, cfg.MaxPartitions, defaultMaxPartitions)
 	cfg.Gaps = cmp.Or(f.gaps, cfg.Gaps, "rank")
 	cfg.PageCommand = cmp.Or(f.pageCommand, cfg.PageCommand)
@@ -149,7 +198,9 @@ func (cfg fileConfig) pools() []supervisor.Pool {
 	for i, p := range cfg.Pools {
 		pools[i] = supervisor.Pool{
 			Name: cmp.Or(p.Name, "default"), Binary: p.Worker, Args: p.Args, Procs: p.Procs, Slots: p.Slots, Env: p.Env, Dir: p.Dir,
-			StopTimeout: time.Duration(p.StopTimeout), User: p.User, Limits: p.Limits.limits(),
+			StopTimeout: time.Duration(p.StopTimeout), User: p.User, Limits: p.Limits.limits(), BootTimeout: time.Duration(p.BootTimeout),
+			Kinds:   p.Kinds,
+			Recycle: supervisor.Recycle{Strands: p.Recycle.Strands, Age: time.Duration(p.Recycle.Age), RSS: int64(p.Recycle.RSS), Files: p.Recycle.Files},
 		}
 	}
 	return pools

@@ -70,20 +70,23 @@ func (s *settings) loadSeveral() (fileConfig, error) {
 
 // fileConfig is a configuration file. Its keys are named after the flags that they stand for.
 type fileConfig struct {
-	DatabaseURLs urls         `yaml:"database_url"`
-	Schema       string       `yaml:"schema"`
-	Socket       string       `yaml:"socket"`
-	Migrate      bool         `yaml:"migrate"`
-	Lease        duration     `yaml:"lease"`
-	DrainTimeout duration     `yaml:"drain_timeout"`
-	LogFormat    logFormat    `yaml:"log_format"`
-	LogLevel     logLevel     `yaml:"log_level"`
-	WorkerLogs   lineMode     `yaml:"worker_logs"`
-	Pools        []poolConfig `yaml:"pools"`
+	DatabaseURLs  urls         `yaml:"database_url"`
+	Schema        string       `yaml:"schema"`
+	Socket        string       `yaml:"socket"`
+	Migrate       bool         `yaml:"migrate"`
+	Lease         duration     `yaml:"lease"`
+	DrainTimeout  duration     `yaml:"drain_timeout"`
+	LogFormat     logFormat    `yaml:"log_format"`
+	LogLevel      logLevel     `yaml:"log_level"`
+	WorkerLogs    lineMode     `yaml:"worker_logs"`
+	WorkerLogKeep size         `yaml:"worker_log_keep"`
+	Pools         []poolConfig `yaml:"pools"`
 
 	Partition     partitionName `yaml:"partition"`
 	MaxPartitions int           `yaml:"max_partitions"`
 	Gaps          gapsName      `yaml:"gaps"`
+
+	WorkersDir string `yaml:"workers_dir"`
 
 	PageCommand shellCommand `yaml:"page_command"`
 	Hooks       []hookConfig `yaml:"hooks"`
@@ -178,8 +181,19 @@ type poolConfig struct {
 	Dir         string   `yaml:"dir"`
 	StopTimeout duration `yaml:"stop_timeout"`
 	User        string   `yaml:"user"`
+	BootTimeout duration `yaml:"boot_timeout"`
+	Kinds       []string `yaml:"kinds"`
 
-	Limits limitsConfig `yaml:"limits"`
+	Limits  limitsConfig  `yaml:"limits"`
+	Recycle recycleConfig `yaml:"recycle"`
+}
+
+// recycleConfig is when a worker is replaced by a fresh one.
+type recycleConfig struct {
+	Strands int      `yaml:"strands"`
+	Age     duration `yaml:"age"`
+	RSS     size     `yaml:"rss"`
+	Files   int      `yaml:"files"`
 }
 
 // maxConfig is more than any configuration file has.

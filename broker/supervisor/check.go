@@ -1,0 +1,8 @@
+package supervisor
+
+// Check says what [New] would say of a pool: whether its numbers, its binary, its folder and its user are what they must
+// be on this host. It changes nothing.
+func (p Pool) Check() error {
+	_, err := p.check(defaultStop)
+	return err
+}
