@@ -363,7 +363,7 @@ func (b *Broker) perform(ctx context.Context, wg *sync.WaitGroup, fx effects) {
 	}
 	for _, e := range fx.end {
 		b.log.Warn("worker is ended", "worker", e.name, "why", e.why)
-		b.procs.End(e.key, e.why)
+		b.procs.End(e.key, e.within, e.why)
 	}
 }
 

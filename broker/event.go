@@ -1,6 +1,10 @@
 package broker
 
-import "github.com/respirated/respirated/protocol"
+import (
+	"time"
+
+	"github.com/respirated/respirated/protocol"
+)
 
 // A sessionID numbers a connection. Numbers are never used again within one run of the broker; 0 is no connection.
 type sessionID uint64
@@ -220,4 +224,7 @@ type hangUp struct {
 }
 
 // ending asks for the end of a worker process.
-type ending struct{ key, name, why string }
+type ending struct {
+	key, name, why string
+	within         time.Duration // it is killed then at the latest; 0 = when its pool says
+}

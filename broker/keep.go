@@ -5,6 +5,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -14,7 +15,8 @@ import (
 // is refused. It is part of what one build of the daemon tells the next one.
 type Heirloom struct {
 	Lock    int            `json:"lock"`
-	Sockets map[string]int `json:"sockets"` // by the names of their files
+	Sockets map[string]int `json:"sockets"`         // by the names of their files
+	Given   []string       `json:"given,omitempty"` // those of them that somebody else goes on listening at
 }
 
 // firstKept is the lowest number of a descriptor that is kept: low ones may be taken by the next program's runtime.
@@ -46,6 +48,9 @@ func (s *Socket) Keep() (_ *Heirloom, undo func(), err error) {
 		current, _, _ := l.now()
 		if kept.Sockets[filepath.Base(l.path)], err = KeepOpen(current); err != nil {
 			return nil, nil, err
+		}
+		if l.given {
+			kept.Given = append(kept.Given, filepath.Base(l.path))
 		}
 	}
 	for _, l := range s.lasting {
@@ -120,5 +125,7 @@ func (s *Socket) listen(name string) (*lasting, error) {
 		l.Close()
 		return nil, fmt.Errorf("keep listening at %s: it is %T", path, l)
 	}
-	return keepLasting(path, current), nil
+	kept := keepLasting(path, current)
+	kept.given = slices.Contains(s.heirloom.Given, name)
+	return kept, nil
 }

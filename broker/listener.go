@@ -18,6 +18,7 @@ type lasting struct {
 	current *net.UnixListener
 	file    os.FileInfo // of current
 	closed  bool
+	given   bool          // somebody else goes on listening at current
 	held    chan struct{} // nobody is let in until it is closed; nil = they are
 }
 
@@ -47,7 +48,7 @@ func (l *lasting) bind() error {
 		next.Close()
 		return fmt.Errorf("look at our socket: %w", err)
 	}
-	l.current, l.file = next, file
+	l.current, l.file, l.given = next, file, false
 	return nil
 }
 
@@ -126,7 +127,7 @@ func (l *lasting) Close() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var err error
-	if !l.closed && l.ours() {
+	if !l.closed && !l.given && l.ours() {
 		err = os.Remove(l.path)
 	}
 	l.closed = true

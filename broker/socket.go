@@ -32,10 +32,20 @@ type Socket struct {
 
 // ListenSocket makes the folder (0700), locks it against a second daemon, takes over a socket that a dead daemon left
 // behind, and listens (0600).
-func ListenSocket(path string) (*Socket, error) { return ListenOn(path, nil) }
+func ListenSocket(path string) (*Socket, error) { return listenSocket(path, nil, nil) }
 
 // ListenOn is ListenSocket with what this process has kept from the program that it was before, if that is not nil.
 func ListenOn(path string, heirloom *Heirloom) (*Socket, error) {
+	return listenSocket(path, heirloom, nil)
+}
+
+// ListenGiven is ListenSocket with a socket that somebody else, such as systemd, has made at its path and listens at
+// while no daemon runs. It is not removed in the end.
+func ListenGiven(given *net.UnixListener) (*Socket, error) {
+	return listenSocket(given.Addr().String(), nil, given)
+}
+
+func listenSocket(path string, heirloom *Heirloom, given *net.UnixListener) (*Socket, error) {
 	path, err := protocol.SocketPath(path)
 	if err != nil {
 		return nil, err
@@ -47,7 +57,12 @@ func ListenOn(path string, heirloom *Heirloom) (*Socket, error) {
 	if s.lock, err = s.takeLock(); err != nil {
 		return nil, err
 	}
-	if s.Listener, err = s.Beside(filepath.Base(path)); err != nil {
+	if given != nil {
+		s.Listener = s.adopt(given)
+	} else {
+		s.Listener, err = s.Beside(filepath.Base(path))
+	}
+	if err != nil {
 		s.lock.Close()
 		return nil, err
 	}
@@ -64,6 +79,14 @@ func (s *Socket) Beside(name string) (net.Listener, error) {
 	defer s.mu.Unlock()
 	s.lasting = append(s.lasting, l)
 	return l, nil
+}
+
+// adopt listens at a given socket, as long as its file is there.
+func (s *Socket) adopt(given *net.UnixListener) net.Listener {
+	l := keepLasting(s.Path, given)
+	l.given = true
+	s.lasting = append(s.lasting, l)
+	return l
 }
 
 // Close stops listening, removes the sockets that are still ours, and unlocks the folder.

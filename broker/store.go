@@ -273,6 +273,9 @@ type Failure struct {
 	Worker  string // who ran it, such as host:pid
 	Exit    string // Crash: how the process ended, such as "signal: killed" or "exit status 3"
 	Stderr  string // Crash: its last lines
+
+	MaxRSS int64         // Crash: bytes of memory that it had in use at most; 0 = not known
+	CPU    time.Duration // Crash: that it had used, to the millisecond; 0 = not known
 }
 
 // Insert is a strand to be made.

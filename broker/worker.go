@@ -408,7 +408,7 @@ func (s *schedule) bury(now int64, w *worker) {
 
 // verdictOn is what the death of w means for a strand it held.
 func (w *worker) verdictOn(r *run, alone bool) Report {
-	stuck := w.endBy != 0 && w.stuck == r.ID
+	stuck := w.endBy != 0 && w.stuck == r.ID && r.stopWhy != protocol.StopLost
 	switch {
 	case stuck && r.stopWhy == protocol.StopTimeout:
 		return Report{Pair: r.Pair, Act: Crash, Guilty: true, Failure: w.evidence("timeout", "ran past its limit and did not stop; its worker was ended")}
@@ -421,7 +421,9 @@ func (w *worker) verdictOn(r *run, alone bool) Report {
 }
 
 func (w *worker) evidence(class, message string) *Failure {
-	return &Failure{Class: class, Message: message, Worker: w.name, Exit: w.died.How, Stderr: w.died.Stderr}
+	return &Failure{
+		Class: class, Message: message, Worker: w.name, Exit: w.died.How, Stderr: w.died.Stderr, MaxRSS: w.died.MaxRSS, CPU: w.died.CPU,
+	}
 }
 
 // remove forgets a worker that is not connected and holds nothing.

@@ -71,8 +71,10 @@ type Attempt struct {
 	Trace   string    `json:"trace,omitempty"`
 	Worker  string    `json:"worker"`
 	Host    string    `json:"host"`
-	Exit    string    `json:"exit,omitempty"`   // how a crashed worker ended
-	Stderr  string    `json:"stderr,omitempty"` // its last lines
+	Exit    string    `json:"exit,omitempty"`    // how a crashed worker ended
+	Stderr  string    `json:"stderr,omitempty"`  // its last lines
+	MaxRSS  int64     `json:"max_rss,omitempty"` // bytes of memory that it had in use at most; 0 = not known
+	CPUMS   int64     `json:"cpu_ms,omitempty"`  // milliseconds of CPU that it had used; 0 = not known
 }
 
 // attemptsShown is how many failures of a strand are read, the latest.
@@ -155,7 +157,7 @@ func (c *Client[TTx]) attempts(ctx context.Context, db driver.Conn, id string) (
 	var attempts []Attempt
 	err := db.Query(ctx, func(scan driver.Scan) error {
 		var a Attempt
-		err := scan(&a.At, &a.Try, &a.Outcome, &a.Class, &a.Message, &a.Trace, &a.Worker, &a.Host, &a.Exit, &a.Stderr)
+		err := scan(&a.At, &a.Try, &a.Outcome, &a.Class, &a.Message, &a.Trace, &a.Worker, &a.Host, &a.Exit, &a.Stderr, &a.MaxRSS, &a.CPUMS)
 		attempts = append(attempts, a)
 		return err
 	}, c.sql.attempts, id, attemptsShown)

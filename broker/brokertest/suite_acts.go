@@ -15,6 +15,7 @@ var boom = broker.Failure{
 	Worker:  "host:42",
 	Exit:    "signal: killed",
 	Stderr:  "last words",
+	MaxRSS:  96 << 20, CPU: 1234 * time.Millisecond,
 }
 
 var actCases = []testCase{

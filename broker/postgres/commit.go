@@ -406,7 +406,8 @@ func stackOf(r *broker.Report) []byte {
 	return nil
 }
 
-// failureColumns are class, message, trace, worker, exit and stderr; null where there is no failure.
+// failureColumns are class, message, trace, worker, exit, stderr, memory and CPU; null where there is no failure, or nobody
+// knows.
 func failureColumns(entries []*entry) []any {
 	text := func(get func(*broker.Failure) string, most int) []*string {
 		return column(entries, func(r *broker.Report) *string {
@@ -416,6 +417,15 @@ func failureColumns(entries []*entry) []any {
 			return textIf(true, clip(clean(get(r.Failure)), most))
 		})
 	}
+	used := func(get func(*broker.Failure) int64) []*int64 {
+		return column(entries, func(r *broker.Report) *int64 {
+			if r.Failure == nil || get(r.Failure) == 0 {
+				return nil
+			}
+			n := get(r.Failure)
+			return &n
+		})
+	}
 	return []any{
 		text(func(f *broker.Failure) string { return f.Class }, 255),
 		text(func(f *broker.Failure) string { return f.Message }, 4<<10),
@@ -423,6 +433,8 @@ func failureColumns(entries []*entry) []any {
 		text(func(f *broker.Failure) string { return f.Worker }, 255),
 		text(func(f *broker.Failure) string { return f.Exit }, 255),
 		text(func(f *broker.Failure) string { return f.Stderr }, 64<<10),
+		used(func(f *broker.Failure) int64 { return f.MaxRSS }),
+		used(func(f *broker.Failure) int64 { return f.CPU.Milliseconds() }),
 	}
 }
 

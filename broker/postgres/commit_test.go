@@ -384,7 +384,7 @@ func TestTextForPeopleIsMadeFitAndCut(t *testing.T) {
 		Failure: &broker.Failure{Class: "a\x00b", Message: string(long), Trace: "\xff"}})
 	got := s.Attempts(pair.ID)
 	if len(got) != 1 || got[0].Class != "a\uFFFDb" || got[0].Trace != "\uFFFD" || len(got[0].Message) == 0 || len(got[0].Message) > 4096 {
-		t.Errorf("attempts: got %.200q, want them readable and short", got)
+		t.Errorf("attempts: got %.200v, want them readable and short", got)
 	}
 }
 

@@ -20,7 +20,7 @@ import (
 )
 
 // oldestSchema is the oldest schema version that this binary can work with.
-const oldestSchema = 7
+const oldestSchema = 9
 
 // versionTable records, inside the schema, which migrations were applied.
 const versionTable = "schema_version"

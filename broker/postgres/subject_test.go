@@ -214,7 +214,8 @@ func (s *subject) OpenPages() {
 func (s *subject) Attempts(id broker.ID) []broker.Failure {
 	s.t.Helper()
 	rows, err := s.pool.Query(s.t.Context(), `
-		select class, message, trace, worker, exit, stderr from respirate.attempt where strand = $1 order by at`, [16]byte(id))
+		select class, message, trace, worker, exit, stderr, coalesce(max_rss, 0), coalesce(cpu_ms, 0) * 1000000
+		from respirate.attempt where strand = $1 order by at`, [16]byte(id))
 	if err != nil {
 		s.t.Fatal(err)
 	}

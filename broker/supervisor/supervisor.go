@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -19,12 +20,13 @@ import (
 // Config says which workers to keep running, and where their traces go. Whoever starts a Supervisor makes sure, by a
 // lock, that no other one has the same StateFile.
 type Config struct {
-	Pools     []Pool
-	Socket    string // of the broker; told to the workers. It must be listening within AdoptTimeout of Run
-	StateFile string // workers.json
-	LogDir    string // made if it is missing
-	LogKeep   int64  // bytes of each log that are kept at least; see the two files of a worker in doc.go; 0 = 64 MiB
-	LogLines  string // how the lines of workers go to Log, too: info, debug or off; "" = info
+	Pools      []Pool
+	Socket     string // of the broker; told to the workers. It must be listening within AdoptTimeout of Run
+	StateFile  string // workers.json
+	WorkersDir string // each executable there is a pool of its own; "" = there is no such folder
+	LogDir     string // made if it is missing
+	LogKeep    int64  // bytes of each log that are kept at least; see the two files of a worker in doc.go; 0 = 64 MiB
+	LogLines   string // how the lines of workers go to Log, too: info, debug or off; "" = info
 
 	// Owned says whether StateFile may still be written: not once another daemon has taken the folder. nil = always.
 	Owned func() bool
@@ -62,19 +64,22 @@ const (
 
 // Supervisor keeps worker processes running. All methods may be called from any goroutine.
 type Supervisor struct {
-	cfg      Config
-	state    stateFile
-	mail     *mailbox[letter] // to the loop
-	deaths   *mailbox[func()] // each tells Exited of one
-	news     *mailbox[Event]  // to Hook; at most mostEvents
-	tails    *tails           // of the logs
-	lost     atomic.Bool      // events were dropped since the hook last took some, and that was said
-	workers  atomic.Pointer[[]Info]
-	pools    atomic.Pointer[[]PoolInfo]
-	sampling sampling
-	reaping  sync.RWMutex // held by a pause, and otherwise by whoever takes in a death: none is seen in a pause
-	over     chan struct{}
-	settled  func([]Info) // for tests: called by the loop with each new snapshot
+	cfg       Config
+	state     stateFile
+	mail      *mailbox[letter] // to the loop
+	deaths    *mailbox[func()] // each tells Exited of one
+	news      *mailbox[Event]  // to Hook; at most mostEvents
+	tails     *tails           // of the logs
+	lost      atomic.Bool      // events were dropped since the hook last took some, and that was said
+	workers   atomic.Pointer[[]Info]
+	pools     atomic.Pointer[[]PoolInfo]
+	adopted   chan struct{} // closed when those of a former daemon are among kinds
+	kinds     sync.Map      // []string by spawn key: what the process may serve; nil = all kinds
+	lookEvery time.Duration // see binariesEvery
+	sampling  sampling
+	reaping   sync.RWMutex // held by a pause, and otherwise by whoever takes in a death: none is seen in a pause
+	over      chan struct{}
+	settled   func([]Info) // for tests: called by the loop with each new snapshot
 }
 
 var _ broker.Processes = (*Supervisor)(nil)
@@ -114,14 +119,16 @@ func New(cfg Config) (*Supervisor, error) {
 		return nil, fmt.Errorf("make the folder for worker logs: %w", err)
 	}
 	s := &Supervisor{
-		cfg:      cfg,
-		state:    stateFile{path: cfg.StateFile, boot: boot},
-		mail:     newMailbox[letter](),
-		deaths:   newMailbox[func()](),
-		news:     newMailbox[Event](),
-		sampling: sampling{every: sampleEvery, soft: softPeriod},
-		over:     make(chan struct{}),
-		settled:  func([]Info) {},
+		cfg:       cfg,
+		state:     stateFile{path: cfg.StateFile, boot: boot},
+		mail:      newMailbox[letter](),
+		deaths:    newMailbox[func()](),
+		news:      newMailbox[Event](),
+		sampling:  sampling{every: sampleEvery, soft: softPeriod},
+		adopted:   make(chan struct{}),
+		lookEvery: binariesEvery,
+		over:      make(chan struct{}),
+		settled:   func([]Info) {},
 	}
 	s.workers.Store(new([]Info))
 	s.pools.Store(new([]PoolInfo))
@@ -169,6 +176,11 @@ func (c Config) check() (Config, error) {
 		}
 	}
 	var err error
+	if c.WorkersDir != "" {
+		if c.WorkersDir, err = findDir(c.WorkersDir); err != nil {
+			return c, fmt.Errorf("folder of workers: %w", err)
+		}
+	}
 	c.Pools, err = checkPools(c.Pools, c.StopTimeout)
 	return c, err
 }
@@ -218,14 +230,39 @@ func (s *Supervisor) tellDeaths() {
 	}
 }
 
+// Admit says which kinds a worker may serve; see [broker.Processes]. A process of ours that does not say who it is, or
+// announces what its pool may not take, is noted.
+func (s *Supervisor) Admit(key string, pid int, kinds []string) []string {
+	select {
+	case <-s.adopted:
+	case <-time.After(s.cfg.AdoptTimeout): // Run is late
+	}
+	may, known := s.kinds.Load(key)
+	if !known {
+		s.order(func(l *loop) { l.doubt(pid, "a process says hello without the key that it was given") })
+		return kinds
+	}
+	allowed, _ := may.([]string)
+	if allowed == nil {
+		return kinds
+	}
+	refused := slices.DeleteFunc(slices.Clone(kinds), func(kind string) bool { return slices.Contains(allowed, kind) })
+	if len(refused) > 0 {
+		s.order(func(l *loop) {
+			l.doubt(pid, fmt.Sprintf("a process announces kinds that the pool may not take: %.200s", strings.Join(refused, " ")))
+		})
+	}
+	return slices.DeleteFunc(slices.Clone(kinds), func(kind string) bool { return slices.Contains(refused, kind) })
+}
+
 // Connected tells that a worker with this spawn key has said hello; see [broker.Processes].
 func (s *Supervisor) Connected(key string) {
 	s.mail.put(letter{key: key, event: hello{}})
 }
 
 // End asks a process to end; see [broker.Processes]. Another one takes its seat.
-func (s *Supervisor) End(key, why string) {
-	s.mail.put(letter{key: key, event: end{}, why: why})
+func (s *Supervisor) End(key string, within time.Duration, why string) {
+	s.mail.put(letter{key: key, event: end{within}, why: why})
 }
 
 // CheckState says what keeps workers.json from being read, if it is there.
@@ -314,6 +351,18 @@ func (s *Supervisor) orderCrew(pool string, do func(*loop, *crew)) error {
 
 // WriteDown writes StateFile anew, which somebody may have removed.
 func (s *Supervisor) WriteDown() { s.order(func(l *loop) { l.unsaved = true }) }
+
+// Alive waits for an answer of the loop, which [Supervisor.Run] must have begun, or for the end of ctx.
+func (s *Supervisor) Alive(ctx context.Context) error {
+	answered := make(chan struct{})
+	s.mail.put(letter{order: func(*loop) { close(answered) }})
+	select {
+	case <-answered:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("ask the supervisor: %w", ctx.Err())
+	}
+}
 
 // Workers returns what is known of each seat, pool by pool. The caller must not change it.
 func (s *Supervisor) Workers() []Info { return *s.workers.Load() }

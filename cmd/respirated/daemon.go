@@ -34,14 +34,16 @@ type daemon struct {
 	channels   []broker.Channel
 	pages      []*pageSender // of each database, if pages are sent on
 	hooks      *hooks        // nil = none are configured
+	reload     *reloader     // nil = there is no configuration file
 	upgrader   *upgrader     // nil = it cannot be upgraded
 	marks      *marks        // of this broker, and of those that were here before
+	notify     notifier
 }
 
 // newDaemon makes the parts. Nothing runs yet, but the socket is taken, so that nobody else serves it. If this process was
 // the daemon already, as another build, it goes on as that; former is nil otherwise.
 func newDaemon(ctx context.Context, cfg fileConfig, partition broker.Partition, former *handover, log *slog.Logger) (_ *daemon, err error) {
-	d := &daemon{log: log, pools: len(cfg.Pools)}
+	d := &daemon{log: log, pools: len(cfg.Pools), notify: newNotifier(log)}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, d.close())
@@ -52,7 +54,7 @@ func newDaemon(ctx context.Context, cfg fileConfig, partition broker.Partition, 
 	if former != nil {
 		heirloom, open = former.Socket, d.openAgain
 	}
-	if d.socket, err = broker.ListenOn(cfg.Socket, heirloom); err != nil {
+	if d.socket, err = listenSocket(cfg.Socket, heirloom); err != nil {
 		return nil, err
 	}
 	if d.control, err = listenControl(d.socket); err != nil {
@@ -105,11 +107,31 @@ func newDaemon(ctx context.Context, cfg fileConfig, partition broker.Partition, 
 	return d, nil
 }
 
+// listenSocket takes the socket that this process had as another build, or that the service manager has given us, or makes one.
+func listenSocket(path string, heirloom *broker.Heirloom) (*broker.Socket, error) {
+	if heirloom != nil {
+		return broker.ListenOn(path, heirloom)
+	}
+	given, err := givenSocket()
+	if err != nil {
+		return nil, err
+	}
+	if given == nil {
+		return broker.ListenSocket(path)
+	}
+	if err := checkGiven(given, path); err != nil {
+		given.Close()
+		return nil, err
+	}
+	return broker.ListenGiven(given)
+}
+
 // supervisor is how the workers of a daemon with this socket are supervised, as far as the settings tell.
 func (cfg fileConfig) supervisor(socket string, log *slog.Logger) supervisor.Config {
 	dir := filepath.Dir(socket)
 	return supervisor.Config{
 		Pools:         cfg.pools(),
+		WorkersDir:    cfg.WorkersDir,
 		Socket:        socket,
 		StateFile:     filepath.Join(dir, "workers.json"),
 		LogDir:        filepath.Join(dir, "log"),
@@ -175,7 +197,7 @@ func (d *daemon) run(ctx context.Context, demo func(context.Context) error) erro
 	// Signals: the first begins the end. From then on we do not catch them, so that the second ends the process at once.
 	{
 		ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
-		g.add("signals", func() error { <-ctx.Done(); return nil }, stop)
+		g.add("signals", func() error { <-ctx.Done(); return nil }, func() { d.notify.stopping(); stop() })
 	}
 
 	// An upgrade that is under way comes to its end first: what follows must not stop beneath it.
@@ -242,6 +264,19 @@ func (d *daemon) run(ctx context.Context, demo func(context.Context) error) erro
 		g.add("pages", func() error { return pages.Run(ctx) }, cancel)
 	}
 
+	// The configuration is read again for as long as there is somebody to apply it to; what is left of it is nothing.
+	if d.reload != nil {
+		ctx, cancel := context.WithCancel(ctx)
+		g.add("configuration", func() error { return d.reload.Run(ctx) }, cancel)
+	}
+
+	// The service manager is told that we live until nobody has to any more.
+	{
+		ctx, cancel := context.WithCancel(ctx)
+		alive := func(ctx context.Context) error { return d.alive(ctx, workersOver) }
+		g.add("service manager", func() error { d.notify.run(ctx, alive); <-ctx.Done(); return nil }, func() { <-workersOver; cancel() })
+	}
+
 	// Hooks are told of the end of the last worker, too, so they are last.
 	if d.hooks != nil {
 		ctx, cancel := context.WithCancel(ctx)
@@ -255,6 +290,19 @@ func (d *daemon) run(ctx context.Context, demo func(context.Context) error) erro
 	err = errors.Join(err, d.close())
 	d.log.Info("respirated has stopped")
 	return err
+}
+
+// alive asks the loops whether they turn. One that is over has nothing left to do.
+func (d *daemon) alive(ctx context.Context, workersOver <-chan struct{}) error {
+	if _, err := d.broker.Snapshot(ctx); err != nil && !errors.Is(err, broker.ErrStopped) {
+		return fmt.Errorf("ask the broker: %w", err)
+	}
+	select {
+	case <-workersOver:
+		return nil
+	default:
+		return d.supervisor.Alive(ctx)
+	}
 }
 
 // parts is a run.Group that tells every error, and not only that of the first part to end.

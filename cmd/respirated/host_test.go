@@ -30,7 +30,8 @@ type host struct {
 	dir    string // of the socket, which has a short enough path
 	url    string
 	flags  []string
-	under  []string // command that the daemon is started with, if any
+	under  []string   // command that the daemon is started with, if any
+	files  []*os.File // that it gets, from descriptor 3 on
 	ledger string
 
 	daemon *exec.Cmd
@@ -84,7 +85,7 @@ func (h *host) start() {
 	args := slices.Concat(h.under, []string{filepath.Join(programs(h.t), "respirated")},
 		[]string{"run", "--database-url", h.url, "--socket", h.socket(), "--log-level", "debug"}, h.flags)
 	cmd := exec.Command(args[0], args[1:]...)
-	cmd.Stderr = h.log
+	cmd.Stderr, cmd.ExtraFiles = h.log, h.files
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := cmd.Start(); err != nil {
 		h.t.Fatal(err)

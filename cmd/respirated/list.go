@@ -23,8 +23,15 @@ func addJSON(cmd *cobra.Command) *bool {
 }
 
 func workerCommand(s *settings) *cobra.Command {
-	cmd := group("worker", "List worker processes and read their logs", "A worker is a process that runs strands. It is the daemon of this host that knows them.")
-	cmd.AddCommand(workerListCommand(s), workerLogsCommand(s))
+	cmd := group("worker", "List worker processes, read their logs, recycle and stop them", "A worker is a process that runs strands. It is the daemon of this host that knows them.")
+	cmd.AddCommand(
+		workerListCommand(s),
+		workerLogsCommand(s),
+		workerOrderCommand(s, "recycle", "Replace a worker by a fresh one",
+			"Replace a worker by a fresh one. It is asked to end after its successor has connected, and finishes what it holds."),
+		workerOrderCommand(s, "stop", "End a worker",
+			"End a worker: it is asked, finishes what it holds, and is killed when it has not ended in time (stop_timeout). Another one\ntakes its place."),
+	)
 	return cmd
 }
 

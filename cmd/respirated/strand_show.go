@@ -182,7 +182,7 @@ func printAttempts(out io.Writer, attempts []client.Attempt, now time.Time) erro
 		fmt.Fprintf(&b, "\n%s %s, after %d failures, by %s on %s\n", plain(a.Outcome), timeOf(&a.At, now), a.Try, plain(a.Worker), plain(a.Host))
 		fmt.Fprintf(&b, "  %s: %s\n", plain(a.Class), plain(a.Message))
 		if a.Exit != "" {
-			fmt.Fprintf(&b, "  the worker ended: %s\n", plain(a.Exit))
+			fmt.Fprintf(&b, "  the worker ended: %s%s\n", plain(a.Exit), usedBy(a))
 		}
 		if a.Stderr != "" {
 			b.WriteString("  its last words:\n" + paragraph(a.Stderr, "    "))
@@ -193,4 +193,19 @@ func printAttempts(out io.Writer, attempts []client.Attempt, now time.Time) erro
 		}
 	}
 	return nil
+}
+
+// usedBy tells what a worker had used when it ended, as far as somebody knows.
+func usedBy(a client.Attempt) string {
+	var used []string
+	if a.MaxRSS > 0 {
+		used = append(used, fmt.Sprintf("%.1f MiB of memory at most", float64(a.MaxRSS)/(1<<20)))
+	}
+	if a.CPUMS > 0 {
+		used = append(used, fmt.Sprintf("%v of CPU", time.Duration(a.CPUMS)*time.Millisecond))
+	}
+	if used == nil {
+		return ""
+	}
+	return "; it had used " + strings.Join(used, ", ")
 }

@@ -5,8 +5,8 @@
 with r as materialized (
   select *
   from unnest($1::uuid[], $2::uuid[], $3::int[], $4::boolean[], $5::boolean[], $6::bigint[], $7::jsonb[], $8::text[],
-    $9::text[], $10::text[], $11::text[], $12::text[], $13::text[])
-    as r (id, token, seq, crashed, guilty, delay_us, stack, class, message, trace, worker, exit, stderr)
+    $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::bigint[], $15::bigint[])
+    as r (id, token, seq, crashed, guilty, delay_us, stack, class, message, trace, worker, exit, stderr, max_rss, cpu_ms)
 ), hurt as (
   update respirate.strand s set
     seq = case when r.crashed then s.seq else r.seq end,
@@ -23,11 +23,12 @@ with r as materialized (
   where s.id = r.id and s.token = r.token and s.lease > '-infinity' and s.cancel_at is null
     and (s.seq < r.seq or r.crashed)
     and s.try + r.guilty::int < s.max_tries and s.crashes + r.crashed::int < 3
-  returning s.id, s.try - r.guilty::int as try, r.crashed, r.class, r.message, r.trace, r.worker, r.exit, r.stderr
+  returning s.id, s.try - r.guilty::int as try, r.crashed, r.class, r.message, r.trace, r.worker, r.exit, r.stderr,
+    r.max_rss, r.cpu_ms
 ), noted as (
-  insert into respirate.attempt (strand, try, outcome, class, message, trace, worker, host, exit, stderr)
+  insert into respirate.attempt (strand, try, outcome, class, message, trace, worker, host, exit, stderr, max_rss, cpu_ms)
   select h.id, h.try, case when h.crashed then 'crashed' else 'failed' end, h.class, h.message, h.trace, h.worker,
-    $14::text, h.exit, h.stderr
+    $16::text, h.exit, h.stderr, h.max_rss, h.cpu_ms
   from hurt h
   where h.class is not null
 )

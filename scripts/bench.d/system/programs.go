@@ -83,10 +83,11 @@ func (s Sleeping) Prepare(ctx context.Context, url string) error {
 	return nil
 }
 
-// Unfinished implements System: those who sleep are not counted.
+// Unfinished implements System: those who sleep are not counted. The order has it ask the index.
 func (Sleeping) Unfinished() string {
 	return `select exists (select from respirate.lane l
-		cross join lateral (select from respirate.strand s where s.lane = l.lane limit 1) s where l.kind <> 'sleeper')`
+		cross join lateral (select from respirate.strand s where s.lane = l.lane order by s.schedule, s.id limit 1) s
+		where l.kind <> 'sleeper')`
 }
 
 // Signal implements hub.Signaller.
