@@ -27,6 +27,9 @@ type Store interface {
 	Take(ctx context.Context, req ScanRequest, tokens []Token, ttl time.Duration) ([]Strand, error)
 	// Held finds what a Take of that request, which failed so long ago, has leased under its tokens and nobody has given back.
 	Held(ctx context.Context, req ScanRequest, tokens []Token, ago time.Duration) ([]Pair, error)
+	// Left finds what is leased under tokens with one of these marks, which are those of brokers that are gone, and whose leases
+	// last for ttl at most. It may pass over some where there is very much.
+	Left(ctx context.Context, marks []Mark, ttl time.Duration) ([]Pair, error)
 	// Lease takes the given strands for ttl, each under its token, and returns those it got, in no particular order.
 	// A strand that is not due, leased, cancelled, gone or locked by somebody's transaction is left out without waiting.
 	// The same pairs again give the same strands again, as long as their leases last.

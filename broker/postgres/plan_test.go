@@ -51,6 +51,7 @@ var carriers = map[string][]string{
 	"pages":       nil,
 	"forget":      nil,
 	"held":        {"strand_ready"},
+	"left":        {"strand_ready"},
 	"presence":    nil,
 	"present":     {"strand_pkey"},
 	"renew":       {"strand_pkey"},
