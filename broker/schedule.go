@@ -22,6 +22,7 @@ type schedule struct {
 	byUUID     map[string]workerNo
 	sessions   map[sessionID]workerNo
 	exits      map[string]pastExit // by spawn key; forgotten after a while
+	isolated   map[string]int      // by kind: how many workers say that its strands need a process of their own
 	lastNo     workerNo
 	classes    []*class
 	turn       int  // class that chooses first
@@ -78,6 +79,7 @@ func newSchedule(broker ID, seed [32]byte, l limits) *schedule {
 		byUUID:   map[string]workerNo{},
 		sessions: map[sessionID]workerNo{},
 		exits:    map[string]pastExit{},
+		isolated: map[string]int{},
 		runs:     map[ID]*run{},
 	}
 	for no := range max(1, l.databases) {
@@ -233,10 +235,12 @@ func (d *database) matchAlone(now int64) {
 	before := d.reserved
 	d.reserved = nil
 	d.alone = slices.DeleteFunc(d.alone, func(c sighting) bool {
-		w := d.s.leastBusy(c.Kind)
+		w, soon := d.s.leastBusy(c.Kind)
 		switch {
-		case w == nil || d.s.runs[c.ID] != nil:
-			return true // nobody serves it just now: a later scan brings it again
+		case d.s.runs[c.ID] != nil:
+			return true
+		case w == nil:
+			return !soon // nobody serves it just now: a later scan brings it again
 		case w.held > 0:
 			d.reserve(w)
 			return false
