@@ -233,6 +233,7 @@ func (s *schedule) greet(now int64, ev greeted, fx *effects) {
 	s.sessions[w.session] = w.no
 	if e, died := s.exits[w.key]; died {
 		w.died, w.buryAt = &e.WorkerExit, now+awaitEOF
+		s.sweepBy(w.buryAt)
 	}
 	s.join(w)
 	if w.key != "" {
@@ -391,6 +392,14 @@ func (s *schedule) exit(now int64, e WorkerExit) {
 			}
 		}
 	}
+	s.sweepBy(now + awaitEOF)
+}
+
+// sweepBy has the next sweep be at that time, or before.
+func (s *schedule) sweepBy(at int64) {
+	if !s.putOff {
+		s.nextSweep = min(s.nextSweep, at)
+	}
 }
 
 // vanish notes that the process behind a connection that has parted has ended. Of one that has a spawn key, the
@@ -404,6 +413,7 @@ func (s *schedule) vanish(now int64, session sessionID) {
 		if w.key == "" {
 			s.bury(now, w)
 		}
+		s.sweepBy(now + awaitEOF)
 		return
 	}
 }
