@@ -19,7 +19,8 @@ const (
 // mayStay says whether a run may go on, once the report that asks for it is stored.
 func (s *schedule) mayStay(now int64, w *worker, r *run, rep *Report) bool {
 	had := now - r.leased
-	return w.continues(rep.placeAfter(r)) && r.stopWhy == "" && w.held <= w.wantN &&
+	kind, label := rep.placeAfter(r)
+	return w.continues(kind, label) && (r.alone || !s.isolates(kind)) && r.stopWhy == "" && w.held <= w.wantN &&
 		had < int64(s.lease)/chainShare && (had < patience || !s.awaited(w))
 }
 

@@ -190,7 +190,7 @@ func (sc *scanner) found(d *database, now int64, ev scanned) {
 		case d.buffer.countAt(c.Kind, c.Label) >= 2*ahead: // their workers have enough: it is for others that we look
 			sc.cut = with(sc.cut, kindLabel{c.Kind, c.Label})
 			continue
-		case !c.Alone:
+		case !c.Alone && !d.s.isolates(c.Kind):
 			d.buffer.add(seen)
 		case len(d.alone) < leastAhead:
 			d.alone = append(d.alone, seen)

@@ -17,11 +17,13 @@ type schedule struct {
 	limits
 	broker ID
 	rng    *rand.ChaCha8 // draws tokens
+	mark   Mark          // which they begin with
 
 	workers    map[workerNo]*worker
 	byUUID     map[string]workerNo
 	sessions   map[sessionID]workerNo
 	exits      map[string]pastExit // by spawn key; forgotten after a while
+	isolated   map[string]int      // by kind: how many workers say that its strands need a process of their own
 	lastNo     workerNo
 	classes    []*class
 	turn       int  // class that chooses first
@@ -61,7 +63,7 @@ const (
 	lockedRetry  = int64(100 * time.Millisecond) // a row that somebody has locked
 	renewApart   = int64(50 * time.Millisecond)  // renewals asked for by hints
 	errorRetry   = int64(200 * time.Millisecond) // a statement that failed
-	awaitEOF     = int64(time.Second)            // a dead process whose socket a grandchild may hold open
+	awaitEOF     = int64(time.Second / 2)        // a dead process whose socket a grandchild may hold open
 	forgetAfter  = int64(10 * time.Minute)       // a worker that holds nothing and does not come back
 	mostCalls    = 1024                          // inserts and signals outside runs that may wait
 	lateAnswer   = int64(time.Second)            // of a database, which shall not hold up others
@@ -78,8 +80,10 @@ func newSchedule(broker ID, seed [32]byte, l limits) *schedule {
 		byUUID:   map[string]workerNo{},
 		sessions: map[sessionID]workerNo{},
 		exits:    map[string]pastExit{},
+		isolated: map[string]int{},
 		runs:     map[ID]*run{},
 	}
+	s.mark = s.drawMark()
 	for no := range max(1, l.databases) {
 		s.databases = append(s.databases, newDatabase(s, no, binary.BigEndian.Uint64(seed[:8])))
 	}
@@ -140,6 +144,8 @@ func (s *schedule) take(now int64, ev event, fx *effects) {
 		s.pausedAt = now
 	case resuming:
 		s.resume(now)
+	case reclaiming:
+		s.reclaim(ev.marks)
 	case from:
 		s.databases[ev.database].take(now, ev.what, fx)
 	default:
@@ -233,10 +239,12 @@ func (d *database) matchAlone(now int64) {
 	before := d.reserved
 	d.reserved = nil
 	d.alone = slices.DeleteFunc(d.alone, func(c sighting) bool {
-		w := d.s.leastBusy(c.Kind, c.Label)
+		w, soon := d.s.leastBusy(c.Kind, c.Label)
 		switch {
-		case w == nil || d.s.runs[c.ID] != nil:
-			return true // nobody serves it just now: a later scan brings it again
+		case d.s.runs[c.ID] != nil:
+			return true
+		case w == nil:
+			return !soon // nobody serves it just now: a later scan brings it again
 		case w.held > 0:
 			d.reserve(w)
 			return false
@@ -286,11 +294,18 @@ func (d *database) promise(r *run, w *worker) {
 	d.s.recount(w)
 }
 
-// token draws a random UUID.
+// drawMark draws the first half of a random UUID.
+func (s *schedule) drawMark() (m Mark) {
+	binary.BigEndian.PutUint64(m[:], s.rng.Uint64())
+	m[6] = m[6]&0x0f | 0x40
+	return m
+}
+
+// token draws the rest of one.
 func (s *schedule) token() (t Token) {
-	binary.BigEndian.PutUint64(t[:8], s.rng.Uint64())
+	copy(t[:], s.mark[:])
 	binary.BigEndian.PutUint64(t[8:], s.rng.Uint64())
-	t[6], t[8] = t[6]&0x0f|0x40, t[8]&0x3f|0x80
+	t[8] = t[8]&0x3f | 0x80
 	return t
 }
 

@@ -19,6 +19,7 @@ type worker struct {
 	name    string                   // for people
 	kinds   map[string]time.Duration // what it serves, and how long one run may take; 0 = no limit
 	labels  map[string][]string      // of the kinds whose labels it has told; sorted
+	alone   []string                 // of these, those whose strands need a process of their own
 	sync    bool
 	ackAll  bool
 	session sessionID // 0 = not connected
@@ -29,10 +30,11 @@ type worker struct {
 	wantBytes int // payload that it may hold before it gets no more
 	held      int // runs that count against wantN
 	bytesHeld int
-	full      bool      // there was more than it may hold: it gets nothing until something of it has ended
-	lent      int       // runs of its whose slots have been given to other databases' strands
-	accounts  []account // of its reports that wait, for each database
-	counted   int       // what it contributes to class.free
+	full      bool          // there was more than it may hold: it gets nothing until something of it has ended
+	lent      int           // runs of its whose slots have been given to other databases' strands
+	accounts  []account     // of its reports that wait, for each database
+	promised  map[Pair]bool // results that it said will follow, at its last hello; never changed after that. nil = none
+	counted   int           // what it contributes to class.free
 
 	former    sessionID // the connection it had last
 	heard     int64     // when it last sent anything
@@ -133,14 +135,19 @@ func (s *schedule) recount(w *worker) {
 	w.counted = credit
 }
 
-// leastBusy is the connected worker for kind and label that will be idle soonest: a reserved one before others.
-func (s *schedule) leastBusy(kind, label string) (best *worker) {
+// leastBusy is the connected worker for kind and label that will be idle soonest: a reserved one before others. Where there is none,
+// soon says that there will be: some run a strand alone.
+func (s *schedule) leastBusy(kind, label string) (best *worker, soon bool) {
 	for _, c := range s.classes {
 		if !c.runs(kind, label) {
 			continue
 		}
 		for _, w := range c.members {
-			if w.draining || w.silent || w.exclusive || w.died != nil || w.wantN == 0 {
+			if w.draining || w.silent || w.died != nil || w.wantN == 0 {
+				continue
+			}
+			if w.exclusive {
+				soon = true
 				continue
 			}
 			if best == nil || w.reserved && !best.reserved || w.reserved == best.reserved && w.held < best.held {
@@ -148,7 +155,7 @@ func (s *schedule) leastBusy(kind, label string) (best *worker) {
 			}
 		}
 	}
-	return best
+	return best, soon
 }
 
 // join puts a connected worker into the class of its kinds and labels.
@@ -171,6 +178,7 @@ func (s *schedule) join(w *worker) {
 	w.class = s.classes[i]
 	w.class.members = append(w.class.members, w)
 	w.counted = 0
+	s.isolate(w)
 	s.recount(w)
 	s.announce()
 	s.otherKinds = true
@@ -183,6 +191,9 @@ func (s *schedule) leave(w *worker) {
 		return
 	}
 	c.free -= w.counted
+	for _, kind := range w.alone {
+		s.isolated[kind]--
+	}
 	w.class, w.counted, w.reserved = nil, 0, false
 	c.members = slices.DeleteFunc(c.members, func(m *worker) bool { return m == w })
 	s.classes = slices.DeleteFunc(s.classes, func(c *class) bool { return len(c.members) == 0 })
@@ -192,6 +203,21 @@ func (s *schedule) leave(w *worker) {
 	s.announce()
 	s.otherKinds = true
 }
+
+// isolate takes in which kinds a worker that joins wants to be run alone. Candidates that were not known to be such come again
+// by a later scan.
+func (s *schedule) isolate(w *worker) {
+	for _, kind := range w.alone {
+		if s.isolated[kind]++; s.isolated[kind] == 1 {
+			for _, d := range s.databases {
+				d.buffer.retain(func(k, _ string) bool { return k != kind })
+			}
+		}
+	}
+}
+
+// isolates says whether the strands of a kind need a process of their own.
+func (s *schedule) isolates(kind string) bool { return s.isolated[kind] > 0 }
 
 // canRun says whether some connected worker has that label of that kind; "" = any.
 func (s *schedule) canRun(kind, label string) bool {
@@ -219,17 +245,21 @@ func (s *schedule) greet(now int64, ev greeted, fx *effects) {
 		s.disconnect(w)
 	}
 	w.session, w.key, w.name, w.sync, w.ackAll = ev.session, ev.key, ev.name, ev.sync, ev.ackAll
-	w.kinds, w.labels = map[string]time.Duration{}, map[string][]string{}
+	w.kinds, w.labels, w.alone = map[string]time.Duration{}, map[string][]string{}, nil
 	for _, k := range ev.kinds {
 		w.kinds[k.Name] = time.Duration(k.RunMS) * time.Millisecond
 		if len(k.Labels) > 0 {
 			w.labels[k.Name] = slices.Sorted(slices.Values(k.Labels))
+		}
+		if k.Isolate {
+			w.alone = append(w.alone, k.Name)
 		}
 	}
 	w.heard, w.silent, w.wantN, w.slots, w.draining = now, false, 0, 0, w.endBy != 0
 	s.sessions[w.session] = w.no
 	if e, died := s.exits[w.key]; died {
 		w.died, w.buryAt = &e.WorkerExit, now+awaitEOF
+		s.sweepBy(w.buryAt)
 	}
 	s.join(w)
 	if w.key != "" {
@@ -276,11 +306,16 @@ func (s *schedule) welcome(now int64, ev greeted) *protocol.Welcome {
 func (s *schedule) reconcile(now int64, w *worker, holds []hold, fx *effects) {
 	said := make(map[Pair]bool, len(holds))
 	lost := &protocol.Cancel{}
+	w.promised = nil
 	for _, h := range holds {
 		said[h.Pair] = true
 		r := s.runs[h.ID]
 		switch {
 		case h.done: // its result follows, and the fence decides
+			if w.promised == nil {
+				w.promised = map[Pair]bool{}
+			}
+			w.promised[h.Pair] = true
 		case r == nil:
 			s.adopt(now, w, h)
 		case r.Pair != h.Pair || r.worker != w.no:
@@ -388,6 +423,14 @@ func (s *schedule) exit(now int64, e WorkerExit) {
 			}
 		}
 	}
+	s.sweepBy(now + awaitEOF)
+}
+
+// sweepBy has the next sweep be at that time, or before.
+func (s *schedule) sweepBy(at int64) {
+	if !s.putOff {
+		s.nextSweep = min(s.nextSweep, at)
+	}
 }
 
 // vanish notes that the process behind a connection that has parted has ended. Of one that has a spawn key, the
@@ -401,6 +444,7 @@ func (s *schedule) vanish(now int64, session sessionID) {
 		if w.key == "" {
 			s.bury(now, w)
 		}
+		s.sweepBy(now + awaitEOF)
 		return
 	}
 }

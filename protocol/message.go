@@ -47,6 +47,8 @@ type Kind struct {
 	Name   string   `msgpack:"kind"`
 	RunMS  uint64   `msgpack:"run_ms,omitempty"` // longest run of one label; 0 = no limit
 	Labels []string `msgpack:"labels,omitempty"` // those that it has; none = it does not say, and gets strands at any
+
+	Isolate bool `msgpack:"isolate,omitempty"` // each strand of it needs a process of its own while it runs
 }
 
 // Hold names a strand that the worker still holds after a reconnect.

@@ -22,6 +22,7 @@ var kindFields = []field[Kind]{
 	{"kind", need, func(c *cursor, k *Kind) error { return readName(c, &k.Name) }},
 	{"run_ms", optional, func(c *cursor, k *Kind) error { return readMS(c, &k.RunMS) }},
 	{"labels", optional, func(c *cursor, k *Kind) error { return readEach(c, &k.Labels, readName) }},
+	{"isolate", optional, func(c *cursor, k *Kind) error { return c.bool(&k.Isolate) }},
 }
 
 var holdFields = []field[Hold]{

@@ -47,7 +47,7 @@ func (h *handler) kinds(mux *Mux) []protocol.Kind {
 	room := mostLabelBytes
 	for _, name := range mux.Kinds() {
 		p := h.programs[name]
-		kinds = append(kinds, protocol.Kind{Name: name, RunMS: milliseconds(h.limit(p)), Labels: p.told(&room)})
+		kinds = append(kinds, protocol.Kind{Name: name, RunMS: milliseconds(h.limit(p)), Labels: p.told(&room), Isolate: p.isolate})
 	}
 	return kinds
 }

@@ -22,6 +22,7 @@ type loop struct {
 	log      *slog.Logger
 	crews    []*crew
 	seats    []*seat          // of all crews in order, heirs behind those whose place they take; then surplus ones
+	awaited  map[string]bool  // keys of a former daemon's workers that have not said hello; nil = nobody waits for them
 	byKey    map[string]*seat // seats with a process, or one about to be started
 	pending  []*seat          // to be given a process at the end of this turn
 	timer    *time.Timer
@@ -182,6 +183,7 @@ func (l *loop) deliver(m letter) {
 	if s == nil {
 		if _, greets := m.event.(hello); greets {
 			l.log.Info("worker says hello with a key of no process here: it is none of ours, or has just ended")
+			l.cfg.Stranger()
 		}
 		return
 	}
@@ -204,6 +206,7 @@ func (l *loop) deliver(m letter) {
 		}
 	case hello:
 		l.greet(s)
+		l.back(m.key)
 	case served:
 		s.results = max(s.results, ev.results)
 	case recycle:
@@ -248,6 +251,7 @@ func (l *loop) bury(s *seat, exit broker.WorkerExit) {
 }
 
 func (l *loop) vacate(s *seat) {
+	defer l.back(s.rec.Key) // its death is told by now
 	delete(l.byKey, s.rec.Key)
 	l.kinds.Delete(s.rec.Key)
 	s.proc, s.rec, s.due, s.blame = nil, record{}, "", ""

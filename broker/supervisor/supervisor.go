@@ -35,6 +35,13 @@ type Config struct {
 	// nothing but the next call and the end of Run waits for it. nil = nobody wants to know.
 	Exited func(broker.WorkerExit)
 
+	// Returned is called once when every worker of a former daemon has said hello, or is dead and told; so at once if there
+	// is none. It is not if nobody knows which workers there were. nil = nobody wants to know.
+	Returned func()
+
+	// Stranger is called each time that a worker says hello whose key is not known. nil = nobody wants to know.
+	Stranger func()
+
 	// Hook is told what happens to workers. nil = nobody is.
 	Hook Hook
 
@@ -147,6 +154,11 @@ func (c Config) check() (Config, error) {
 	}
 	if c.Exited == nil {
 		c.Exited = func(broker.WorkerExit) {}
+	}
+	for _, told := range []*func(){&c.Returned, &c.Stranger} {
+		if *told == nil {
+			*told = func() {}
+		}
 	}
 	if c.Owned == nil {
 		c.Owned = func() bool { return true }
