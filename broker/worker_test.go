@@ -281,7 +281,9 @@ func TestAStrandDoesNotGoOnAsAnIsolatedKindBesideOthers(t *testing.T) {
 	one.Kind, two.Kind = "l", "l"
 	pairs, _ := b.lease(t0, one, two)
 	w := b.workers[b.sessions[1]]
-	as := func(kind string) *Report { return &Report{Pair: pairs[0], Act: Hop, Label: "next", Kind: kind, Stay: true} }
+	as := func(kind string) *Report {
+		return &Report{Pair: pairs[0], Act: Hop, Label: "next", Kind: kind, Stay: true}
+	}
 	if r := b.runs[pairs[0].ID]; b.mayStay(t0, w, r, as("k")) || !b.mayStay(t0, w, r, as("l")) {
 		t.Error("it may go on as the isolated kind, or may not as its own")
 	}

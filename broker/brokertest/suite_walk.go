@@ -28,6 +28,7 @@ func walkRandomly(t *testing.T, subject Subject) {
 			"lease":  w.lease,
 			"commit": w.commit,
 			"again":  w.again,
+			"step":   w.step,
 			"renew":  w.renew,
 			"cancel": w.cancel,
 			"retry":  w.retry,
@@ -196,6 +197,42 @@ func (w *walk) send(t *rapid.T) {
 		if v.State == broker.Applied && hasDice(w.last[i]) {
 			w.settleBackoff(t, w.last[i].ID)
 		}
+	}
+}
+
+// step takes a step in a transaction of its own, which commits or does not, and reports it.
+func (w *walk) step(t *rapid.T) {
+	if len(w.pairs) == 0 {
+		t.Skip("nothing was leased yet")
+	}
+	r := w.drawReport(t)
+	if !hasEffects(r.Act) {
+		t.Skip("no act of a step")
+	}
+	r.Stay = false
+	same := w.drawUsed(t, &r)
+	end, err := w.subject.Step(r)
+	wantEnd, wantErr := w.model.Step(same)
+	if (err == nil) != (wantErr == nil) {
+		differ(t, "steps differ", "step %+v: got error %v, want %v", r, err, wantErr)
+	}
+	if err != nil {
+		return
+	}
+	commits := rapid.Bool().Draw(t, "commits")
+	end(commits)
+	wantEnd(commits)
+	w.book.reported[r.ID] = true
+	w.book.naps[r.ID] = false
+	if commits {
+		w.book.acts(same)
+		w.enterSignals(same)
+	}
+	w.last = []broker.Report{{Pair: r.Pair, Seq: r.Seq, Act: broker.Own}}
+	w.same = w.last
+	w.send(t)
+	if !commits {
+		w.settleBackoff(t, r.ID)
 	}
 }
 

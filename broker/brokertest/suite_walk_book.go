@@ -69,6 +69,9 @@ func (w *walk) enter(verdicts []broker.Verdict) {
 	for _, round := range rounds(w.same) {
 		var applied []broker.Report
 		for _, i := range round {
+			if w.same[i].Act == broker.Own {
+				continue // its step is in the book
+			}
 			if w.book.reported[w.same[i].ID] = true; verdicts[i].State == broker.Applied {
 				applied = append(applied, w.same[i])
 			}
