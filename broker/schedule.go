@@ -350,7 +350,7 @@ func (d *database) start(now int64, granted *Strand, handouts *perSession[handou
 		s.giveBack(r, yieldOf(r.Pair))
 		return
 	}
-	if !w.class.runs(granted.Kind, granted.Label) {
+	if !hasLabel(w.labels, granted.Kind, granted.Label) {
 		s.giveBack(r, s.misplaced(granted))
 		return
 	}
