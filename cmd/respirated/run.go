@@ -121,7 +121,7 @@ func (f *runFlags) add(cmd *cobra.Command) {
 	flags.IntVar(&f.slots, "slots", 0, "strands that each of them runs at once (default 10)")
 	flags.DurationVar(&f.lease, "lease", 0, "how long a strand stays with a worker that nothing is heard of (default 2m0s)")
 	flags.DurationVar(&f.drainTimeout, "drain-timeout", 0, "how long workers may finish what they hold (default 30s)")
-	flags.Var(&f.logFormat, "log-format", "text or json (default text)")
+	flags.Var(&f.logFormat, "log-format", "text or json (default text, in colours on a terminal unless NO_COLOR is set)")
 	flags.Var(&f.logLevel, "log-level", "debug, info, warn or error (default info)")
 	flags.Var(&f.workerLogs, "worker-logs", "how what workers write is logged here, too: info, debug or off (default info)")
 	flags.Var(&f.partition, "partition", "which part of the strands to look for: none, auto or a number (default auto)")
