@@ -23,6 +23,10 @@ type Config struct {
 	Partition Partition // the part of the ids to scan for; default: all
 	Former    *Former   // the broker to go on as; nil = a new one
 
+	// Stranger is called by the loop, each time that a worker says hello which has no spawn key, before it is answered. nil =
+	// nobody wants to know.
+	Stranger func()
+
 	Lease        time.Duration // how long a lease lasts; default 120 s, renewed after a third of it
 	Heartbeat    time.Duration // default 5 s
 	Dead         time.Duration // silence after which a worker is given up; default 15 s
@@ -359,7 +363,7 @@ func (b *Broker) perform(ctx context.Context, wg *sync.WaitGroup, fx effects) {
 	}
 	for _, e := range fx.end {
 		b.log.Warn("worker is ended", "worker", e.name, "why", e.why)
-		b.procs.End(e.key, e.why)
+		b.procs.End(e.key, e.within, e.why)
 	}
 }
 
@@ -382,6 +386,12 @@ func (b *Broker) request(ctx context.Context, wg *sync.WaitGroup, l *link, req *
 		wg.Go(func() {
 			held, err := l.Store.Held(ctx, lost.scan, lost.tokens, time.Duration(lost.ago))
 			post(recovered{held, err})
+		})
+	}
+	if marks := req.left; marks != nil {
+		wg.Go(func() {
+			pairs, err := l.Store.Left(ctx, marks, b.cfg.Lease)
+			post(foundLeft{pairs, err})
 		})
 	}
 	if pairs := req.lease; pairs != nil {
@@ -428,6 +438,9 @@ func (b *Broker) note(ev event) {
 	case from:
 		b.noteAnswer(b.databases[ev.database], ev.what)
 	case greeted:
+		if ev.key == "" && b.cfg.Stranger != nil {
+			b.cfg.Stranger()
+		}
 		b.log.Info("worker connected", "session", ev.session, "worker", ev.name, "kinds", len(ev.kinds), "held", len(ev.hold))
 	case parted:
 		if w := b.schedule.workers[b.schedule.sessions[ev.session]]; w != nil {
@@ -454,6 +467,11 @@ func (b *Broker) noteAnswer(l *link, ev event) {
 		l.noteStatement("scan", ev.err)
 	case took:
 		l.noteStatement("take", ev.err)
+	case foundLeft:
+		l.noteStatement("left", ev.err)
+		if ev.err == nil {
+			l.log.Info("leases of former brokers looked for", "found", len(ev.pairs))
+		}
 	case recovered:
 		l.noteStatement("held", ev.err)
 	case leased:

@@ -200,6 +200,10 @@ func (s *schedule) enlist(now int64, w *worker, rep *Report, by carrier) bool {
 	}
 	p := pending{Report: rep, from: w.no, bytes: rep.payload()}
 	r := s.running(rep.Pair)
+	if r != nil && r.worker == w.no && r.stopWhy == protocol.StopLost && rep.Act != Save {
+		s.giveBack(r, yieldOf(r.Pair)) // its handler has stopped, but too late: whoever has the strand next may have begun
+		r = nil
+	}
 	d := s.databases[0] // where to begin to ask for the strand of a stray
 	if r != nil {
 		d, p.left = s.of(r), r.left

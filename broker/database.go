@@ -23,6 +23,7 @@ type database struct {
 	leaseAsked int64
 	leaseAfter int64 // not before, after an error
 	taking     *take // in flight, or lost; nil = none
+	left       left  // by former brokers
 	renewing   []Pair
 	renewAsked int64
 	renewAfter int64
@@ -60,6 +61,8 @@ func (d *database) take(now int64, ev event, fx *effects) {
 		d.grant(now, ev, fx)
 	case took:
 		d.took(now, ev, fx)
+	case foundLeft:
+		d.foundLeft(now, ev)
 	case recovered:
 		d.recovered(now, ev)
 	case committed:
@@ -85,6 +88,7 @@ func (d *database) take(now int64, ev event, fx *effects) {
 func (d *database) ask(now int64, req *requests) {
 	d.divide(now, req)
 	d.recover(now, req)
+	d.askLeft(now, req)
 	d.scanner.decide(d, now, req)
 	d.write(now, req)
 	d.callNext(req)
@@ -93,7 +97,7 @@ func (d *database) ask(now int64, req *requests) {
 
 // next is when something becomes possible here by time alone, later than after; 0 = never.
 func (d *database) next(after int64) (next int64) {
-	for _, at := range []int64{d.scanner.next(d), d.commits.next(), d.notice.next(), d.leaseAfter, d.recoverNext(), d.renewNext(), d.place.next(after)} {
+	for _, at := range []int64{d.scanner.next(d), d.commits.next(), d.notice.next(), d.leaseAfter, d.recoverNext(), d.left.next(), d.renewNext(), d.place.next(after)} {
 		if at > after && (next == 0 || at < next) {
 			next = at
 		}

@@ -81,7 +81,8 @@
 //   - I7 credit: no lease for a worker that holds all it wants, but for what waits for a database that does not answer; the
 //     broker's memory is bounded by what workers want, once for each database, not by the backlog. (schedule.go, scanner.go)
 //   - I8 holder stops: a worker is told a deadline that lies before the end of the lease. A handler that ignores it is
-//     asked, then its worker drained, then its process ended; what it reports later is stale. (run.go)
+//     asked, then its worker drained, then its process ended: it is killed before a lease that is not renewed can pass on. What
+//     it reports later is stale. (run.go)
 //   - I9 coverage: every id is scanned by somebody, also when brokers die, come, or disagree. See below. (members.go, place.go)
 //   - I10 isolation: one bad worker, frame, row or database changes nothing for others: its connection is closed, its report
 //     is refused, its lock is waited for elsewhere, its slots are lent. (session.go, commits.go, database.go)

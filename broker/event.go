@@ -1,6 +1,10 @@
 package broker
 
-import "github.com/respirated/respirated/protocol"
+import (
+	"time"
+
+	"github.com/respirated/respirated/protocol"
+)
 
 // A sessionID numbers a connection. Numbers are never used again within one run of the broker; 0 is no connection.
 type sessionID uint64
@@ -65,7 +69,7 @@ type (
 	}
 	// hinted: a notification arrived.
 	hinted struct{ Hint }
-	// scanned, took, recovered, leased, committed, renewed, joined, announced, told, inserted, signalled: a statement
+	// scanned, took, foundLeft, recovered, leased, committed, renewed, joined, announced, told, inserted, signalled: a statement
 	// came back.
 	scanned struct {
 		ScanResult
@@ -74,6 +78,10 @@ type (
 	took struct {
 		strands []Strand
 		err     error
+	}
+	foundLeft struct {
+		pairs []Pair
+		err   error
 	}
 	recovered struct {
 		held []Pair
@@ -114,34 +122,38 @@ type (
 	pausing struct{}
 	// resuming: go on after a pause.
 	resuming struct{}
+	// reclaiming: all who may hold what was leased under these marks have said so.
+	reclaiming struct{ marks []Mark }
 )
 
-func (greeted) event()   {}
-func (from) event()      {}
-func (wanted) event()    {}
-func (reported) event()  {}
-func (called) event()    {}
-func (heard) event()     {}
-func (touched) event()   {}
-func (parted) event()    {}
-func (vanished) event()  {}
-func (overslept) event() {}
-func (exited) event()    {}
-func (hinted) event()    {}
-func (scanned) event()   {}
-func (took) event()      {}
-func (recovered) event() {}
-func (leased) event()    {}
-func (committed) event() {}
-func (renewed) event()   {}
-func (joined) event()    {}
-func (announced) event() {}
-func (told) event()      {}
-func (inserted) event()  {}
-func (signalled) event() {}
-func (draining) event()  {}
-func (pausing) event()   {}
-func (resuming) event()  {}
+func (greeted) event()    {}
+func (from) event()       {}
+func (wanted) event()     {}
+func (reported) event()   {}
+func (called) event()     {}
+func (heard) event()      {}
+func (touched) event()    {}
+func (parted) event()     {}
+func (vanished) event()   {}
+func (overslept) event()  {}
+func (exited) event()     {}
+func (hinted) event()     {}
+func (scanned) event()    {}
+func (took) event()       {}
+func (recovered) event()  {}
+func (leased) event()     {}
+func (committed) event()  {}
+func (renewed) event()    {}
+func (joined) event()     {}
+func (announced) event()  {}
+func (told) event()       {}
+func (inserted) event()   {}
+func (signalled) event()  {}
+func (draining) event()   {}
+func (pausing) event()    {}
+func (resuming) event()   {}
+func (reclaiming) event() {}
+func (foundLeft) event()  {}
 
 // A hold is a strand that a worker says it holds.
 type hold struct {
@@ -179,6 +191,7 @@ type requests struct {
 	scan     *ScanRequest
 	take     *takeRequest
 	held     *heldRequest
+	left     []Mark
 	lease    []Pair
 	commit   []Report
 	renew    []Pair
@@ -211,4 +224,7 @@ type hangUp struct {
 }
 
 // ending asks for the end of a worker process.
-type ending struct{ key, name, why string }
+type ending struct {
+	key, name, why string
+	within         time.Duration // it is killed then at the latest; 0 = when its pool says
+}

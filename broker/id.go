@@ -8,8 +8,27 @@ import (
 // ID is a strand's id, a UUID. Its first 32 bits decide the partition, its first byte is the bucket.
 type ID [16]byte
 
-// Token is the random proof of one lease, a UUID. It is compared for equality and never computed with.
+// Token is the random proof of one lease, a UUID: the [Mark] of a broker, and 62 bits that are drawn for it.
 type Token [16]byte
+
+// Mark is what all tokens begin with that one run of a broker draws. Of whatever is leased when the broker is killed, it tells
+// what was leased by it.
+type Mark [8]byte
+
+// Marks says whether the token begins with the mark.
+func (m Mark) Marks(t Token) bool { return [len(m)]byte(t[:len(m)]) == m }
+
+// MarshalText writes it as hexadecimal digits.
+func (m Mark) MarshalText() ([]byte, error) { return []byte(hex.EncodeToString(m[:])), nil }
+
+// UnmarshalText reads that.
+func (m *Mark) UnmarshalText(text []byte) error {
+	if len(text) != hex.EncodedLen(len(m)) {
+		return fmt.Errorf("%.40q is not the mark of a broker", text)
+	}
+	_, err := hex.Decode(m[:], text)
+	return err
+}
 
 // String is the lower-case text form with dashes.
 func (id ID) String() string { return uuidText(id) }

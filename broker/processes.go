@@ -6,11 +6,15 @@ import "time"
 // key is what a process got as RESPIRATE_WORKER_KEY; it names one process and is never used again. Keys that are not
 // known, or no longer, are ignored: a worker may well be gone before the loop has heard of it. No method blocks.
 type Processes interface {
+	// Admit says which kinds a worker that says hello may serve, with this key and from the process with this pid (0 = the
+	// kernel does not say). It is called from any goroutine, before Connected.
+	Admit(key string, pid int, kinds []string) []string
 	// Connected tells that a worker with this spawn key has said hello. It may be called again after each reconnect.
 	Connected(key string)
-	// End asks the process to end: TERM, a bounded wait, then KILL of its whole group. It returns at once; the
-	// death comes as an [WorkerExit]. Asking twice changes nothing. why is for the log.
-	End(key string, why string)
+	// End asks the process to end: TERM, a bounded wait, then KILL of its whole group. within bounds the wait; 0 = as the
+	// pool says. It returns at once; the death comes as an [WorkerExit]. Asking again can only make the wait shorter. why is
+	// for the log.
+	End(key string, within time.Duration, why string)
 	// Served tells how many results of a process have been applied, those that failed or gave back a strand aside:
 	// first 0, when it has got its first strand, then 1, and from there on whenever it is a sixteenth more.
 	Served(key string, results int)

@@ -52,6 +52,13 @@ func (r *run) leaseRuns(asked int64, lease time.Duration) {
 	r.renewAt = asked + int64(lease/3)
 }
 
+// ends is when the lease may pass on: not before, by our clock.
+func (r *run) ends(lease time.Duration) int64 { return r.leaseEnd + int64(lease/8) }
+
+// killBy is when a process that may still run the handler is to be killed at the latest, so that it is dead before the lease
+// passes on.
+func (r *run) killBy(lease time.Duration) int64 { return r.leaseEnd + int64(lease/16) }
+
 func yieldOf(p Pair) Report { return Report{Pair: p, Act: Yield} }
 
 // giveBack frees the slot of a run and settles it by a report of our own.
@@ -157,7 +164,7 @@ func (s *schedule) sweepWorker(now int64, w *worker, fx *effects) {
 	case w.session != 0 && silence > int64(s.dead):
 		fx.hangUp = append(fx.hangUp, hangUp{w.session, dead("nothing heard for " + s.dead.String())})
 		s.disconnect(w)
-		s.endWorker(w, "it has been silent for "+s.dead.String(), fx)
+		s.endWorker(now, w, "it has been silent for "+s.dead.String(), fx)
 	}
 	if w.session == 0 && w.held+w.lent == 0 && silence > forgetAfter {
 		s.remove(w)
@@ -165,18 +172,53 @@ func (s *schedule) sweepWorker(now int64, w *worker, fx *effects) {
 	}
 	if w.endBy != 0 && now >= w.endBy {
 		w.endBy = now + int64(s.grace)
-		s.endWorker(w, "strand "+w.stuck.String()+" did not stop when asked", fx)
+		s.endWorker(now, w, "strand "+w.stuck.String()+" did not stop when asked", fx)
 	}
 }
 
-func (s *schedule) endWorker(w *worker, why string, fx *effects) {
-	if w.key != "" {
-		fx.end = append(fx.end, ending{w.key, w.name, why})
+// endWorker asks for the end of a worker's process. It gets as long as its pool allows, but not beyond the leases of what it
+// still holds, where those are not renewed: their strands will run elsewhere.
+func (s *schedule) endWorker(now int64, w *worker, why string, fx *effects) {
+	if w.key == "" {
+		return
 	}
+	within := int64(0)
+	for _, r := range s.runs {
+		if r.worker != w.no || r.state != running || w.session != 0 && now < r.leaseEnd {
+			continue
+		}
+		if left := max(r.killBy(s.lease)-now, int64(time.Millisecond)); within == 0 || left < within {
+			within = left
+		}
+	}
+	fx.end = append(fx.end, ending{w.key, w.name, why, time.Duration(within)})
+}
+
+// overrun deals with a run whose lease was not renewed and is about to end, though its handler was asked in time. It says
+// whether that is in hand: its process, if it is ours, is dead before the lease can pass on, and then the run is settled.
+// Others that it holds may go on until it is killed.
+func (s *schedule) overrun(now int64, r *run, stops *perSession[protocol.Cancel], fx *effects) bool {
+	w := s.workers[r.worker]
+	if w == nil || w.key == "" || w.died != nil || now >= r.ends(s.lease) {
+		return false
+	}
+	if r.stopWhy != protocol.StopLost {
+		r.stopWhy = protocol.StopLost
+		s.tellStop(r, lostStop(r.Pair), stops)
+		if w.endBy == 0 {
+			s.quiet(now, w, "recycle", r.killBy(s.lease)-now, fx)
+		}
+		w.endBy, w.stuck = now+int64(s.grace), r.ID
+		s.endWorker(now, w, "the lease of strand "+r.ID.String()+" ends, and it was not heard that its handler has stopped", fx)
+	}
+	return true
 }
 
 func (s *schedule) sweepRun(now int64, r *run, stops *perSession[protocol.Cancel], fx *effects) {
 	w := s.workers[r.worker]
+	if now >= r.leaseEnd && s.overrun(now, r, stops, fx) {
+		return
+	}
 	if now >= r.leaseEnd || s.draining && now >= s.drainBy {
 		s.tellStop(r, lostStop(r.Pair), stops)
 		s.giveBack(r, yieldOf(r.Pair))

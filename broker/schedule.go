@@ -17,6 +17,7 @@ type schedule struct {
 	limits
 	broker ID
 	rng    *rand.ChaCha8 // draws tokens
+	mark   Mark          // which they begin with
 
 	workers    map[workerNo]*worker
 	byUUID     map[string]workerNo
@@ -80,6 +81,7 @@ func newSchedule(broker ID, seed [32]byte, l limits) *schedule {
 		exits:    map[string]pastExit{},
 		runs:     map[ID]*run{},
 	}
+	s.mark = s.drawMark()
 	for no := range max(1, l.databases) {
 		s.databases = append(s.databases, newDatabase(s, no, binary.BigEndian.Uint64(seed[:8])))
 	}
@@ -140,6 +142,8 @@ func (s *schedule) take(now int64, ev event, fx *effects) {
 		s.pausedAt = now
 	case resuming:
 		s.resume(now)
+	case reclaiming:
+		s.reclaim(ev.marks)
 	case from:
 		s.databases[ev.database].take(now, ev.what, fx)
 	default:
@@ -286,11 +290,18 @@ func (d *database) promise(r *run, w *worker) {
 	d.s.recount(w)
 }
 
-// token draws a random UUID.
+// drawMark draws the first half of a random UUID.
+func (s *schedule) drawMark() (m Mark) {
+	binary.BigEndian.PutUint64(m[:], s.rng.Uint64())
+	m[6] = m[6]&0x0f | 0x40
+	return m
+}
+
+// token draws the rest of one.
 func (s *schedule) token() (t Token) {
-	binary.BigEndian.PutUint64(t[:8], s.rng.Uint64())
+	copy(t[:], s.mark[:])
 	binary.BigEndian.PutUint64(t[8:], s.rng.Uint64())
-	t[6], t[8] = t[6]&0x0f|0x40, t[8]&0x3f|0x80
+	t[8] = t[8]&0x3f | 0x80
 	return t
 }
 

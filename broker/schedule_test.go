@@ -467,6 +467,56 @@ func TestStrandThatNoFrameCarriesIsDeadNotSent(t *testing.T) {
 	}
 }
 
+// A frame of the default size carries the largest strand with the largest semaphore and the largest value of a child.
+func TestStrandOfTheLargestSizeIsSentWithTheFirstOfEachMail(t *testing.T) {
+	const mib = 1 << 20
+	b := newBench(t)
+	cfg, err := Config{}.withDefaults()
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.maxFrame, b.maxBytes = cfg.MaxFrame, cfg.MaxBytes
+	b.connect(t0, 1, "w", 1)
+	granted := strandsOf(b.step(t0, scanned{ScanResult: ScanResult{Candidates: []Candidate{due(1)}}}).lease)
+	name := strings.Repeat("n", protocol.MaxName)
+	g := &granted[0]
+	g.Args, g.Stack, g.Metadata = make([]byte, mib), make([]byte, mib), make([]byte, 64<<10)
+	g.Kind, g.Label, g.Tenant, g.Queue, g.Tags = name, name, name, name, slices.Repeat([]string{name}, 100)
+	g.Inbox = &Inbox{
+		Semaphores: slices.Repeat([]Semaphore{{Name: name}}, InboxItems),
+		Ended:      slices.Repeat([]Ended{{Kind: name, State: "cancelled"}}, InboxItems),
+	}
+	g.Inbox.Semaphores[0].Value, g.Inbox.Ended[0].Value = make([]byte, protocol.MaxSignal), make([]byte, mib)
+	fx := b.step(t0, leased{granted: granted})
+	if len(fx.commit) != 0 || len(fx.send) != 1 {
+		t.Fatalf("commit %+v, send %d frames; want it sent", fx.commit, len(fx.send))
+	}
+	in := fx.send[0].message.(*protocol.Strands).Strands[0].Inbox
+	if len(in.Semaphores) == 0 || len(in.Ended) == 0 {
+		t.Errorf("inbox of %d semaphores and %d ended, want some of both", len(in.Semaphores), len(in.Ended))
+	}
+	frame, err := protocol.Append(nil, fx.send[0].message)
+	if err != nil || len(frame) > cfg.MaxFrame {
+		t.Errorf("frame of %d bytes and error %v, want %d at most", len(frame), err, cfg.MaxFrame)
+	}
+}
+
+// Of before signals had a limit of their own, or where frames are smaller.
+func TestSemaphoreThatDoesNotFitBesideItsStrandWaits(t *testing.T) {
+	b := newBench(t)
+	b.connect(t0, 1, "w", 1)
+	granted := strandsOf(b.step(t0, scanned{ScanResult: ScanResult{Candidates: []Candidate{due(1)}}}).lease)
+	granted[0].Args = make([]byte, b.maxFrame/2)
+	granted[0].Inbox = &Inbox{Semaphores: []Semaphore{{Name: "huge", Value: make([]byte, b.maxFrame/2)}}, Ended: []Ended{{Kind: "k", State: "done"}}}
+	fx := b.step(t0, leased{granted: granted})
+	if len(fx.commit) != 0 || len(fx.send) != 1 {
+		t.Fatalf("commit %+v, send %d frames; want it sent", fx.commit, len(fx.send))
+	}
+	if in := fx.send[0].message.(*protocol.Strands).Strands[0].Inbox; len(in.Semaphores) != 0 || len(in.Ended) != 1 || !in.More {
+		t.Errorf("inbox %+v, want the ended child alone, and that there is more", in)
+	}
+}
+
 func TestSilentWorkerIsGivenUp(t *testing.T) {
 	b := newBench(t)
 	b.connect(t0, 1, "w", 1)

@@ -212,6 +212,8 @@ func (b *Broker) converse(s *session) error {
 	reader.SetTimeouts(s.conn, 0, b.cfg.Dead)
 	if b.procs == nil {
 		hello.Key = "" // another broker's, inherited
+	} else {
+		b.admit(hello, s.peer)
 	}
 	ev, err := s.greeted(hello)
 	if err != nil {
@@ -229,6 +231,16 @@ func (b *Broker) converse(s *session) error {
 			return err
 		}
 	}
+}
+
+// admit leaves of a hello the kinds that its worker may serve.
+func (b *Broker) admit(hello *protocol.Hello, p peer) {
+	names := make([]string, len(hello.Kinds))
+	for i, k := range hello.Kinds {
+		names[i] = k.Name
+	}
+	admitted := b.procs.Admit(hello.Key, p.pid, names)
+	hello.Kinds = slices.DeleteFunc(hello.Kinds, func(k protocol.Kind) bool { return !slices.Contains(admitted, k.Name) })
 }
 
 // handle passes one message on. It returns the error that ends the session, if any.

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"time"
+
+	"github.com/respirated/respirated/protocol"
 )
 
 // A Store keeps strands. broker/postgres is the real one, broker/brokertest has one in memory; the suite in
@@ -25,6 +27,9 @@ type Store interface {
 	Take(ctx context.Context, req ScanRequest, tokens []Token, ttl time.Duration) ([]Strand, error)
 	// Held finds what a Take of that request, which failed so long ago, has leased under its tokens and nobody has given back.
 	Held(ctx context.Context, req ScanRequest, tokens []Token, ago time.Duration) ([]Pair, error)
+	// Left finds what is leased under tokens with one of these marks, which are those of brokers that are gone, and whose leases
+	// last for ttl at most. It may pass over some where there is very much.
+	Left(ctx context.Context, marks []Mark, ttl time.Duration) ([]Pair, error)
 	// Lease takes the given strands for ttl, each under its token, and returns those it got, in no particular order.
 	// A strand that is not due, leased, cancelled, gone or locked by somebody's transaction is left out without waiting.
 	// The same pairs again give the same strands again, as long as their leases last.
@@ -175,6 +180,9 @@ const (
 	InboxItems = 256       // of semaphores, and of ended children
 	InboxBytes = 256 << 10 // of the values of either list, after which it has no more; it has the first always
 )
+
+// SignalBytes is how long the value of a semaphore may be. It fits beside all else that a strand has.
+const SignalBytes = protocol.MaxSignal
 
 // Kept is a renewed lease.
 type Kept struct {

@@ -27,10 +27,11 @@ type worker struct {
 	wantBytes int // payload that it may hold before it gets no more
 	held      int // runs that count against wantN
 	bytesHeld int
-	full      bool      // there was more than it may hold: it gets nothing until something of it has ended
-	lent      int       // runs of its whose slots have been given to other databases' strands
-	accounts  []account // of its reports that wait, for each database
-	counted   int       // what it contributes to class.free
+	full      bool          // there was more than it may hold: it gets nothing until something of it has ended
+	lent      int           // runs of its whose slots have been given to other databases' strands
+	accounts  []account     // of its reports that wait, for each database
+	promised  map[Pair]bool // results that it said will follow, at its last hello; never changed after that. nil = none
+	counted   int           // what it contributes to class.free
 
 	former    sessionID // the connection it had last
 	heard     int64     // when it last sent anything
@@ -251,11 +252,16 @@ func (s *schedule) welcome(now int64, ev greeted) *protocol.Welcome {
 func (s *schedule) reconcile(now int64, w *worker, holds []hold, fx *effects) {
 	said := make(map[Pair]bool, len(holds))
 	lost := &protocol.Cancel{}
+	w.promised = nil
 	for _, h := range holds {
 		said[h.Pair] = true
 		r := s.runs[h.ID]
 		switch {
 		case h.done: // its result follows, and the fence decides
+			if w.promised == nil {
+				w.promised = map[Pair]bool{}
+			}
+			w.promised[h.Pair] = true
 		case r == nil:
 			s.adopt(now, w, h)
 		case r.Pair != h.Pair || r.worker != w.no:
@@ -402,7 +408,7 @@ func (s *schedule) bury(now int64, w *worker) {
 
 // verdictOn is what the death of w means for a strand it held.
 func (w *worker) verdictOn(r *run, alone bool) Report {
-	stuck := w.endBy != 0 && w.stuck == r.ID
+	stuck := w.endBy != 0 && w.stuck == r.ID && r.stopWhy != protocol.StopLost
 	switch {
 	case stuck && r.stopWhy == protocol.StopTimeout:
 		return Report{Pair: r.Pair, Act: Crash, Guilty: true, Failure: w.evidence("timeout", "ran past its limit and did not stop; its worker was ended")}

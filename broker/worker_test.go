@@ -2,6 +2,7 @@ package broker
 
 import (
 	"testing"
+	"time"
 
 	"github.com/respirated/respirated/protocol"
 )
@@ -148,4 +149,78 @@ func TestReportsOfAReturnedWorkerAreNotKeptTwice(t *testing.T) {
 	if len(b.workers) != 0 {
 		t.Errorf("%d workers are remembered, want none", len(b.workers))
 	}
+}
+
+// unrenewed lets time pass in which the database renews nothing.
+func (b *bench) unrenewed(from, to int64, meanwhile event) {
+	for now := from + second; now <= to; now += second {
+		b.notRenewed(now, b.step(now, meanwhile))
+	}
+}
+
+// notRenewed has a renewal that was asked for fail.
+func (b *bench) notRenewed(now int64, fx effects) effects {
+	if fx.renew != nil {
+		b.step(now, renewed{err: ErrAway})
+	}
+	return fx
+}
+
+// TestProcessWhoseLeaseEndsIsKilledBeforeItDoes: where the database is away, and where the worker is.
+func TestProcessWhoseLeaseEndsIsKilledBeforeItDoes(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		away event
+		told []string
+	}{
+		{"connected", heard{1}, []string{"drain", "cancel"}},
+		{"gone", parted{1}, nil},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			b := newBench(t)
+			b.connect(t0, 1, "w", 2)
+			pairs, _ := b.lease(t0, due(1), due(2))
+			b.unrenewed(t0, t0+104*second, c.away)
+			now := t0 + 106*second
+			fx := b.notRenewed(now, b.step(now, c.away))
+			equal(t, "told", sent(fx, 1), c.told)
+			if len(fx.end) == 0 {
+				t.Fatal("its process is not ended")
+			}
+			if by := now + int64(fx.end[0].within); fx.end[0].within <= 0 || by >= t0+120*second {
+				t.Errorf("killed %v after the leases were asked for, want that before they end, after 120 s", time.Duration(by-t0))
+			}
+			if fx.commit != nil {
+				t.Fatalf("commit %+v while its process lives, want nothing", fx.commit)
+			}
+			if fx = b.notRenewed(now+second, b.step(now+second, c.away)); len(fx.end) != 0 {
+				t.Errorf("end %+v, want that asked once", fx.end)
+			}
+			fx = b.step(now+2*second, parted{1}, exited{WorkerExit{Key: "key of w", How: "signal: killed", Asked: true}})
+			equal(t, "commit", fx.commit, []Report{{Pair: pairs[0], Act: Yield}, {Pair: pairs[1], Act: Yield}})
+		})
+	}
+}
+
+// TestResultOfARunWhoseLeaseIsOverIsStale: its strand is given back first.
+func TestResultOfARunWhoseLeaseIsOverIsStale(t *testing.T) {
+	b := newBench(t)
+	b.connect(t0, 1, "w", 1)
+	pairs, _ := b.lease(t0, due(1))
+	b.unrenewed(t0, t0+106*second, heard{1})
+	fx := b.step(t0+107*second, reported{session: 1, re: 1, reports: []Report{exitOf(pairs[0])}})
+	if len(fx.commit) == 0 || fx.commit[0].Act != Yield {
+		t.Errorf("commit %+v, want the strand given back before its late result is looked at", fx.commit)
+	}
+}
+
+// TestProcessOfSomebodyElseIsNotWaitedFor: we cannot end it, and only its lease holds its strand.
+func TestProcessOfSomebodyElseIsNotWaitedFor(t *testing.T) {
+	b := newBench(t)
+	b.step(t0, greeted{session: 1, worker: "w", kinds: []protocol.Kind{{Name: "k"}}}, wanted{session: 1, n: 1})
+	pairs, _ := b.lease(t0, due(1))
+	b.unrenewed(t0, t0+104*second, heard{1})
+	fx := b.step(t0+106*second, heard{1})
+	equal(t, "commit", fx.commit, []Report{{Pair: pairs[0], Act: Yield}})
+	equal(t, "told", sent(fx, 1), []string{"cancel"})
 }

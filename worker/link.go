@@ -93,6 +93,7 @@ func (s *session) receive(msg protocol.ToWorker) {
 	case *protocol.Ping:
 		s.send(&protocol.Pong{N: msg.N})
 	case *protocol.Bye:
+		s.tries = 0 // it ends in order, and another one may follow at once
 		s.hangUp(fmt.Errorf("the broker says bye: %s", msg.Why), 0)
 	case *protocol.Err:
 		s.fault(msg)

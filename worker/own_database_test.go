@@ -108,6 +108,13 @@ type house struct {
 }
 
 func newHouse(t *testing.T) *house {
+	h := openHouse(t)
+	h.run(bankTables)
+	return h
+}
+
+// openHouse has the schema only.
+func openHouse(t *testing.T) *house {
 	h := &house{t: t, url: privatetest.URL(t)}
 	m, err := postgres.NewMigrator(t.Context(), postgres.Config{URL: h.url})
 	if err != nil {
@@ -118,7 +125,6 @@ func newHouse(t *testing.T) *house {
 		t.Fatal(err)
 	}
 	h.pool = openPool(t, h.url)
-	h.run(bankTables)
 	return h
 }
 
@@ -188,17 +194,25 @@ func (h *house) openBroker() {
 func (h *house) work(b bank, slots int) {
 	mux := NewMux()
 	b.addTo(mux)
+	h.serve(mux, slots, slog.New(slog.DiscardHandler))
+}
+
+// serve runs a worker in this process, until the test ends or stop is called.
+func (h *house) serve(mux *Mux, slots int, log *slog.Logger) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan error, 1)
+	ended := make(chan struct{})
 	go func() {
-		ended <- Run(ctx, mux, Config{Socket: h.socks[0], Slots: slots, Logger: slog.New(slog.DiscardHandler)})
-	}()
-	h.t.Cleanup(func() {
-		cancel()
-		if err := <-ended; err != nil {
+		defer close(ended)
+		if err := Run(ctx, mux, Config{Socket: h.socks[0], Slots: slots, Logger: log}); err != nil {
 			h.t.Errorf("worker: %v", err)
 		}
-	})
+	}()
+	stop = func() {
+		cancel()
+		<-ended
+	}
+	h.t.Cleanup(stop)
+	return stop
 }
 
 // insert makes n transfers of 1, 2, 3 ... and returns their sum.

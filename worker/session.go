@@ -14,7 +14,7 @@ const (
 	dialLast    = 2 * time.Second       // the longest wait between two attempts: a new broker ends workers it misses for 5 s
 	refusedWait = time.Minute           // after the broker said that it does not want this worker
 	faultWait   = time.Second           // after either side found a fault in what the other sent
-	settled     = 5 * time.Second       // a session that lasted this long was a good one: the next attempt is quick again
+	settled     = time.Second           // a session that lasted this long was a good one: the next attempt is quick again
 	patience    = time.Second           // how long a strand waits for a slot here before it is given back to the broker
 	laterLeast  = 10 * time.Millisecond // the shortest wait before a result is sent again
 	laterMost   = 5 * time.Second       // the longest such wait, unless the broker asks for a longer one

@@ -15,6 +15,7 @@ const (
 	Scan     Method = "Scan"
 	Take     Method = "Take"
 	Held     Method = "Held"
+	Left     Method = "Left"
 	Lease    Method = "Lease"
 	Renew    Method = "Renew"
 	Commit   Method = "Commit"

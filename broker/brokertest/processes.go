@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/respirated/respirated/broker"
 )
@@ -93,6 +94,9 @@ func (p *Processes) die(key, how, stderr string) {
 	}
 }
 
+// Admit implements [broker.Processes].
+func (p *Processes) Admit(_ string, _ int, kinds []string) []string { return kinds }
+
 // Connected implements [broker.Processes].
 func (p *Processes) Connected(key string) {
 	p.mu.Lock()
@@ -103,7 +107,7 @@ func (p *Processes) Connected(key string) {
 }
 
 // End implements [broker.Processes].
-func (p *Processes) End(key, why string) {
+func (p *Processes) End(key string, _ time.Duration, why string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	proc, ok := p.living[key]

@@ -41,7 +41,7 @@ func TestProcessThatDiesIsToldOnce(t *testing.T) {
 			t.Errorf("connections: got %d, want 2", n)
 		}
 		p.Die(key, "signal: killed", "oops")
-		p.End(key, "too late")
+		p.End(key, 0, "too late")
 		p.Connected(key)
 		want := []broker.WorkerExit{{Key: key, PID: 1, How: "signal: killed", Stderr: "oops"}}
 		if got := deaths(); !reflect.DeepEqual(got, want) {
@@ -53,8 +53,8 @@ func TestProcessThatDiesIsToldOnce(t *testing.T) {
 func TestProcessThatIsAskedEndsOnce(t *testing.T) {
 	watched(t, func(p *Processes, deaths func() []broker.WorkerExit) {
 		first, second := p.Start(), p.Start()
-		p.End(second, "drain")
-		p.End(second, "drain again")
+		p.End(second, 0, "drain")
+		p.End(second, 0, "drain again")
 		want := []broker.WorkerExit{{Key: second, PID: 2, How: "signal: terminated", Asked: true}}
 		if got := deaths(); !reflect.DeepEqual(got, want) {
 			t.Errorf("deaths: got %+v, want %+v", got, want)
@@ -68,7 +68,7 @@ func TestProcessThatIsAskedEndsOnce(t *testing.T) {
 func TestStubbornProcessLivesOnWhenAsked(t *testing.T) {
 	watched(t, func(p *Processes, deaths func() []broker.WorkerExit) {
 		key := p.StartStubborn()
-		p.End(key, "silent")
+		p.End(key, 0, "silent")
 		if got := deaths(); got != nil {
 			t.Errorf("deaths: got %+v, want none", got)
 		}

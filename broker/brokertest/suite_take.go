@@ -108,6 +108,29 @@ var takeCases = []testCase{
 		tr.equal("held after it was given back", len(tr.held(tokens...)), 0)
 		tr.finds(id)
 	}},
+	{"LeftFindsWhatIsLeasedUnderAMark", func(tr *trial) {
+		other, first, second := tr.insertLeased(""), tr.insertLeased(""), tr.insertLeased("")
+		marks := []broker.Mark{broker.Mark(first.Token[:8]), broker.Mark(second.Token[:8])}
+		tr.equal("left", tr.left(marks...), map[broker.Pair]bool{first: true, second: true})
+		tr.equal("left by one", tr.left(marks[0]), map[broker.Pair]bool{first: true})
+		tr.renewed(second)
+		tr.equal("left after a renewal", tr.left(marks...), map[broker.Pair]bool{first: true, second: true})
+		tr.applied(broker.Report{Pair: second, Act: broker.Yield}, broker.Report{Pair: other, Act: broker.Yield})
+		tr.equal("left after one was given back", tr.left(marks...), map[broker.Pair]bool{first: true})
+	}},
+}
+
+func (tr *trial) left(marks ...broker.Mark) map[broker.Pair]bool {
+	tr.t.Helper()
+	left, err := tr.store.Left(tr.ctx, marks, ttl)
+	if err != nil {
+		tr.t.Fatalf("left: %v", err)
+	}
+	found := map[broker.Pair]bool{}
+	for _, p := range left {
+		found[p] = true
+	}
+	return found
 }
 
 // knowLanes has a scan meet the lanes that there are: a take looks into no others.

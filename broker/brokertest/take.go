@@ -45,3 +45,20 @@ func (s *Store) Held(ctx context.Context, req broker.ScanRequest, tokens []broke
 	}
 	return held, nil
 }
+
+// Left implements [broker.Store].
+func (s *Store) Left(ctx context.Context, marks []broker.Mark, _ time.Duration) ([]broker.Pair, error) {
+	var left []broker.Pair
+	err := s.call(ctx, Left, func(now time.Time) error {
+		for _, r := range s.live {
+			if !r.free() && slices.ContainsFunc(marks, func(m broker.Mark) bool { return m.Marks(r.token) }) {
+				left = append(left, broker.Pair{ID: r.id, Token: r.token})
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return left, nil
+}

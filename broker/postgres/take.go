@@ -48,6 +48,26 @@ func (s *Store) Held(ctx context.Context, req broker.ScanRequest, tokens []broke
 	return held, nil
 }
 
+// mostLeft is how many rows of a lane [Store.Left] looks at.
+const mostLeft = 20_000
+
+// Left implements [broker.Store].
+func (s *Store) Left(ctx context.Context, marks []broker.Mark, ttl time.Duration) ([]broker.Pair, error) {
+	low, high := make(uuids, len(marks)), make(uuids, len(marks))
+	for i, m := range marks {
+		for j := range high[i] {
+			high[i][j] = 0xff
+		}
+		copy(low[i][:], m[:])
+		copy(high[i][:], m[:])
+	}
+	left, err := query(ctx, s, scanPair, "left", low, high, ttl, mostLeft)
+	if err != nil {
+		return nil, s.failed(err, "look for what %d former brokers have leased", len(marks))
+	}
+	return left, nil
+}
+
 func scanPair(row pgx.CollectableRow) (p broker.Pair, err error) {
 	err = row.Scan((*[16]byte)(&p.ID), (*[16]byte)(&p.Token))
 	return p, err

@@ -9,11 +9,13 @@ func (l *loop) adoptAll() {
 		l.log.Warn("workers of a former daemon, if any, are strangers", "error", err)
 		return
 	}
+	l.awaited = map[string]bool{}
 	for _, rec := range records {
 		l.adopt(rec)
 	}
 	l.unsaved = len(records) > 0
 	l.goOn()
+	l.back("")
 }
 
 // adopt puts a former daemon's process on its old seat, or ends it if that is not there any more. One that has died
@@ -32,6 +34,7 @@ func (l *loop) adopt(rec record) {
 	s := l.seatFor(rec)
 	s.proc, s.rec = p, rec
 	l.byKey[rec.Key] = s
+	l.awaited[rec.Key] = true
 	l.watch(s)
 	l.log.Info("worker adopted", append(s.facts(), "binary", rec.Binary, "surplus", s.crew == nil)...)
 	l.tell(s.news(EventAdopt, ""))
@@ -63,4 +66,15 @@ func (l *loop) reportDead(rec record) {
 	l.tell(Event{Kind: EventExit, Pool: rec.Pool, Index: rec.Index, PID: rec.PID, Text: adoptedEnd})
 	exit := broker.WorkerExit{Key: rec.Key, PID: rec.PID, How: adoptedEnd, Stderr: stderr}
 	l.deaths.put(func() { l.cfg.Exited(exit) })
+}
+
+// back takes in that a former daemon's worker has said hello or is dead. With the last one all are.
+func (l *loop) back(key string) {
+	if l.awaited == nil {
+		return
+	}
+	if delete(l.awaited, key); len(l.awaited) == 0 {
+		l.awaited = nil
+		l.deaths.put(l.cfg.Returned) // after those of the dead
+	}
 }

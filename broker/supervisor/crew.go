@@ -1,6 +1,7 @@
 package supervisor
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"time"
@@ -24,10 +25,12 @@ type crew struct {
 	rest   settling // of another version there
 	lookAt time.Time
 	note   string // what an operator should know; "" = nothing
+	late   string // that a process never said hello; "" = the last one has
 }
 
-// lookAtBinaries is how often a pool's binary is looked at.
-const lookAtBinaries = time.Second
+// binariesEvery is how often binaries, and the folder of workers, are looked at, and how long a file must stay as it is before
+// it is started.
+const binariesEvery = time.Second
 
 // PoolInfo is what `respirated pool list` shows of a pool.
 type PoolInfo struct {
@@ -43,7 +46,7 @@ type PoolInfo struct {
 }
 
 func (l *loop) addCrew(p Pool) *crew {
-	c := &crew{Pool: p, place: len(l.crews), build: newBuild(p), lookAt: time.Now().Add(lookAtBinaries)}
+	c := &crew{Pool: p, place: len(l.crews), build: newBuild(p), lookAt: time.Now().Add(l.lookEvery)}
 	c.seen = c.build.image
 	l.crews = append(l.crews, c)
 	l.resize(c)
@@ -139,7 +142,7 @@ func (l *loop) change(c *crew, p Pool) {
 	for _, s := range l.seats {
 		if s.crew == c {
 			s.life.rules.stop, s.life.rules.boot = p.StopTimeout, p.BootTimeout
-			s.wear = newWear(s.rec.Started, p.Recycle, jitter)
+			s.wear = newWear(s.rec.Started, p.Recycle, jitter) // what has no process gets another one when it has
 		}
 	}
 	if !was.runsLike(p) {
@@ -158,11 +161,13 @@ func (l *loop) crewOf(name string) *crew {
 // replace has another process of the pool's current build take over from the one on this seat: it is started, and once
 // it is connected the old one is asked to end. Of a pool one at a time is replaced; the others wait for their turn.
 func (l *loop) replace(s *seat, why string) {
-	if s.crew == nil || s.proc == nil || s.old != nil || s.due != "" {
-		return
+	if s.mayBeDue() {
+		s.due, s.crew.dues = why, true
 	}
-	s.due, s.crew.dues = why, true
 }
+
+// mayBeDue says whether there is a process that could be replaced, and is not going to be.
+func (s *seat) mayBeDue() bool { return s.crew != nil && s.proc != nil && s.old == nil && s.due == "" }
 
 // advance begins the next replacement of a crew, if none is under way.
 func (l *loop) advance(c *crew) {
@@ -299,15 +304,23 @@ func (l *loop) rollStep(c *crew, ev event) {
 
 // look notices that there is another binary, once it is whole.
 func (l *loop) look(now time.Time, c *crew) {
-	c.lookAt = now.Add(lookAtBinaries)
+	c.lookAt = now.Add(l.lookEvery)
 	found, err := imageOf(c.Binary)
 	if err != nil || found == c.seen {
 		c.rest = settling{}
 		return
 	}
-	if c.rest.look(now, found) && checkBinary(c.Binary) == nil && !beingWritten(c.Binary) {
-		l.rollOut(c, "its binary has changed")
+	if !c.rest.look(now, found, l.lookEvery) || checkBinary(c.Binary) != nil || beingWritten(c.Binary) {
+		return
 	}
+	if c.dropIn {
+		if err := safe(l.dropIns.dir, c.Binary); err != nil {
+			c.seen, c.note = found, "its new file is refused, and the old one goes on: "+err.Error()
+			l.log.Error("file in the folder of workers is refused, and the old one goes on", "pool", c.Name, "error", err)
+			return
+		}
+	}
+	l.rollOut(c, "its binary has changed")
 }
 
 // mourn counts a death that nobody asked for.
@@ -328,6 +341,16 @@ func (l *loop) endSpate(c *crew) {
 	c.spate, c.note = spate{}, ""
 	l.log.Info("pool has recovered: a process lives", "pool", c.Name)
 	l.each(c, unpark{})
+}
+
+// doubt notes what a process of ours does that it should not.
+func (l *loop) doubt(pid int, what string) {
+	for _, s := range l.seats {
+		if s.crew != nil && pid != 0 && s.rec.PID == pid && s.crew.note != what {
+			s.crew.note = what
+			l.log.Warn("worker is not what it should be", append(s.facts(), "what", what)...)
+		}
+	}
 }
 
 func (l *loop) tickCrew(now time.Time, c *crew) {
@@ -361,9 +384,13 @@ func (l *loop) nextFor(c *crew, sooner func(time.Time)) {
 func (l *loop) poolInfos() []PoolInfo {
 	infos := make([]PoolInfo, len(l.crews))
 	for i, c := range l.crews {
+		note := cmp.Or(c.note, c.late)
+		if c.next != nil {
+			note = "it goes over to build " + c.next.image.String()
+		}
 		infos[i] = PoolInfo{
 			Name: c.Name, Binary: c.Binary, Build: c.build.image.String(), Procs: c.Procs, Slots: c.Slots, State: c.state(),
-			Note: c.note, DropIn: c.dropIn,
+			Note: note, DropIn: c.dropIn,
 		}
 	}
 	for _, s := range l.seats {
@@ -376,7 +403,7 @@ func (l *loop) poolInfos() []PoolInfo {
 			infos[i].State = "starting"
 		}
 	}
-	return infos
+	return append(infos, l.dropIns.refused...)
 }
 
 func (c *crew) state() string {

@@ -75,8 +75,10 @@ func TestRecycledWorkerEndsAfterItsSuccessorIsConnected(t *testing.T) {
 			t.Errorf("got %+v, want an asked exit of one of the first", e)
 		}
 	}
-	infos := h.until("two again", func(infos []Info) bool { return len(infos) == 2 && all("connected")(infos) })
-	if infos[0].Index != 0 || infos[1].Index != 1 || infos[0].Restarts != 1 || infos[0].Due != "" {
+	infos := h.until("two again", func(infos []Info) bool {
+		return len(infos) == 2 && all("connected")(infos) && infos[0].Restarts == 1 && infos[1].Restarts == 1
+	})
+	if infos[0].Index != 0 || infos[1].Index != 1 || infos[0].Due != "" {
 		t.Errorf("got %+v", infos)
 	}
 }
@@ -316,5 +318,52 @@ func TestFileBeingWrittenIsSeen(t *testing.T) {
 	f.Close()
 	if beingWritten(path) {
 		t.Error("a file that nobody writes to is taken for half")
+	}
+}
+
+func TestOldBuildIsFoundAgainByAnotherDaemon(t *testing.T) {
+	h := newHost(t, "")
+	program := filepath.Join(h.dir, "worker")
+	copyFile(t, os.Args[0], program)
+	p := Pool{Name: "a", Binary: program, Args: []string{"as", "raising", "0"}, Procs: 1}
+	h.cfg.Pools = []Pool{p}
+	c, err := h.cfg.check()
+	if err != nil {
+		t.Fatal(err)
+	}
+	was, err := imageOf(program)
+	if err != nil {
+		t.Fatal(err)
+	}
+	order := launch{pool: c.Pools[0], socket: c.Socket, key: newKey(), logs: c.logsOf("a", 0)}
+	former, _, err := order.run()
+	if err != nil {
+		t.Fatal(err)
+	}
+	go former.wait(func() {})
+	boot, _ := bootID()
+	rec := record{Pool: "a", Key: order.key, PID: former.pid, Start: former.start, Binary: program, Image: was.String(), Started: time.Now()}
+	if err := (stateFile{path: c.StateFile, boot: boot}).save([]record{rec}); err != nil {
+		t.Fatal(err)
+	}
+	h.install(program, "exit 3", "polite") // while no daemon runs
+	h.run()
+	old := h.hello()
+	h.pool("held back", "a", isIn("old build"))
+	h.hangUp(old)
+	h.hello() // it is started from the file that only its process had
+}
+
+func TestWorkerThatIsDueAndDoesNotEndKeepsNobodyBusy(t *testing.T) {
+	p := poolAs("a", 1, "deaf")
+	p.StopTimeout, p.Recycle.Age = time.Second, 10*time.Millisecond
+	h := newHost(t, "", p).run()
+	turns := 0
+	for h.hello(); len(h.exits) == 0; { // one that is too old is asked to end, and then killed
+		<-h.shown.wake
+		turns += len(h.shown.take())
+	}
+	if most := 500; turns > most {
+		t.Errorf("the loop has turned %d times, want %d at most", turns, most)
 	}
 }

@@ -63,7 +63,7 @@
 // # Admitted weaknesses
 //
 // A binary that is overwritten in place has no old build to go back to. After a restart of the daemon the old build of a
-// pool is known, but cannot be started any more. A daemon that is killed leaves the log lines of its last second to be
+// pool is known, but can be started again only if it is no script and one of its processes lives. A daemon that is killed leaves the log lines of its last second to be
 // told again by the next. Where two processes share a seat for a while, their lines in its files are not told apart. The
 // children of a worker that died while no daemon ran
 // live on. The loop itself writes workers.json and syncs it, so a disk that hangs holds up supervision. Where there is

@@ -73,7 +73,7 @@ func (l *loop) watchUsage() {
 		}
 		w := sampled{key: s.rec.Key, proc: s.proc}
 		if s.crew != nil {
-			w.limits = s.crew.Limits
+			w.limits, w.recycle = s.crew.Limits, s.crew.Recycle
 		}
 		grouped := s.proc.group != nil
 		w.kernel = grouped && l.groups.enforces("memory")

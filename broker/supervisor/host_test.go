@@ -82,6 +82,7 @@ func (h *host) run() *host {
 		h.t.Fatal(err)
 	}
 	h.sup.settled = h.shown.put
+	h.sup.lookEvery = 50 * time.Millisecond
 	if h.sampling != (sampling{}) {
 		h.sup.sampling = h.sampling
 	}

@@ -22,11 +22,13 @@ type loop struct {
 	log      *slog.Logger
 	crews    []*crew
 	seats    []*seat          // of all crews in order, heirs behind those whose place they take; then surplus ones
+	awaited  map[string]bool  // keys of a former daemon's workers that have not said hello; nil = nobody waits for them
 	byKey    map[string]*seat // seats with a process, or one about to be started
 	pending  []*seat          // to be given a process at the end of this turn
 	timer    *time.Timer
 	watchers sync.WaitGroup
 	groups   groups
+	dropIns  dropIns
 	sampler  *sampler
 	unsaved  bool // workers.json is behind
 	unsorted bool // seats are not in their order
@@ -66,6 +68,7 @@ type letter struct {
 
 func newLoop(s *Supervisor) *loop {
 	l := &loop{Supervisor: s, log: s.cfg.Log, byKey: make(map[string]*seat), timer: time.NewTimer(0)}
+	l.dropIns = dropIns{dir: s.cfg.WorkersDir, files: make(map[string]*dropIn)}
 	l.sampler = newSampler(s.sampling, l.mail.put)
 	for _, p := range s.cfg.Pools {
 		l.addCrew(p)
@@ -97,8 +100,10 @@ func (l *loop) addSurplus(pool string, index int) *seat {
 func (l *loop) run(ctx context.Context) error {
 	defer l.timer.Stop()
 	defer l.sampler.start()()
+	l.takeIn(time.Now())
 	l.adoptAll()
 	l.compareBuilds()
+	close(l.adopted)
 	l.fill()
 	l.settle()
 	stop := ctx.Done()
@@ -126,6 +131,7 @@ func (l *loop) compareBuilds() {
 			continue
 		}
 		s.wear = newWear(s.rec.Started, s.crew.Recycle, jitter)
+		l.kinds.Store(s.rec.Key, s.crew.Kinds)
 		if s.rec.Image == "" || s.rec.Image == s.crew.build.image.String() {
 			s.build = s.crew.build
 		}
@@ -133,10 +139,29 @@ func (l *loop) compareBuilds() {
 	for _, c := range l.crews {
 		if l.seatOf(c, func(s *seat) bool { return s.proc != nil && s.build == nil }) != nil {
 			c.build.close()
-			c.build = &build{pool: c.Pool}
+			c.build = l.formerBuild(c)
 			l.rollOut(c, "its binary has changed while no daemon ran")
 		}
 	}
+}
+
+// formerBuild takes hold of the version that processes of a former daemon run, so that it can be started again: on Linux a
+// process that runs it leads there. An interpreter's script is not found.
+func (l *loop) formerBuild(c *crew) *build {
+	b := &build{pool: c.Pool}
+	for _, s := range l.seats {
+		if s.crew != c || s.proc == nil || s.build != nil {
+			continue
+		}
+		if f := s.proc.program(); f != nil {
+			if im, err := imageOfFile(f); err == nil && b.file == nil && im.String() == s.rec.Image {
+				b.image, b.file, s.build = im, f, b
+				continue
+			}
+			f.Close()
+		}
+	}
+	return b
 }
 
 // fill starts a process on each seat that has never had one.
@@ -158,6 +183,7 @@ func (l *loop) deliver(m letter) {
 	if s == nil {
 		if _, greets := m.event.(hello); greets {
 			l.log.Info("worker says hello with a key of no process here: it is none of ours, or has just ended")
+			l.cfg.Stranger()
 		}
 		return
 	}
@@ -180,6 +206,7 @@ func (l *loop) deliver(m letter) {
 		}
 	case hello:
 		l.greet(s)
+		l.back(m.key)
 	case served:
 		s.results = max(s.results, ev.results)
 	case recycle:
@@ -201,6 +228,9 @@ func (l *loop) greet(s *seat) {
 		l.tell(s.news(EventConnect, ""))
 	}
 	l.step(s, hello{})
+	if s.crew != nil {
+		s.crew.late = ""
+	}
 	if s.old != nil && !s.crew.isCanary(s) && s.life.phase == connected {
 		l.relieve(s.crew)
 	}
@@ -221,7 +251,9 @@ func (l *loop) bury(s *seat, exit broker.WorkerExit) {
 }
 
 func (l *loop) vacate(s *seat) {
+	defer l.back(s.rec.Key) // its death is told by now
 	delete(l.byKey, s.rec.Key)
+	l.kinds.Delete(s.rec.Key)
 	s.proc, s.rec, s.due, s.blame = nil, record{}, "", ""
 	l.unsaved = true
 }
@@ -236,9 +268,13 @@ func (l *loop) tick() {
 			l.replace(s, why)
 		}
 	}
-	for _, c := range l.crews {
+	if l.quitting {
+		return
+	}
+	for _, c := range slices.Clone(l.crews) {
 		l.tickCrew(now, c)
 	}
+	l.lookIn(now)
 }
 
 func (l *loop) quit() {
@@ -265,7 +301,8 @@ func (l *loop) stepAt(now time.Time, s *seat, ev event) {
 		l.pending = append(l.pending, s)
 	case term:
 		l.signal(s, syscall.SIGTERM)
-		if s.life.isLate() {
+		if s.life.isLate() && s.crew != nil {
+			s.crew.late = fmt.Sprintf("a process did not say hello, with the key that it was given, within %v", s.life.rules.boot)
 			l.log.Error("worker never said hello and is ended", append(s.facts(), "timeout", s.life.rules.boot)...)
 		}
 	case kill:
@@ -325,6 +362,7 @@ func (l *loop) startPending() {
 			Pool: s.pool, Index: s.index, Key: newKey(), Binary: s.build.pool.Binary, Image: s.build.image.String(), Started: time.Now(),
 		}
 		l.byKey[s.rec.Key] = s
+		l.kinds.Store(s.rec.Key, s.build.pool.Kinds)
 	}
 	l.save()
 	for _, s := range l.pending {
@@ -478,7 +516,7 @@ func (l *loop) arm() {
 	}
 	for _, s := range l.seats {
 		sooner(s.life.until)
-		if s.due == "" {
+		if s.mayBeDue() {
 			sooner(s.wear.age)
 		}
 	}
@@ -486,6 +524,7 @@ func (l *loop) arm() {
 		for _, c := range l.crews {
 			l.nextFor(c, sooner)
 		}
+		sooner(l.dropIns.lookAt)
 	}
 	l.timer.Stop()
 	if !next.IsZero() {

@@ -27,6 +27,7 @@ type Pool struct {
 	Env         []string      // names of variables of the daemon's that workers may see too, besides PATH, HOME, LANG ...
 	Dir         string        // working directory; "" = the daemon's
 	StopTimeout time.Duration // from TERM to KILL; 0 = that of Config
+	Kinds       []string      // what its processes may serve, of the kinds that they announce; none = all
 	BootTimeout time.Duration // a process that has not said hello by then is ended; 0 = 2 min
 	Recycle     Recycle       // when a process has lived long enough
 	User        string        // whom its processes run as: "name", "name:group", or numbers; "" = the daemon's user
@@ -74,7 +75,7 @@ func (p Pool) check(stop time.Duration) (Pool, error) {
 		return p, nil
 	}
 	if p.Dir, err = findDir(p.Dir); err != nil {
-		return p, fmt.Errorf("pool %q: %w", p.Name, err)
+		return p, fmt.Errorf("pool %q: working directory: %w", p.Name, err)
 	}
 	return p, nil
 }
@@ -152,14 +153,14 @@ func checkBinary(path string) error {
 func findDir(dir string) (string, error) {
 	path, err := filepath.Abs(dir)
 	if err != nil {
-		return "", fmt.Errorf("working directory %q: %w", dir, err)
+		return "", fmt.Errorf("%q: %w", dir, err)
 	}
 	info, err := os.Stat(path)
 	if err != nil {
-		return "", fmt.Errorf("working directory: %w", err)
+		return "", err
 	}
 	if !info.IsDir() {
-		return "", fmt.Errorf("working directory %s is not a folder", path)
+		return "", fmt.Errorf("%s is not a folder", path)
 	}
 	return path, nil
 }

@@ -136,8 +136,8 @@ func adoptProcess(r record) *process {
 	return p
 }
 
-// signal sends KILL to the whole group, and to all in its cgroup, and any other signal to the worker alone: what its handlers started must live
-// for them to finish. A process that has ended is left alone.
+// signal sends KILL to the whole group, and to all in its cgroup, and any other signal to the worker alone: what its
+// handlers started must live for them to finish. A process that has ended is left alone.
 func (p *process) signal(sig syscall.Signal) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -206,6 +206,16 @@ func (p *process) sample() (u usage, alive bool) {
 		p.used = p.used.and(u)
 	}
 	return u, alive
+}
+
+// files is how many descriptors the process has open, while it lives.
+func (p *process) files() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.gone || !p.holdsPID() {
+		return 0
+	}
+	return filesOf(p.pid)
 }
 
 // readTrouble returns when the shim has become the worker, or has said why it could not.

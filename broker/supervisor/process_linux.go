@@ -189,6 +189,19 @@ const canStartFrom = true
 // pathOfExtra leads a process that is about to be started to one of its extra files.
 func pathOfExtra(n int) string { return "/proc/self/fd/" + strconv.Itoa(3+n) }
 
+// program is the file that the process runs, also if it has no path any more; nil = nobody says.
+func (p *process) program() *os.File {
+	f, err := os.Open("/proc/" + strconv.Itoa(p.pid) + "/exe")
+	if err != nil {
+		return nil
+	}
+	if !p.holdsPID() { // looked at last: it was this process that was opened
+		f.Close()
+		return nil
+	}
+	return f
+}
+
 // beingWritten says whether somebody has the file open for writing. Where the kernel does not tell it says no.
 func beingWritten(path string) bool {
 	f, err := os.Open(path)

@@ -78,5 +78,8 @@ const canStartFrom = false
 
 func pathOfExtra(int) string { panic("bug: a file without a path is started") }
 
+// program cannot be told here.
+func (p *process) program() *os.File { return nil }
+
 // beingWritten cannot be told here.
 func beingWritten(string) bool { return false }

@@ -112,15 +112,12 @@ type settling struct {
 	since time.Time // it has been like this
 }
 
-// restAfter is how long a file must stay as it is before it is started.
-const restAfter = time.Second
-
-// look takes in what is there now, and says whether that is so for long enough.
-func (s *settling) look(now time.Time, im image) bool {
+// look takes in what is there now, and says whether it has been like this for long enough.
+func (s *settling) look(now time.Time, im image, enough time.Duration) bool {
 	if im != s.image {
 		*s = settling{im, now}
 	}
-	return now.Sub(s.since) >= restAfter
+	return now.Sub(s.since) >= enough
 }
 
 // spate notices that the processes of a pool die again and again.

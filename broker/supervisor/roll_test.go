@@ -69,14 +69,15 @@ func TestRollFinishesOnceAllHaveMoved(t *testing.T) {
 }
 
 func TestFileSettlesAfterItHasNotChangedForAWhile(t *testing.T) {
+	const rest = time.Second
 	var s settling
 	a, b := image{size: 1}, image{size: 2}
 	for i, want := range []struct {
 		im    image
 		after time.Duration
 		rests bool
-	}{{a, 0, false}, {b, restAfter, false}, {b, 2*restAfter - 1, false}, {b, 2 * restAfter, true}} {
-		if got := s.look(t0.Add(want.after), want.im); got != want.rests {
+	}{{a, 0, false}, {b, rest, false}, {b, 2*rest - 1, false}, {b, 2 * rest, true}} {
+		if got := s.look(t0.Add(want.after), want.im, rest); got != want.rests {
 			t.Errorf("look %d: got %v, want %v", i, got, want.rests)
 		}
 	}

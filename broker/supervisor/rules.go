@@ -46,20 +46,20 @@ func (p phase) alive() bool { return p != idle && p != waiting && p != parked }
 type event interface{ event() }
 
 type (
-	begin   struct{}           // fill the seat
-	adopt   struct{}           // the seat is filled by a former daemon's process
-	hello   struct{}           // its process has connected
-	end     struct{}           // end its process; another one follows
-	quit    struct{}           // end its process; none follows
-	failed  struct{}           // its process could not be started
-	died    struct{ code int } // its process is gone; code is the exit status, -1 where there is none
-	halt    struct{}           // its pool starts nothing for now
-	resume  struct{}           // its pool may start processes again
-	recycle struct{}           // another process shall take over
-	park    struct{}           // its pool dies again and again: start nothing by itself
-	try     struct{}           // start a process to see whether it lives
-	unpark  struct{}           // its pool lives again
-	tick    struct{}           // time has passed
+	begin   struct{}                       // fill the seat
+	adopt   struct{}                       // the seat is filled by a former daemon's process
+	hello   struct{}                       // its process has connected
+	end     struct{ within time.Duration } // end its process; another one follows. It is killed then; 0 = when its pool says
+	quit    struct{}                       // end its process; none follows
+	failed  struct{}                       // its process could not be started
+	died    struct{ code int }             // its process is gone; code is the exit status, -1 where there is none
+	halt    struct{}                       // its pool starts nothing for now
+	resume  struct{}                       // its pool may start processes again
+	recycle struct{}                       // another process shall take over
+	park    struct{}                       // its pool dies again and again: start nothing by itself
+	try     struct{}                       // start a process to see whether it lives
+	unpark  struct{}                       // its pool lives again
+	tick    struct{}                       // time has passed
 )
 
 func (begin) event()   {}
@@ -117,7 +117,7 @@ func (l *life) step(now time.Time, ev event) effect {
 	case hello:
 		l.connect(now)
 	case end:
-		return l.end(now)
+		return l.end(now, ev.within)
 	case quit:
 		return l.quit(now)
 	case failed:
@@ -164,13 +164,23 @@ func (l *life) connect(now time.Time) {
 	}
 }
 
-func (l *life) end(now time.Time) effect {
-	if l.phase != starting && l.phase != connected && l.phase != adopted {
-		return nothing
+// end asks the process to end. Whoever asks again can only shorten its time.
+func (l *life) end(now time.Time, within time.Duration) effect {
+	by := now.Add(l.rules.stop)
+	if within > 0 && within < l.rules.stop {
+		by = now.Add(within)
 	}
-	l.asked = true
-	l.enter(ending, now.Add(l.rules.stop))
-	return term
+	switch l.phase {
+	case starting, connected, adopted:
+		l.asked = true
+		l.enter(ending, by)
+		return term
+	case ending:
+		if by.Before(l.until) {
+			l.until = by
+		}
+	}
+	return nothing
 }
 
 func (l *life) quit(now time.Time) effect {
@@ -178,7 +188,7 @@ func (l *life) quit(now time.Time) effect {
 	if !l.phase.alive() {
 		l.enter(idle, time.Time{})
 	}
-	return l.end(now)
+	return l.end(now, 0)
 }
 
 func (l *life) die(now time.Time, code int) effect {
@@ -255,7 +265,7 @@ func (l *life) tick(now time.Time) effect {
 	case waiting:
 		return l.start(now)
 	case adopted, starting:
-		return l.end(now)
+		return l.end(now, 0)
 	case ending:
 		l.enter(killed, now.Add(killWait))
 		return kill

@@ -216,3 +216,12 @@ func TestStuckProcessThatDiesAfterAllIsReplaced(t *testing.T) {
 	l.step(t0.Add(2*time.Minute), tick{})
 	expect(t, l, l.step(t0, died{-1}), nothing, waiting, 100*time.Millisecond)
 }
+
+func TestAskingAgainOnlyShortensTheTimeUntilTheKill(t *testing.T) {
+	l := lived(begin{}, hello{})
+	expect(t, l, l.step(t0, end{within: 10 * time.Second}), term, ending, 10*time.Second)
+	expect(t, l, l.step(t0, end{}), nothing, ending, 10*time.Second)
+	expect(t, l, l.step(t0, end{within: time.Minute}), nothing, ending, 10*time.Second)
+	expect(t, l, l.step(t0, end{within: time.Second}), nothing, ending, time.Second)
+	expect(t, l, l.step(t0.Add(time.Second), tick{}), kill, killed, time.Second+killWait)
+}

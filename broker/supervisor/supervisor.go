@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -19,12 +20,13 @@ import (
 // Config says which workers to keep running, and where their traces go. Whoever starts a Supervisor makes sure, by a
 // lock, that no other one has the same StateFile.
 type Config struct {
-	Pools     []Pool
-	Socket    string // of the broker; told to the workers. It must be listening within AdoptTimeout of Run
-	StateFile string // workers.json
-	LogDir    string // made if it is missing
-	LogKeep   int64  // bytes of each log that are kept at least; see the two files of a worker in doc.go; 0 = 64 MiB
-	LogLines  string // how the lines of workers go to Log, too: info, debug or off; "" = info
+	Pools      []Pool
+	Socket     string // of the broker; told to the workers. It must be listening within AdoptTimeout of Run
+	StateFile  string // workers.json
+	WorkersDir string // each executable there is a pool of its own; "" = there is no such folder
+	LogDir     string // made if it is missing
+	LogKeep    int64  // bytes of each log that are kept at least; see the two files of a worker in doc.go; 0 = 64 MiB
+	LogLines   string // how the lines of workers go to Log, too: info, debug or off; "" = info
 
 	// Owned says whether StateFile may still be written: not once another daemon has taken the folder. nil = always.
 	Owned func() bool
@@ -32,6 +34,13 @@ type Config struct {
 	// Exited is called once for each death, one at a time, in the order they were seen. It may take its time, as
 	// nothing but the next call and the end of Run waits for it. nil = nobody wants to know.
 	Exited func(broker.WorkerExit)
+
+	// Returned is called once when every worker of a former daemon has said hello, or is dead and told; so at once if there
+	// is none. It is not if nobody knows which workers there were. nil = nobody wants to know.
+	Returned func()
+
+	// Stranger is called each time that a worker says hello whose key is not known. nil = nobody wants to know.
+	Stranger func()
 
 	// Hook is told what happens to workers. nil = nobody is.
 	Hook Hook
@@ -55,19 +64,22 @@ const (
 
 // Supervisor keeps worker processes running. All methods may be called from any goroutine.
 type Supervisor struct {
-	cfg      Config
-	state    stateFile
-	mail     *mailbox[letter] // to the loop
-	deaths   *mailbox[func()] // each tells Exited of one
-	news     *mailbox[Event]  // to Hook; at most mostEvents
-	tails    *tails           // of the logs
-	lost     atomic.Bool      // events were dropped since the hook last took some, and that was said
-	workers  atomic.Pointer[[]Info]
-	pools    atomic.Pointer[[]PoolInfo]
-	sampling sampling
-	reaping  sync.RWMutex // held by a pause, and otherwise by whoever takes in a death: none is seen in a pause
-	over     chan struct{}
-	settled  func([]Info) // for tests: called by the loop with each new snapshot
+	cfg       Config
+	state     stateFile
+	mail      *mailbox[letter] // to the loop
+	deaths    *mailbox[func()] // each tells Exited of one
+	news      *mailbox[Event]  // to Hook; at most mostEvents
+	tails     *tails           // of the logs
+	lost      atomic.Bool      // events were dropped since the hook last took some, and that was said
+	workers   atomic.Pointer[[]Info]
+	pools     atomic.Pointer[[]PoolInfo]
+	adopted   chan struct{} // closed when those of a former daemon are among kinds
+	kinds     sync.Map      // []string by spawn key: what the process may serve; nil = all kinds
+	lookEvery time.Duration // see binariesEvery
+	sampling  sampling
+	reaping   sync.RWMutex // held by a pause, and otherwise by whoever takes in a death: none is seen in a pause
+	over      chan struct{}
+	settled   func([]Info) // for tests: called by the loop with each new snapshot
 }
 
 var _ broker.Processes = (*Supervisor)(nil)
@@ -107,14 +119,16 @@ func New(cfg Config) (*Supervisor, error) {
 		return nil, fmt.Errorf("make the folder for worker logs: %w", err)
 	}
 	s := &Supervisor{
-		cfg:      cfg,
-		state:    stateFile{path: cfg.StateFile, boot: boot},
-		mail:     newMailbox[letter](),
-		deaths:   newMailbox[func()](),
-		news:     newMailbox[Event](),
-		sampling: sampling{every: sampleEvery, soft: softPeriod},
-		over:     make(chan struct{}),
-		settled:  func([]Info) {},
+		cfg:       cfg,
+		state:     stateFile{path: cfg.StateFile, boot: boot},
+		mail:      newMailbox[letter](),
+		deaths:    newMailbox[func()](),
+		news:      newMailbox[Event](),
+		sampling:  sampling{every: sampleEvery, soft: softPeriod},
+		adopted:   make(chan struct{}),
+		lookEvery: binariesEvery,
+		over:      make(chan struct{}),
+		settled:   func([]Info) {},
 	}
 	s.workers.Store(new([]Info))
 	s.pools.Store(new([]PoolInfo))
@@ -141,6 +155,11 @@ func (c Config) check() (Config, error) {
 	if c.Exited == nil {
 		c.Exited = func(broker.WorkerExit) {}
 	}
+	for _, told := range []*func(){&c.Returned, &c.Stranger} {
+		if *told == nil {
+			*told = func() {}
+		}
+	}
 	if c.Owned == nil {
 		c.Owned = func() bool { return true }
 	}
@@ -157,6 +176,11 @@ func (c Config) check() (Config, error) {
 		}
 	}
 	var err error
+	if c.WorkersDir != "" {
+		if c.WorkersDir, err = findDir(c.WorkersDir); err != nil {
+			return c, fmt.Errorf("folder of workers: %w", err)
+		}
+	}
 	c.Pools, err = checkPools(c.Pools, c.StopTimeout)
 	return c, err
 }
@@ -206,14 +230,39 @@ func (s *Supervisor) tellDeaths() {
 	}
 }
 
+// Admit says which kinds a worker may serve; see [broker.Processes]. A process of ours that does not say who it is, or
+// announces what its pool may not take, is noted.
+func (s *Supervisor) Admit(key string, pid int, kinds []string) []string {
+	select {
+	case <-s.adopted:
+	case <-time.After(s.cfg.AdoptTimeout): // Run is late
+	}
+	may, known := s.kinds.Load(key)
+	if !known {
+		s.order(func(l *loop) { l.doubt(pid, "a process says hello without the key that it was given") })
+		return kinds
+	}
+	allowed, _ := may.([]string)
+	if allowed == nil {
+		return kinds
+	}
+	refused := slices.DeleteFunc(slices.Clone(kinds), func(kind string) bool { return slices.Contains(allowed, kind) })
+	if len(refused) > 0 {
+		s.order(func(l *loop) {
+			l.doubt(pid, fmt.Sprintf("a process announces kinds that the pool may not take: %.200s", strings.Join(refused, " ")))
+		})
+	}
+	return slices.DeleteFunc(slices.Clone(kinds), func(kind string) bool { return slices.Contains(refused, kind) })
+}
+
 // Connected tells that a worker with this spawn key has said hello; see [broker.Processes].
 func (s *Supervisor) Connected(key string) {
 	s.mail.put(letter{key: key, event: hello{}})
 }
 
 // End asks a process to end; see [broker.Processes]. Another one takes its seat.
-func (s *Supervisor) End(key, why string) {
-	s.mail.put(letter{key: key, event: end{}, why: why})
+func (s *Supervisor) End(key string, within time.Duration, why string) {
+	s.mail.put(letter{key: key, event: end{within}, why: why})
 }
 
 // CheckState says what keeps workers.json from being read, if it is there.

@@ -128,8 +128,8 @@ func TestLogsAreAppendedToAndPrivate(t *testing.T) {
 func TestEndOfAWorkerThatListensIsAskedAndReplaced(t *testing.T) {
 	h := newHost(t, "", poolAs("a", 1, "polite")).run()
 	first := h.hello()
-	h.sup.End(first.Key, "test")
-	h.sup.End(first.Key, "test again")
+	h.sup.End(first.Key, 0, "test")
+	h.sup.End(first.Key, 0, "test again")
 	if e := h.exit(); e.How != "exit status 0" || !e.Asked || e.Key != first.Key {
 		t.Errorf("got %+v, want exit status 0, asked", e)
 	}
@@ -144,7 +144,7 @@ func TestEndOfADeafWorkerEscalatesToKill(t *testing.T) {
 	h := newHost(t, "", p).run()
 	first := h.hello()
 	began := time.Now()
-	h.sup.End(first.Key, "test")
+	h.sup.End(first.Key, 0, "test")
 	e := h.exit()
 	if took := time.Since(began); e.How != "signal: killed" || !e.Asked || took < p.StopTimeout {
 		t.Errorf("got %+v after %v, want killed, asked, not before %v", e, took, p.StopTimeout)
@@ -167,10 +167,10 @@ func TestStopOfADeafWorkerEscalatesToKill(t *testing.T) {
 func TestUnknownKeysAreIgnored(t *testing.T) {
 	h := newHost(t, "", poolAs("a", 1, "steady")).run()
 	h.sup.Connected("nobody")
-	h.sup.End("nobody", "test")
+	h.sup.End("nobody", 0, "test")
 	h.hello()
 	h.end()
-	h.sup.End("nobody", "after the end")
+	h.sup.End("nobody", 0, "after the end")
 	h.exit()
 	h.noExit()
 }
@@ -187,7 +187,7 @@ func TestGroupOfADeadWorkerIsKilled(t *testing.T) {
 func TestTermReachesTheWorkerAloneSoThatItsChildrenCanFinish(t *testing.T) {
 	h := newHost(t, "", poolAs("a", 1, "caring")).run()
 	g := h.hello()
-	h.sup.End(g.Key, "test")
+	h.sup.End(g.Key, 0, "test")
 	if e := h.exit(); e.How != "exit status 0" {
 		t.Errorf("the worker ended with %+v, want exit status 0: its child was ended under its hands", e)
 	}

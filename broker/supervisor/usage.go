@@ -39,11 +39,12 @@ type sampler struct {
 
 // sampled is a process to be looked at, and what it may use.
 type sampled struct {
-	key    string
-	proc   *process
-	limits Limits
-	kernel bool // the kernel enforces Limits.Memory
-	counts bool // Limits.PIDs is to be looked after here
+	key     string
+	proc    *process
+	limits  Limits
+	recycle Recycle
+	kernel  bool // the kernel enforces Limits.Memory
+	counts  bool // Limits.PIDs is to be looked after here
 }
 
 // overLimit is the letter about a process that is above a hard limit: it is killed, and its strands are suspects.
@@ -105,6 +106,12 @@ func (s *sampler) look(now time.Time, watched []sampled) {
 				s.report(letter{key: w.key, event: overSoft{}, why: fmt.Sprintf("it uses %s of memory, more than the %s that it may for long", inMiB(u.rss), inMiB(l.MemorySoft))})
 			}
 			over[w.key] = since
+		case w.recycle.RSS > 0 && u.rss > w.recycle.RSS:
+			s.report(letter{key: w.key, event: recycle{}, why: "memory: it uses " + inMiB(u.rss)})
+		case w.recycle.Files > 0:
+			if n := w.proc.files(); n > w.recycle.Files {
+				s.report(letter{key: w.key, event: recycle{}, why: fmt.Sprintf("files: it has %d descriptors open", n)})
+			}
 		}
 		if w.counts {
 			if census == nil {

@@ -49,6 +49,12 @@ func peakOf(proc string) int64 {
 	return 0
 }
 
+// filesOf is how many descriptors a process has open.
+func filesOf(pid int) int {
+	open, _ := os.ReadDir("/proc/" + strconv.Itoa(pid) + "/fd")
+	return len(open)
+}
+
 // ownPeak is what our children inherit as their peak.
 func ownPeak() int64 { return peakOf("/proc/self") }
 

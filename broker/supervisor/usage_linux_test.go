@@ -10,7 +10,20 @@ import (
 
 const mib = 1 << 20
 
-func init() { roles["eating"] = eating }
+func init() {
+	roles["eating"] = eating
+	roles["leaking"] = leaking
+}
+
+// leaking opens so many files and forgets them.
+func leaking(args []string) {
+	for range number(args[0]) {
+		if _, err := unix.Open("/dev/null", unix.O_RDONLY, 0); err != nil {
+			panic(err)
+		}
+	}
+	steady(nil)
+}
 
 // eating uses so many MiB of memory once it has said hello.
 func eating(args []string) {
@@ -114,6 +127,36 @@ func TestAWorkerLongAboveItsSoftMemoryIsReplaced(t *testing.T) {
 	}
 	if got := h.exit(); got.PID != first.PID || !got.Asked {
 		t.Errorf("ended: %+v; want the first process, %d, asked to", got, first.PID)
+	}
+}
+
+func TestAWorkerThatLeaksIsReplaced(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		role    []string
+		recycle Recycle
+		why     string
+	}{
+		{"memory", []string{"eating", "150"}, Recycle{RSS: 100 * mib}, "memory: it uses"},
+		{"files", []string{"leaking", "100"}, Recycle{Files: 90}, "files: it has"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			p := poolAs("a", 1, c.role...)
+			p.Recycle = c.recycle
+			h := newHost(t, "", p)
+			h.sampling = often
+			text := h.logged()
+			h.run()
+			first := h.hello()
+			h.hello() // before the first one ends
+			if got := h.exit(); got.PID != first.PID || !got.Asked {
+				t.Errorf("ended: %+v; want the first process, %d, asked to", got, first.PID)
+			}
+			h.end()
+			if !strings.Contains(text.String(), c.why) {
+				t.Errorf("log says\n%s\nwant %q", text, c.why)
+			}
+		})
 	}
 }
 

@@ -69,7 +69,7 @@ type control struct {
 		Snapshot(context.Context) (broker.Snapshot, error)
 		Holder(context.Context, broker.ID) (broker.Holder, error)
 	}
-	supervisor interface{ Workers() []supervisor.Info }
+	supervisor steeredSupervisor
 	upgrader   *upgrader         // nil = it cannot be upgraded
 	stores     []*postgres.Store // of each database
 }
@@ -87,6 +87,7 @@ func (c control) handler() http.Handler {
 		}
 		answer(func(ctx context.Context) (strandHolder, error) { return c.holder(ctx, id) })(w, r)
 	})
+	c.poolRoutes(mux)
 	return mux
 }
 
@@ -241,10 +242,16 @@ func callDaemon(ctx context.Context, socket, path string, body []byte, within ti
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
 		why, _ := io.ReadAll(io.LimitReader(resp.Body, 1024)) // whatever there is of it
-		if resp.StatusCode == http.StatusConflict {
-			return fmt.Errorf("the daemon refuses: %s", oneLine(string(why)))
+		words := oneLine(string(why))
+		switch {
+		case resp.StatusCode == http.StatusNotFound && words != "404 page not found":
+			return codedError{errors.New(words), exitNotFound}
+		case resp.StatusCode == http.StatusBadRequest:
+			return usage(errors.New(words))
+		case resp.StatusCode == http.StatusConflict:
+			return fmt.Errorf("the daemon refuses: %s", words)
 		}
-		return fmt.Errorf("the daemon at %s does not tell: %s", file, cmp.Or(oneLine(string(why)), resp.Status))
+		return fmt.Errorf("the daemon at %s does not tell: %s", file, cmp.Or(words, resp.Status))
 	}
 	if err := json.NewDecoder(resp.Body).Decode(into); err != nil {
 		return fmt.Errorf("read the answer of the daemon at %s: %w", file, err)

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -33,6 +34,16 @@ func (k known) Holder(_ context.Context, strand broker.ID) (broker.Holder, error
 }
 
 func (k known) Workers() []supervisor.Info { return k.seats }
+
+func (k known) Pools() []supervisor.PoolInfo { return nil }
+
+func (k known) Resize(string, int) error { return supervisor.ErrNoPool }
+
+func (k known) Recycle(string, int, string) error { return supervisor.ErrNoPool }
+
+func (k known) Roll(string) error { return supervisor.ErrNoPool }
+
+func (k known) End(string, time.Duration, string) {}
 
 func TestWorkersOfSupervisorAndBrokerAreJoined(t *testing.T) {
 	got := joinWorkers(

@@ -1,11 +1,9 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
@@ -36,7 +34,9 @@ type daemon struct {
 	channels   []broker.Channel
 	pages      []*pageSender // of each database, if pages are sent on
 	hooks      *hooks        // nil = none are configured
+	reload     *reloader     // nil = there is no configuration file
 	upgrader   *upgrader     // nil = it cannot be upgraded
+	marks      *marks        // of this broker, and of those that were here before
 	notify     notifier
 }
 
@@ -73,6 +73,13 @@ func newDaemon(ctx context.Context, cfg fileConfig, partition broker.Partition, 
 	}
 	supervision.Owned = d.socket.Owned
 	supervision.Exited = func(e broker.WorkerExit) { d.broker.Exited(e) } // supervisor and broker know each other
+	d.marks = formerMarks(d.socket, log)
+	supervision.Stranger = d.marks.strangers
+	supervision.Returned = func() {
+		if marks := d.marks.former(); len(marks) > 0 {
+			d.broker.Reclaim(marks)
+		}
+	}
 	var self *broker.Former
 	if former == nil {
 		d.withdrawFormer(ctx)
@@ -84,6 +91,7 @@ func newDaemon(ctx context.Context, cfg fileConfig, partition broker.Partition, 
 	}
 	d.broker, err = broker.NewSeveral(databases, d.supervisor, broker.Config{
 		Former:       self,
+		Stranger:     d.marks.strangers,
 		Build:        version(),
 		Partition:    partition,
 		Lease:        time.Duration(cfg.Lease),
@@ -94,6 +102,7 @@ func newDaemon(ctx context.Context, cfg fileConfig, partition broker.Partition, 
 	if err != nil {
 		return nil, err
 	}
+	d.marks.own(d.broker.Mark())
 	d.writeDown()
 	return d, nil
 }
@@ -122,6 +131,7 @@ func (cfg fileConfig) supervisor(socket string, log *slog.Logger) supervisor.Con
 	dir := filepath.Dir(socket)
 	return supervisor.Config{
 		Pools:         cfg.pools(),
+		WorkersDir:    cfg.WorkersDir,
 		Socket:        socket,
 		StateFile:     filepath.Join(dir, "workers.json"),
 		LogDir:        filepath.Join(dir, "log"),
@@ -130,40 +140,6 @@ func (cfg fileConfig) supervisor(socket string, log *slog.Logger) supervisor.Con
 		StopTimeout:   cfg.stopTimeout(),
 		ReturnTimeout: time.Duration(cfg.Lease),
 		Log:           log,
-	}
-}
-
-// formerFile is where a daemon writes down its broker's id, for the next daemon in the folder.
-const formerFile = "broker"
-
-// withdrawFormer withdraws the broker that was here before, which is dead, since the folder is ours. If it was killed, it
-// could not say goodbye: its number would be taken, and its part of the strands be left to it, until the others miss it.
-func (d *daemon) withdrawFormer(ctx context.Context) {
-	text, err := os.ReadFile(filepath.Join(d.socket.Dir, formerFile))
-	if errors.Is(err, fs.ErrNotExist) {
-		return
-	}
-	var former broker.ID
-	if err == nil {
-		former, err = broker.ParseID(string(bytes.TrimSpace(text[:min(len(text), 64)])))
-	}
-	if err == nil {
-		for _, store := range d.stores {
-			err = errors.Join(err, store.Leave(ctx, former))
-		}
-	}
-	if err != nil {
-		d.log.Warn("the former broker of this host is not withdrawn: the others will miss it", "error", err)
-	}
-}
-
-// writeDown tells the next daemon in the folder whom to withdraw.
-func (d *daemon) writeDown() {
-	if !d.socket.Owned() {
-		return
-	}
-	if err := os.WriteFile(filepath.Join(d.socket.Dir, formerFile), []byte(d.broker.ID().String()+"\n"), 0o600); err != nil {
-		d.log.Warn("the broker cannot be written down for the next daemon", "error", err)
 	}
 }
 
@@ -286,6 +262,12 @@ func (d *daemon) run(ctx context.Context, demo func(context.Context) error) erro
 	for _, pages := range d.pages {
 		ctx, cancel := context.WithCancel(ctx)
 		g.add("pages", func() error { return pages.Run(ctx) }, cancel)
+	}
+
+	// The configuration is read again for as long as there is somebody to apply it to; what is left of it is nothing.
+	if d.reload != nil {
+		ctx, cancel := context.WithCancel(ctx)
+		g.add("configuration", func() error { return d.reload.Run(ctx) }, cancel)
 	}
 
 	// The service manager is told that we live until nobody has to any more.

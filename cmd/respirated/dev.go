@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
@@ -127,9 +128,17 @@ func (f *devFlags) greet(out io.Writer, cfg fileConfig) {
 
   export DATABASE_URL='%s'
   export RESPIRATE_SOCKET='%s'
-  respirated strand list
+  %s strand list
 
-`, f.procs, cfg.DatabaseURLs.one(), cfg.Socket)
+`, f.procs, cfg.DatabaseURLs.one(), cfg.Socket, invocation(os.Args[0]))
+}
+
+// invocation is how a person calls this program, which is at self. One that `go run` has built is gone when it ends.
+func invocation(self string) string {
+	if strings.Contains(self, string(filepath.Separator)+"go-build") {
+		return "go run ./cmd/respirated"
+	}
+	return "respirated"
 }
 
 const demoWorkerVerb = "demo-worker"

@@ -23,8 +23,15 @@ func addJSON(cmd *cobra.Command) *bool {
 }
 
 func workerCommand(s *settings) *cobra.Command {
-	cmd := group("worker", "List worker processes and read their logs", "A worker is a process that runs strands. It is the daemon of this host that knows them.")
-	cmd.AddCommand(workerListCommand(s), workerLogsCommand(s))
+	cmd := group("worker", "List worker processes, read their logs, recycle and stop them", "A worker is a process that runs strands. It is the daemon of this host that knows them.")
+	cmd.AddCommand(
+		workerListCommand(s),
+		workerLogsCommand(s),
+		workerOrderCommand(s, "recycle", "Replace a worker by a fresh one",
+			"Replace a worker by a fresh one. It is asked to end after its successor has connected, and finishes what it holds."),
+		workerOrderCommand(s, "stop", "End a worker",
+			"End a worker: it is asked, finishes what it holds, and is killed when it has not ended in time (stop_timeout). Another one\ntakes its place."),
+	)
 	return cmd
 }
 
@@ -147,7 +154,9 @@ it knows of them.`,
 				return err
 			}
 			list := brokerList{Brokers: append([]*client.BrokerRow{}, rows...), Here: seenHere(cmd.Context(), cfg, rows)}
-			if list.Pages, err = db.openPages(cmd.Context()); err != nil {
+			if pages, err := db.openPages(cmd.Context()); err == nil {
+				list.Pages = &pages
+			} else if sqlState(err) == "" { // else this role may not read them, or the schema is older than pages are
 				return err
 			}
 			if *asJSON {
@@ -162,8 +171,8 @@ it knows of them.`,
 // brokerList is what the database says of the brokers, and what the daemon of this host does.
 type brokerList struct {
 	Brokers []*client.BrokerRow `json:"brokers"`
-	Pages   openPages           `json:"open_pages"`
-	Here    *brokerView         `json:"here,omitempty"` // nil = none answers, or it does not divide the ids
+	Pages   *openPages          `json:"open_pages,omitempty"` // nil = they cannot be read
+	Here    *brokerView         `json:"here,omitempty"`       // nil = none answers, or it does not divide the ids
 }
 
 // brokerView is how one broker believes the ids to be divided.
@@ -208,7 +217,7 @@ func (l brokerList) print(out io.Writer, now time.Time) error {
 		}
 		t.row(append(cells, ago(b.StartedAt, now), strconv.Itoa(b.Workers), strconv.Itoa(b.Slots), strings.Join(b.Kinds, " "), cmp.Or(b.Build, "unknown"))...)
 	}
-	if err := t.flush(); err != nil || l.Pages.Count == 0 {
+	if err := t.flush(); err != nil || l.Pages == nil || l.Pages.Count == 0 {
 		return err
 	}
 	_, err := fmt.Fprintf(out, "\npages: %s: respirated page list\n", l.Pages)

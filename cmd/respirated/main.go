@@ -3,6 +3,7 @@
 //	main.go, settings.go, database.go, output.go    what all verbs share: exit codes, flags and file, connection, tables
 //	run.go, daemon.go, control.go                   the daemon: what it is made of, and in which order it stops
 //	init.go                                         process 1 of a container
+//	pool.go, reload.go                              its pools: asked for, steered, read again
 //	systemd.go                                      what it tells systemd, and gets from it
 //	upgrade.go                                      how it becomes another build of itself
 //	partition.go                                    which part of the strands it looks for
@@ -55,7 +56,7 @@ const exitCodes = `Exit codes:
   0  done
   1  failed; the error says what and what to do
   2  called in a wrong way
-  3  there is no such strand, page or worker
+  3  there is no such strand, page, pool or worker
   4  the time to wait for was over
   5  the strand that was waited for did not succeed`
 
@@ -74,6 +75,7 @@ func rootCommand() *cobra.Command {
 		insertCommand(s),
 		strandCommand(s),
 		pageCommand(s),
+		poolCommand(s),
 		workerCommand(s),
 		brokerCommand(s),
 		doctorCommand(s),

@@ -39,7 +39,7 @@ func TestCommandsOfTheReadmeWork(t *testing.T) {
 		t.Fatalf("%v\n%s\nthe daemon said:\n%s", err, out, log)
 	}
 	for _, want := range []string{
-		`"text": "hello"`, `"attempts"`, `later|in 59m`, `connected`, `echo`, `state +(cancelled|leased)`, `3 strands inserted`, `kind +greet`, `"moved"`, `"machine"`, `"box of hat"`, `provision +[a-z]+ +default`,
+		`"text": "hello"`, `"attempts"`, `later|in 59m`, `connected`, `echo`, `state +(cancelled|leased)`, `3 strands inserted`, `kind +greet`, `"moved"`, `"machine"`, `"box of hat"`, `provision +[a-z]+ +default`, `open pages:`, `provision +ready .* reached`,
 	} {
 		if !regexp.MustCompile(want).Match(out) {
 			t.Errorf("the tour did not print %s, but\n%s", want, out)

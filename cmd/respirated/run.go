@@ -32,6 +32,8 @@ type runFlags struct {
 	maxPartitions int
 	gaps          gapsName
 
+	workersDir string
+
 	pageCommand shellCommand
 }
 
@@ -51,10 +53,12 @@ With several --database-url, its workers run the strands of all of these databas
 PARTITION. One that is away holds up no other.
 
 On SIGTERM or SIGINT it takes no more work, lets workers finish what they hold for up to --drain-timeout, and stops.
-A second signal ends it at once. If it is killed, its workers go on, and the next daemon on the same socket adopts them.`,
+A second signal ends it at once. With --config the file is read again when it changes, and on SIGHUP: pools come, go and change
+while the daemon runs; a file with an error changes nothing. If the daemon is killed, its workers go on, and the next daemon on the same socket adopts them.`,
 		Example: `  respirated run --worker ./worker --procs 4 --slots 10
   respirated run --config /etc/respirated.yaml --log-format json
   respirated run 3 --worker ./worker
+  respirated run --workers-dir /etc/respirate/workers.d
   respirated run --database-url postgres://east/app --database-url postgres://west/app --worker ./worker
   DATABASE_URL=postgres://localhost/app respirated run --migrate --worker ./worker`,
 		Args: takes(cobra.MaximumNArgs(1)),
@@ -75,12 +79,9 @@ A second signal ends it at once. If it is killed, its workers go on, and the nex
 
 // run runs the daemon. former is the build that this process was before; nil = none.
 func (f *runFlags) run(cmd *cobra.Command, args []string, s *settings, former *handover) error {
-	cfg, err := s.loadSeveral()
+	cfg, err := f.load(s)
 	if err != nil {
 		return err
-	}
-	if cfg, err = f.over(cfg); err != nil {
-		return usage(err)
 	}
 	partition, from, err := partitionOf(args, f.partition, cfg, os.Getenv)
 	if err != nil {
@@ -95,6 +96,9 @@ func (f *runFlags) run(cmd *cobra.Command, args []string, s *settings, former *h
 		return err
 	}
 	log.Info("partition chosen", "number", describePartition(partition), "from", from, "most", partition.Most, "gaps", cfg.Gaps)
+	if s.file != "" {
+		d.reload = &reloader{file: s.file, load: func() (fileConfig, error) { return f.load(s) }, apply: d.supervisor.Apply, running: cfg, log: log, tell: d.notify.reloading}
+	}
 	return d.run(cmd.Context(), nil)
 }
 
@@ -119,6 +123,7 @@ func (f *runFlags) add(cmd *cobra.Command) {
 	flags.StringVar(&f.pool, "pool", "", "`NAME` of their pool (default \"default\")")
 	flags.IntVar(&f.procs, "procs", 0, "worker processes (default 4)")
 	flags.IntVar(&f.slots, "slots", 0, "strands that each of them runs at once (default 10)")
+	flags.StringVar(&f.workersDir, "workers-dir", "", "start a pool of workers from each executable in this `FOLDER`")
 	flags.DurationVar(&f.lease, "lease", 0, "how long a strand stays with a worker that nothing is heard of (default 2m0s)")
 	flags.DurationVar(&f.drainTimeout, "drain-timeout", 0, "how long workers may finish what they hold (default 30s)")
 	flags.Var(&f.logFormat, "log-format", "text or json (default text, in colours on a terminal unless NO_COLOR is set)")
@@ -131,6 +136,18 @@ func (f *runFlags) add(cmd *cobra.Command) {
 	flags.BoolVar(&f.migrate, "migrate", false, "apply missing migrations first")
 	flags.BoolVar(&f.check, checkFlag, false, "")
 	_ = flags.MarkHidden(checkFlag) // it is there
+}
+
+// load is the settings of the daemon.
+func (f *runFlags) load(s *settings) (fileConfig, error) {
+	cfg, err := s.loadSeveral()
+	if err != nil {
+		return cfg, err
+	}
+	if cfg, err = f.over(cfg); err != nil {
+		return cfg, usage(err)
+	}
+	return cfg, nil
 }
 
 // over puts the flags over the configuration file.
@@ -149,6 +166,7 @@ func (f *runFlags) over(cfg fileConfig) (fileConfig, error) {
 	cfg.LogLevel = cmp.Or(f.logLevel, cfg.LogLevel)
 	cfg.WorkerLogs = cmp.Or(f.workerLogs, cfg.WorkerLogs)
 	cfg.Migrate = cfg.Migrate || f.migrate
+	cfg.WorkersDir = cmp.Or(f.workersDir, cfg.WorkersDir)
 	cfg.MaxPartitions = cmp.Or(f.maxPartitions, cfg.MaxPartitions, defaultMaxPartitions)
 	cfg.Gaps = cmp.Or(f.gaps, cfg.Gaps, "rank")
 	cfg.PageCommand = cmp.Or(f.pageCommand, cfg.PageCommand)
@@ -180,7 +198,9 @@ func (cfg fileConfig) pools() []supervisor.Pool {
 	for i, p := range cfg.Pools {
 		pools[i] = supervisor.Pool{
 			Name: cmp.Or(p.Name, "default"), Binary: p.Worker, Args: p.Args, Procs: p.Procs, Slots: p.Slots, Env: p.Env, Dir: p.Dir,
-			StopTimeout: time.Duration(p.StopTimeout), User: p.User, Limits: p.Limits.limits(),
+			StopTimeout: time.Duration(p.StopTimeout), User: p.User, Limits: p.Limits.limits(), BootTimeout: time.Duration(p.BootTimeout),
+			Kinds:   p.Kinds,
+			Recycle: supervisor.Recycle{Strands: p.Recycle.Strands, Age: time.Duration(p.Recycle.Age), RSS: int64(p.Recycle.RSS), Files: p.Recycle.Files},
 		}
 	}
 	return pools

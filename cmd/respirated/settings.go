@@ -87,6 +87,8 @@ type fileConfig struct {
 	MaxPartitions int           `yaml:"max_partitions"`
 	Gaps          gapsName      `yaml:"gaps"`
 
+	WorkersDir string `yaml:"workers_dir"`
+
 	PageCommand shellCommand `yaml:"page_command"`
 	Hooks       []hookConfig `yaml:"hooks"`
 }
@@ -180,8 +182,19 @@ type poolConfig struct {
 	Dir         string   `yaml:"dir"`
 	StopTimeout duration `yaml:"stop_timeout"`
 	User        string   `yaml:"user"`
+	BootTimeout duration `yaml:"boot_timeout"`
+	Kinds       []string `yaml:"kinds"`
 
-	Limits limitsConfig `yaml:"limits"`
+	Limits  limitsConfig  `yaml:"limits"`
+	Recycle recycleConfig `yaml:"recycle"`
+}
+
+// recycleConfig is when a worker is replaced by a fresh one.
+type recycleConfig struct {
+	Strands int      `yaml:"strands"`
+	Age     duration `yaml:"age"`
+	RSS     size     `yaml:"rss"`
+	Files   int      `yaml:"files"`
 }
 
 // maxConfig is more than any configuration file has.

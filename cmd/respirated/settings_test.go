@@ -41,6 +41,7 @@ func TestConfigErrorsNameFileLineAndColumn(t *testing.T) {
 		"pools:\n- limits: {core: -1}\n":              `:2:18: "-1" is not a size`,
 		"pools:\n- limits: {umask: 0999}\n":           `:2:19: "0999" is not a mask in octal digits`,
 		"pools:\n- limits: {files: 3}\n":              `:2:12: unknown field "files"`,
+		"pools:\n- recycle: {rss: big}\n":             `:2:18: "big" is not a size such as 512MiB`,
 		"gaps: no\n":                                  `:1:7: "no" is not rank or overdue`,
 		"schema: a\n---\nschema: b\n":                 `: holds a second document`,
 		"schema: " + strings.Repeat("a", 2<<20):       `larger than 1048576 bytes`,
@@ -70,6 +71,7 @@ worker_log_keep: 1MiB
 partition: 3
 max_partitions: 64
 gaps: overdue
+workers_dir: /etc/respirate/workers.d
 page_command: /usr/local/bin/page --team "a"
 hooks:
   - {on: [exit, idle], command: [/usr/local/bin/tell, --loud]}
@@ -83,6 +85,9 @@ pools:
     dir: /srv
     stop_timeout: 1m
     user: nobody:daemon
+    boot_timeout: 20s
+    kinds: [mail, sms]
+    recycle: {strands: 10000, age: 12h, rss: 300MiB, files: 200}
     limits: {nofile: 256, core: 0, address_space: 8GiB, nproc: 99, nice: 5, umask: 0027, no_new_privs: true,
       memory: 512MiB, memory_soft: 400MiB, cpu: 1.5, pids: 64}
   - {name: slow, worker: ./other}
@@ -93,13 +98,14 @@ pools:
 	want := fileConfig{
 		DatabaseURLs: urls{"postgres://localhost/app"}, Schema: "jobs", Socket: "/run/respirate/respirate.sock", Migrate: true,
 		Lease: duration(2 * time.Minute), DrainTimeout: duration(45 * time.Second), LogFormat: "json", LogLevel: "warn", WorkerLogs: "debug", WorkerLogKeep: 1 << 20,
-		Partition: "3", MaxPartitions: 64, Gaps: "overdue", PageCommand: `/usr/local/bin/page --team "a"`,
+		Partition: "3", MaxPartitions: 64, Gaps: "overdue", WorkersDir: "/etc/respirate/workers.d", PageCommand: `/usr/local/bin/page --team "a"`,
 		Hooks: []hookConfig{{On: []eventName{"exit", "idle"}, Command: []string{"/usr/local/bin/tell", "--loud"}}},
 		Pools: []poolConfig{
-			{Name: "web", Worker: "./worker", Args: []string{"--fast"}, Procs: 3, Slots: 20, Env: []string{"AWS_REGION"}, Dir: "/srv", StopTimeout: duration(time.Minute), User: "nobody:daemon", Limits: limitsConfig{
-				Files: 256, Core: new(size), AddressSpace: 8 << 30, Procs: 99, Nice: 5, Umask: new(octal(0o027)), NoNewPrivs: true,
-				Memory: 512 << 20, MemorySoft: 400 << 20, CPU: 1.5, PIDs: 64,
-			}},
+			{Name: "web", Worker: "./worker", Args: []string{"--fast"}, Procs: 3, Slots: 20, Env: []string{"AWS_REGION"}, Dir: "/srv", StopTimeout: duration(time.Minute), User: "nobody:daemon", BootTimeout: duration(20 * time.Second), Kinds: []string{"mail", "sms"},
+				Recycle: recycleConfig{Strands: 10000, Age: duration(12 * time.Hour), RSS: 300 << 20, Files: 200}, Limits: limitsConfig{
+					Files: 256, Core: new(size), AddressSpace: 8 << 30, Procs: 99, Nice: 5, Umask: new(octal(0o027)), NoNewPrivs: true,
+					Memory: 512 << 20, MemorySoft: 400 << 20, CPU: 1.5, PIDs: 64,
+				}},
 			{Name: "slow", Worker: "./other"},
 		},
 	}

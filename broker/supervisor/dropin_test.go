@@ -1,0 +1,141 @@
+package supervisor
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// withFolder gives the host a folder of workers.
+func (h *host) withFolder() *host {
+	h.t.Helper()
+	h.cfg.WorkersDir = filepath.Join(h.dir, "workers.d")
+	if err := os.Mkdir(h.cfg.WorkersDir, 0o700); err != nil {
+		h.t.Fatal(err)
+	}
+	return h
+}
+
+func (h *host) drop(name, lines string, role ...string) string {
+	h.t.Helper()
+	path := filepath.Join(h.cfg.WorkersDir, name)
+	h.install(path, lines, role...)
+	return path
+}
+
+func TestFileThatIsDroppedInIsAPoolForAsLongAsItIsThere(t *testing.T) {
+	h := newHost(t, "").withFolder()
+	first := h.drop("first", "export VERSION=1", "polite")
+	h.run()
+	h.hellosOf("1", defaultProcs)
+	h.drop("second", "export VERSION=2", "polite")
+	h.hellosOf("2", defaultProcs)
+	if p := h.pool("running", "second", isIn("running")); !p.DropIn || p.Binary != filepath.Join(h.cfg.WorkersDir, "second") {
+		t.Errorf("got %+v", p)
+	}
+	apply(t, h, poolAs("third", 1, "polite")) // which leaves them alone
+	h.hello()
+	if err := os.Remove(first); err != nil {
+		t.Fatal(err)
+	}
+	for range defaultProcs {
+		if e := h.exit(); !e.Asked {
+			t.Errorf("got %+v, want an asked end", e)
+		}
+	}
+	infos := h.until("two pools", func(infos []Info) bool { return len(infos) == defaultProcs+1 && all("connected")(infos) })
+	for _, i := range infos {
+		if i.Pool == "first" {
+			t.Errorf("got %+v of a pool that is gone", i)
+		}
+	}
+}
+
+func TestDroppedInFileThatIsReplacedIsRolled(t *testing.T) {
+	h := newHost(t, "").withFolder()
+	h.drop("a", "export VERSION=1", "polite")
+	h.run()
+	h.hellosOf("1", defaultProcs)
+	h.drop("a", "export VERSION=2", "polite")
+	h.sup.Served(h.hellosOf("2", 1)[0].Key, 1)
+	h.hellosOf("2", defaultProcs-1)
+}
+
+func TestFilesThatOthersMayWriteOrThatAreNotFinishedAreNotStarted(t *testing.T) {
+	h := newHost(t, "", poolAs("taken", 1, "polite")).withFolder()
+	dir := h.cfg.WorkersDir
+	for _, name := range []string{".hidden", "backup~", "half.tmp", "old.bak", "#edited#"} {
+		h.drop(name, "", "polite")
+	}
+	h.drop("group", "", "polite")
+	h.drop("world", "", "polite")
+	h.drop("other", "", "polite")
+	h.drop("taken", "", "polite")
+	h.drop("bad name", "", "polite")
+	err := errors.Join(os.Chmod(dir+"/group", 0o770), os.Chmod(dir+"/world", 0o702), os.Symlink(os.Args[0], dir+"/link"), os.Mkdir(dir+"/folder", 0o700),
+		os.WriteFile(dir+"/plain", nil, 0o600))
+	if os.Geteuid() == 0 {
+		err = errors.Join(err, os.Chown(dir+"/other", 1, 1))
+	} else {
+		err = errors.Join(err, os.Remove(dir+"/other"))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.run()
+	h.hello() // of the configured pool
+	refused := map[string]string{}
+	for _, p := range h.sup.Pools() {
+		if p.State == "refused" {
+			refused[p.Name] = p.Note
+		}
+	}
+	want := map[string]string{
+		"group": "can be written by others (mode 0770): chmod go-w", "world": "can be written by others (mode 0702)", "link": "is a symbolic link",
+		"taken": "the configuration has a pool of this name", "bad name": "name must be",
+	}
+	if os.Geteuid() == 0 {
+		want["other"] = "belongs to somebody else"
+	}
+	for name, why := range want {
+		if !strings.Contains(refused[name], why) {
+			t.Errorf("%s: refused with %q, want %q", name, refused[name], why)
+		}
+	}
+	if len(refused) != len(want) {
+		t.Errorf("got %v refused, want %d files", refused, len(want))
+	}
+	if err := os.Chmod(dir+"/group", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	h.pool("taken in", "group", isIn("running"))
+}
+
+func TestFolderThatOthersMayWriteIsRefused(t *testing.T) {
+	h := newHost(t, "").withFolder()
+	h.drop("a", "", "polite")
+	if err := os.Chmod(h.cfg.WorkersDir, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	h.run()
+	if p := h.pool("refused", "a", isIn("refused")); !strings.Contains(p.Note, "folder "+h.cfg.WorkersDir+" can be written by others") {
+		t.Errorf("got %+v", p)
+	}
+}
+
+func TestWorkerIsAdmittedToTheKindsOfItsPoolOnly(t *testing.T) {
+	p := poolAs("a", 1, "polite")
+	p.Kinds = []string{"x", "y"}
+	h := newHost(t, "", p).run()
+	g := h.hello()
+	if got := strings.Join(h.sup.Admit(g.Key, g.PID, []string{"x", "z"}), " "); got != "x" {
+		t.Errorf("admitted to %q, want x", got)
+	}
+	h.pool("noted", "a", func(p PoolInfo) bool { return strings.Contains(p.Note, "may not take: z") })
+	if got := strings.Join(h.sup.Admit("foreign", g.PID, []string{"x", "z"}), " "); got != "x z" {
+		t.Errorf("a foreign worker is admitted to %q", got)
+	}
+	h.pool("noted", "a", func(p PoolInfo) bool { return strings.Contains(p.Note, "without the key") })
+}
