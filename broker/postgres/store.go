@@ -69,7 +69,8 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 		return nil, err
 	}
 	s := &Store{sql: loadStatements(cfg.Schema), log: cfg.Logger, lanes: newLanes(), takers: map[broker.Token]uint32{}}
-	poolConfig.AfterConnect = func(context.Context, *pgx.Conn) error {
+	poolConfig.AfterConnect = func(_ context.Context, conn *pgx.Conn) error {
+		registerUUIDs(conn.TypeMap())
 		s.lanes.reset() // after a failover the lanes may have other numbers
 		return nil
 	}
