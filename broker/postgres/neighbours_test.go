@@ -113,3 +113,17 @@ func TestInsertWaitsForOneWhoInsertsTheSame(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// A step whose worker is not sure of it may commit between two tries of a batch: that it was not there the first time says nothing.
+func TestTryThatFailsLeavesAStepToBeLookedForAgain(t *testing.T) {
+	s := newSubject(t, migrated(t))
+	pairs := s.lease(s.insert(""), s.insert(""))
+	app := s.begin(pgx.TxOptions{}, `select respirate.insert('new', '{}')`) // the try waits for it in vain
+	acts, states, err := s.TryLooked(t.Context(),
+		broker.Report{Pair: pairs[0], Seq: 1, Act: broker.Own, Failure: &broker.Failure{}},
+		broker.Report{Pair: pairs[1], Seq: 1, Act: broker.Hop, Label: "x", Kind: "new"})
+	if err == nil || acts[0] != broker.Own || acts[1] != broker.Hop || states[0] != 0 || states[1] != 0 {
+		t.Errorf("got acts %v, verdicts %v and error %v, want an error, and all as it was", acts, states, err)
+	}
+	s.commitTx(app)
+}
