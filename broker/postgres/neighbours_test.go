@@ -2,6 +2,7 @@ package postgres_test
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -126,4 +127,27 @@ func TestTryThatFailsLeavesAStepToBeLookedForAgain(t *testing.T) {
 		t.Errorf("got acts %v, verdicts %v and error %v, want an error, and all as it was", acts, states, err)
 	}
 	s.commitTx(app)
+}
+
+// Whoever sends and sends to a strand that takes nothing is told so in the end.
+func TestStrandForWhichTooMuchWaitsTakesNoMoreSignals(t *testing.T) {
+	s := newSubject(t, migrated(t))
+	full, other := s.insert(`{"in":3600}`), s.insert(`{"in":3600}`)
+	s.run(`update respirate.strand set inbox = 1999999 where id = $1`, [16]byte(full))
+	go1 := broker.Signal{ID: full, Name: "go"}
+	if _, err := s.Signal(t.Context(), []broker.Signal{go1}); err != nil {
+		t.Fatalf("the last that it may have: %v", err)
+	}
+	_, err := s.Signal(t.Context(), []broker.Signal{{ID: other, Name: "go"}, go1})
+	if bad, ok := err.(*broker.SignalError); !ok || bad.Index != 1 || !strings.Contains(bad.Why, "2000000 semaphores and ended children wait") {
+		t.Errorf("one more: got %v, want an error about signal 1", err)
+	}
+	p := s.lease(s.insert(""), s.insert(""))
+	verdicts, err := s.Commit(t.Context(), []broker.Report{
+		{Pair: p[0], Seq: 1, Act: broker.Exit, Signals: []broker.Signal{go1}},
+		{Pair: p[1], Seq: 1, Act: broker.Exit, Signals: []broker.Signal{{ID: other, Name: "go"}}},
+	})
+	if err != nil || verdicts[0].State != broker.Invalid || verdicts[1].State != broker.Applied {
+		t.Errorf("reports: got %+v and error %v, want the one refused and the other applied", verdicts, err)
+	}
 }
