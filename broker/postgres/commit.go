@@ -30,9 +30,21 @@ func (s *Store) Commit(ctx context.Context, reports []broker.Report) ([]broker.V
 	for i := range reports {
 		entries[i].place, entries[i].report = i, &reports[i]
 	}
+	later := map[broker.ID]bool{} // whose report waits: so do those that follow it
 	for _, round := range rounds(entries) {
-		if err := s.commitRound(ctx, round); err != nil {
+		for _, e := range round {
+			if later[e.report.ID] {
+				e.verdict = broker.Verdict{State: broker.Later}
+			}
+		}
+		err := s.commitRound(ctx, round)
+		if err != nil {
 			return nil, s.failed(err, "commit %d reports", len(reports))
+		}
+		for _, e := range round {
+			if e.verdict.State == broker.Later {
+				later[e.report.ID] = true
+			}
 		}
 	}
 	verdicts := make([]broker.Verdict, len(entries))

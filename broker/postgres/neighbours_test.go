@@ -115,6 +115,25 @@ func TestInsertWaitsForOneWhoInsertsTheSame(t *testing.T) {
 	}
 }
 
+func TestReportBehindOneThatHasToWaitWaitsToo(t *testing.T) {
+	s := newSubject(t, migrated(t))
+	p := s.lease(s.insert(""))[0]
+	app := s.begin(pgx.TxOptions{}, `select respirate.insert('new', '{}')`)
+	reports := []broker.Report{
+		{Pair: p, Seq: 1, Act: broker.Save, Inserts: []broker.Insert{{ID: newID(), Kind: "new", Args: []byte(`{}`), Child: true}}},
+		{Pair: p, Seq: 2, Act: broker.Nap, Delay: hour},
+	}
+	verdicts, err := s.Commit(t.Context(), reports)
+	if err != nil || verdicts[0].State != broker.Later || verdicts[1].State != broker.Later {
+		t.Errorf("got %+v and error %v, want both for later", verdicts, err)
+	}
+	s.commitTx(app)
+	s.apply(reports...)
+	if row, _ := s.Row(p.ID); row.ChildrenLeft != 1 || row.Leased {
+		t.Errorf("got %+v, want it to nap with a child", row)
+	}
+}
+
 // A step whose worker is not sure of it may commit between two tries of a batch: that it was not there the first time says nothing.
 func TestTryThatFailsLeavesAStepToBeLookedForAgain(t *testing.T) {
 	s := newSubject(t, migrated(t))
