@@ -27,7 +27,16 @@ type reloader struct {
 	running fileConfig // what the daemon was started with; its pools are those that were applied last
 	log     *slog.Logger
 
-	text []byte // of the file, when it was last looked at
+	text   []byte         // of the file, when it was last read
+	hangup chan os.Signal // SIGHUP has come
+}
+
+// newReloader notes what the file says, before it is taken in, and catches SIGHUP, which from now on ends nobody.
+func newReloader(file string) *reloader {
+	r := &reloader{file: file, hangup: make(chan os.Signal, 1)}
+	signal.Notify(r.hangup, syscall.SIGHUP)
+	r.text, _ = os.ReadFile(file) // what is wrong with it says who takes it in
+	return r
 }
 
 // restFor is how long nothing must happen in the file's folder before it is read: it may be written in several steps.
@@ -35,10 +44,7 @@ const restFor = 300 * time.Millisecond
 
 // Run reads the file again on SIGHUP, and whenever it has changed, until ctx ends.
 func (r *reloader) Run(ctx context.Context) error {
-	r.text, _ = os.ReadFile(r.file) // if it is gone already, it has changed when it is back
-	hangup := make(chan os.Signal, 1)
-	signal.Notify(hangup, syscall.SIGHUP)
-	defer signal.Stop(hangup)
+	defer signal.Stop(r.hangup)
 	var events chan fsnotify.Event // nil = none come
 	if watcher, err := r.watch(); err != nil {
 		r.log.Warn("changes of the configuration are not noticed: send SIGHUP", "file", r.file, "error", err)
@@ -46,11 +52,11 @@ func (r *reloader) Run(ctx context.Context) error {
 		defer watcher.Close()
 		events = watcher.Events
 	}
-	rest := time.NewTimer(0)
-	rest.Stop()
+	rest := time.NewTimer(restFor) // it may have changed while the daemon started
+	defer rest.Stop()
 	for {
 		select {
-		case <-hangup:
+		case <-r.hangup:
 			r.reload("SIGHUP")
 		case <-events:
 			rest.Reset(restFor)
