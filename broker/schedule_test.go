@@ -313,6 +313,9 @@ func TestSocketHeldOpenByAGrandchildDelaysNothingForLong(t *testing.T) {
 	b.connect(t0, 1, "w", 1)
 	b.lease(t0, due(1))
 	b.step(t0, exited{WorkerExit{Key: "key of w", How: "signal: killed"}})
+	if at := b.nextTick(); at > t0+awaitEOF {
+		t.Errorf("it wants to be called after %v, want %v", time.Duration(at-t0), time.Duration(awaitEOF))
+	}
 	fx := b.step(t0 + awaitEOF)
 	if len(fx.commit) != 1 || fx.commit[0].Act != Crash {
 		t.Errorf("commit %v, want the crash", fx.commit)
