@@ -988,3 +988,52 @@ func TestTagsAndNamesCountInAFrame(t *testing.T) {
 		t.Errorf("%d strands are handed out, want %d", handed, len(granted))
 	}
 }
+
+// TestHeartbeatGoesOnThroughADrainAndWhileNothingElseDoes: leases are renewed and the broker is announced whatever work is or
+// is not given out, so that nobody takes what workers still finish for lost.
+func TestHeartbeatGoesOnThroughADrainAndWhileNothingElseDoes(t *testing.T) {
+	for name, prepare := range map[string]func(b *bench){
+		"at work":    func(*bench) {},
+		"in a drain": func(b *bench) { b.step(t0+second, draining{by: t0 + 1000*second}) },
+		"while a scan and a lease hang": func(b *bench) {
+			b.scanner.flying = true
+			if fx := b.step(t0, scanned{ScanResult: ScanResult{Candidates: []Candidate{due(3)}}}); len(fx.lease) != 1 {
+				t.Fatal("no lease is asked for")
+			}
+			b.scanner.flying = true
+		},
+	} {
+		b := newBench(t)
+		b.connect(t0, 1, "w", 3)
+		held, _ := b.lease(t0, due(1), due(2))
+		b.step(t0, announced{})
+		prepare(b)
+		var renewals, announcements int
+		for at := t0 + second; at < t0+300*second; at += second {
+			fx := b.step(at, heard{1})
+			if slices.ContainsFunc(fx.renew, func(p Pair) bool { return p == held[0] }) {
+				renewals++
+			}
+			if len(fx.renew) > 0 {
+				var kept []Kept
+				for _, p := range fx.renew {
+					kept = append(kept, Kept{Pair: p})
+				}
+				b.step(at, renewed{kept: kept})
+			}
+			if fx.announce != nil {
+				announcements++
+				b.step(at, announced{})
+			}
+		}
+		if renewals < 5 {
+			t.Errorf("%s: the lease of 120 s was renewed %d times in 300 s", name, renewals)
+		}
+		if least := int(300 * time.Second / announceTTL); announcements < least {
+			t.Errorf("%s: the broker was announced %d times in 300 s, for %v each time", name, announcements, announceTTL)
+		}
+		if len(b.runs) == 0 {
+			t.Errorf("%s: what the worker held is given up", name)
+		}
+	}
+}
