@@ -18,7 +18,7 @@ const (
 // mayStay says whether a run may go on as kind, once the report that asks for it is stored.
 func (s *schedule) mayStay(now int64, w *worker, r *run, kind string) bool {
 	had := now - r.leased
-	return w.continues(kind) && r.stopWhy == "" && w.held <= w.wantN &&
+	return w.continues(kind) && (r.alone || !s.isolates(kind)) && r.stopWhy == "" && w.held <= w.wantN &&
 		had < int64(s.lease)/chainShare && (had < patience || !s.awaited(w))
 }
 

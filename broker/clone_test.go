@@ -26,6 +26,7 @@ func (s *schedule) clone() *schedule {
 		c.runs[id] = &copied
 	}
 	c.byUUID, c.sessions, c.exits = maps.Clone(s.byUUID), maps.Clone(s.sessions), maps.Clone(s.exits)
+	c.isolated = maps.Clone(s.isolated)
 	c.workers = map[workerNo]*worker{}
 	for no, w := range s.workers {
 		copied := *w

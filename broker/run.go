@@ -161,6 +161,8 @@ func (s *schedule) sweepWorker(now int64, w *worker, fx *effects) {
 		}
 		s.bury(now, w)
 		return
+	case w.died != nil:
+		s.sweepBy(w.buryAt)
 	case w.session != 0 && silence > int64(s.dead) && w.sync:
 		w.silent = true
 		s.recount(w)

@@ -171,7 +171,7 @@ func (sc *scanner) found(d *database, now int64, ev scanned) {
 		switch {
 		case !d.isNew(c.ID):
 			continue
-		case !c.Alone:
+		case !c.Alone && !d.s.isolates(c.Kind):
 			d.buffer.add(seen)
 		case len(d.alone) < leastAhead:
 			d.alone = append(d.alone, seen)

@@ -23,6 +23,7 @@ type schedule struct {
 	byUUID     map[string]workerNo
 	sessions   map[sessionID]workerNo
 	exits      map[string]pastExit // by spawn key; forgotten after a while
+	isolated   map[string]int      // by kind: how many workers say that its strands need a process of their own
 	lastNo     workerNo
 	classes    []*class
 	turn       int  // class that chooses first
@@ -62,7 +63,7 @@ const (
 	lockedRetry  = int64(100 * time.Millisecond) // a row that somebody has locked
 	renewApart   = int64(50 * time.Millisecond)  // renewals asked for by hints
 	errorRetry   = int64(200 * time.Millisecond) // a statement that failed
-	awaitEOF     = int64(time.Second)            // a dead process whose socket a grandchild may hold open
+	awaitEOF     = int64(time.Second / 2)        // a dead process whose socket a grandchild may hold open
 	forgetAfter  = int64(10 * time.Minute)       // a worker that holds nothing and does not come back
 	mostCalls    = 1024                          // inserts and signals outside runs that may wait
 	lateAnswer   = int64(time.Second)            // of a database, which shall not hold up others
@@ -79,6 +80,7 @@ func newSchedule(broker ID, seed [32]byte, l limits) *schedule {
 		byUUID:   map[string]workerNo{},
 		sessions: map[sessionID]workerNo{},
 		exits:    map[string]pastExit{},
+		isolated: map[string]int{},
 		runs:     map[ID]*run{},
 	}
 	s.mark = s.drawMark()
@@ -237,10 +239,12 @@ func (d *database) matchAlone(now int64) {
 	before := d.reserved
 	d.reserved = nil
 	d.alone = slices.DeleteFunc(d.alone, func(c sighting) bool {
-		w := d.s.leastBusy(c.Kind)
+		w, soon := d.s.leastBusy(c.Kind)
 		switch {
-		case w == nil || d.s.runs[c.ID] != nil:
-			return true // nobody serves it just now: a later scan brings it again
+		case d.s.runs[c.ID] != nil:
+			return true
+		case w == nil:
+			return !soon // nobody serves it just now: a later scan brings it again
 		case w.held > 0:
 			d.reserve(w)
 			return false

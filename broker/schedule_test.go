@@ -313,6 +313,9 @@ func TestSocketHeldOpenByAGrandchildDelaysNothingForLong(t *testing.T) {
 	b.connect(t0, 1, "w", 1)
 	b.lease(t0, due(1))
 	b.step(t0, exited{WorkerExit{Key: "key of w", How: "signal: killed"}})
+	if at := b.nextTick(); at > t0+awaitEOF {
+		t.Errorf("it wants to be called after %v, want %v", time.Duration(at-t0), time.Duration(awaitEOF))
+	}
 	fx := b.step(t0 + awaitEOF)
 	if len(fx.commit) != 1 || fx.commit[0].Act != Crash {
 		t.Errorf("commit %v, want the crash", fx.commit)
@@ -464,6 +467,56 @@ func TestStrandThatNoFrameCarriesIsDeadNotSent(t *testing.T) {
 	fx := b.step(t0, leased{granted: huge})
 	if len(fx.send) != 0 || len(fx.commit) != 1 || !fx.commit[0].Final || fx.commit[0].Failure.Class != "too_large" {
 		t.Errorf("send %v, commit %+v; want the strand failed for good", fx.send, fx.commit)
+	}
+}
+
+// A frame of the default size carries the largest strand with the largest semaphore and the largest value of a child.
+func TestStrandOfTheLargestSizeIsSentWithTheFirstOfEachMail(t *testing.T) {
+	const mib = 1 << 20
+	b := newBench(t)
+	cfg, err := Config{}.withDefaults()
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.maxFrame, b.maxBytes = cfg.MaxFrame, cfg.MaxBytes
+	b.connect(t0, 1, "w", 1)
+	granted := strandsOf(b.step(t0, scanned{ScanResult: ScanResult{Candidates: []Candidate{due(1)}}}).lease)
+	name := strings.Repeat("n", protocol.MaxName)
+	g := &granted[0]
+	g.Args, g.Stack, g.Metadata = make([]byte, mib), make([]byte, mib), make([]byte, 64<<10)
+	g.Kind, g.Label, g.Tenant, g.Queue, g.Tags = name, name, name, name, slices.Repeat([]string{name}, 100)
+	g.Inbox = &Inbox{
+		Semaphores: slices.Repeat([]Semaphore{{Name: name}}, InboxItems),
+		Ended:      slices.Repeat([]Ended{{Kind: name, State: "cancelled"}}, InboxItems),
+	}
+	g.Inbox.Semaphores[0].Value, g.Inbox.Ended[0].Value = make([]byte, protocol.MaxSignal), make([]byte, mib)
+	fx := b.step(t0, leased{granted: granted})
+	if len(fx.commit) != 0 || len(fx.send) != 1 {
+		t.Fatalf("commit %+v, send %d frames; want it sent", fx.commit, len(fx.send))
+	}
+	in := fx.send[0].message.(*protocol.Strands).Strands[0].Inbox
+	if len(in.Semaphores) == 0 || len(in.Ended) == 0 {
+		t.Errorf("inbox of %d semaphores and %d ended, want some of both", len(in.Semaphores), len(in.Ended))
+	}
+	frame, err := protocol.Append(nil, fx.send[0].message)
+	if err != nil || len(frame) > cfg.MaxFrame {
+		t.Errorf("frame of %d bytes and error %v, want %d at most", len(frame), err, cfg.MaxFrame)
+	}
+}
+
+// Of before signals had a limit of their own, or where frames are smaller.
+func TestSemaphoreThatDoesNotFitBesideItsStrandWaits(t *testing.T) {
+	b := newBench(t)
+	b.connect(t0, 1, "w", 1)
+	granted := strandsOf(b.step(t0, scanned{ScanResult: ScanResult{Candidates: []Candidate{due(1)}}}).lease)
+	granted[0].Args = make([]byte, b.maxFrame/2)
+	granted[0].Inbox = &Inbox{Semaphores: []Semaphore{{Name: "huge", Value: make([]byte, b.maxFrame/2)}}, Ended: []Ended{{Kind: "k", State: "done"}}}
+	fx := b.step(t0, leased{granted: granted})
+	if len(fx.commit) != 0 || len(fx.send) != 1 {
+		t.Fatalf("commit %+v, send %d frames; want it sent", fx.commit, len(fx.send))
+	}
+	if in := fx.send[0].message.(*protocol.Strands).Strands[0].Inbox; len(in.Semaphores) != 0 || len(in.Ended) != 1 || !in.More {
+		t.Errorf("inbox %+v, want the ended child alone, and that there is more", in)
 	}
 }
 
@@ -933,5 +986,54 @@ func TestTagsAndNamesCountInAFrame(t *testing.T) {
 	}
 	if handed != len(granted) {
 		t.Errorf("%d strands are handed out, want %d", handed, len(granted))
+	}
+}
+
+// TestHeartbeatGoesOnThroughADrainAndWhileNothingElseDoes: leases are renewed and the broker is announced whatever work is or
+// is not given out, so that nobody takes what workers still finish for lost.
+func TestHeartbeatGoesOnThroughADrainAndWhileNothingElseDoes(t *testing.T) {
+	for name, prepare := range map[string]func(b *bench){
+		"at work":    func(*bench) {},
+		"in a drain": func(b *bench) { b.step(t0+second, draining{by: t0 + 1000*second}) },
+		"while a scan and a lease hang": func(b *bench) {
+			b.scanner.flying = true
+			if fx := b.step(t0, scanned{ScanResult: ScanResult{Candidates: []Candidate{due(3)}}}); len(fx.lease) != 1 {
+				t.Fatal("no lease is asked for")
+			}
+			b.scanner.flying = true
+		},
+	} {
+		b := newBench(t)
+		b.connect(t0, 1, "w", 3)
+		held, _ := b.lease(t0, due(1), due(2))
+		b.step(t0, announced{})
+		prepare(b)
+		var renewals, announcements int
+		for at := t0 + second; at < t0+300*second; at += second {
+			fx := b.step(at, heard{1})
+			if slices.ContainsFunc(fx.renew, func(p Pair) bool { return p == held[0] }) {
+				renewals++
+			}
+			if len(fx.renew) > 0 {
+				var kept []Kept
+				for _, p := range fx.renew {
+					kept = append(kept, Kept{Pair: p})
+				}
+				b.step(at, renewed{kept: kept})
+			}
+			if fx.announce != nil {
+				announcements++
+				b.step(at, announced{})
+			}
+		}
+		if renewals < 5 {
+			t.Errorf("%s: the lease of 120 s was renewed %d times in 300 s", name, renewals)
+		}
+		if least := int(300 * time.Second / announceTTL); announcements < least {
+			t.Errorf("%s: the broker was announced %d times in 300 s, for %v each time", name, announcements, announceTTL)
+		}
+		if len(b.runs) == 0 {
+			t.Errorf("%s: what the worker held is given up", name)
+		}
 	}
 }

@@ -209,6 +209,9 @@ const lockName = "respirate.lock"
 // errServed is that another daemon has the folder.
 var errServed = errors.New("stop it, or choose another --socket")
 
+// IsServed tells whether [ListenSocket] failed because another daemon has the folder.
+func IsServed(err error) bool { return errors.Is(err, errServed) }
+
 // lockDir takes the folder's lock, which the kernel gives up when this process ends, however it ends.
 func lockDir(dir string) (*os.File, error) {
 	name := filepath.Join(dir, lockName)

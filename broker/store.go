@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"time"
+
+	"github.com/respirated/respirated/protocol"
 )
 
 // A Store keeps strands. broker/postgres is the real one, broker/brokertest has one in memory; the suite in
@@ -178,6 +180,9 @@ const (
 	InboxItems = 256       // of semaphores, and of ended children
 	InboxBytes = 256 << 10 // of the values of either list, after which it has no more; it has the first always
 )
+
+// SignalBytes is how long the value of a semaphore may be. It fits beside all else that a strand has.
+const SignalBytes = protocol.MaxSignal
 
 // Kept is a renewed lease.
 type Kept struct {

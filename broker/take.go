@@ -31,6 +31,9 @@ func (sc *scanner) takes(d *database, now int64, req *requests) bool {
 	if !quick || d.taking != nil || d.leasing != nil || d.lent > 0 || now < d.leaseAfter || d.buffer.len()+len(d.alone) > 0 {
 		return false
 	}
+	if slices.ContainsFunc(sc.hungry, d.s.isolates) {
+		return false // what is taken goes to any free slot
+	}
 	n := min(d.s.spare(sc.hungry), d.s.mostTaken)
 	if n < sc.waiting {
 		return false
@@ -86,7 +89,7 @@ func (d *database) took(now int64, ev took, fx *effects) {
 // takes, and a result that made the strand due again may not have been answered yet: then the lease is given back.
 func (d *database) adopt(t *take, p Pair, kind string) bool {
 	s := d.s
-	if s.runs[p.ID] != nil {
+	if s.runs[p.ID] != nil || s.isolates(kind) {
 		d.yield(p)
 		return false
 	}

@@ -111,17 +111,18 @@ func (s *Semaphore) payload() int { return itemOverhead + len(s.Name) + len(s.Va
 
 func (e *Ended) payload() int { return itemOverhead + len(e.Kind) + len(e.Value) }
 
-// within is as much of an inbox as takes no more than so many bytes, but the first semaphore and the first ended child in any
-// case: what has been listed can be taken out, and then the rest comes.
+// within is as much of an inbox as takes no more than so many bytes, but the first ended child in any case: what has been listed
+// can be taken out, and then the rest comes. The first semaphore always fits beside the largest strand and the largest value of
+// a child if a frame may have its default size; where it does not, it waits, as no signal may end a strand.
 func (in *Inbox) within(most int) *Inbox {
 	if in == nil || in.payload() <= most {
 		return in
 	}
-	cut := &Inbox{Left: in.Left, More: true}
+	cut := &Inbox{Ended: in.Ended[:min(1, len(in.Ended))], Left: in.Left, More: true}
 	for i := range max(len(in.Semaphores), len(in.Ended)) {
 		next := *cut
 		next.Semaphores, next.Ended = in.Semaphores[:min(i+1, len(in.Semaphores))], in.Ended[:min(i+1, len(in.Ended))]
-		if i > 0 && next.payload() > most {
+		if next.payload() > most {
 			break
 		}
 		*cut = next

@@ -17,6 +17,7 @@ type worker struct {
 	key     string                   // spawn key; "" = not ours
 	name    string                   // for people
 	kinds   map[string]time.Duration // what it serves, and how long one run may take; 0 = no limit
+	alone   []string                 // of these, those whose strands need a process of their own
 	sync    bool
 	ackAll  bool
 	session sessionID // 0 = not connected
@@ -115,14 +116,19 @@ func (s *schedule) recount(w *worker) {
 	w.counted = credit
 }
 
-// leastBusy is the connected worker for kind that will be idle soonest: a reserved one before others.
-func (s *schedule) leastBusy(kind string) (best *worker) {
+// leastBusy is the connected worker for kind that will be idle soonest: a reserved one before others. Where there is none, soon
+// says that there will be: some run a strand alone.
+func (s *schedule) leastBusy(kind string) (best *worker, soon bool) {
 	for _, c := range s.classes {
 		if _, serves := slices.BinarySearch(c.kinds, kind); !serves {
 			continue
 		}
 		for _, w := range c.members {
-			if w.draining || w.silent || w.exclusive || w.died != nil || w.wantN == 0 {
+			if w.draining || w.silent || w.died != nil || w.wantN == 0 {
+				continue
+			}
+			if w.exclusive {
+				soon = true
 				continue
 			}
 			if best == nil || w.reserved && !best.reserved || w.reserved == best.reserved && w.held < best.held {
@@ -130,7 +136,7 @@ func (s *schedule) leastBusy(kind string) (best *worker) {
 			}
 		}
 	}
-	return best
+	return best, soon
 }
 
 // join puts a connected worker into the class of its kinds.
@@ -148,6 +154,7 @@ func (s *schedule) join(w *worker) {
 	w.class = s.classes[i]
 	w.class.members = append(w.class.members, w)
 	w.counted = 0
+	s.isolate(w)
 	s.recount(w)
 	s.announce()
 	s.otherKinds = true
@@ -160,6 +167,9 @@ func (s *schedule) leave(w *worker) {
 		return
 	}
 	c.free -= w.counted
+	for _, kind := range w.alone {
+		s.isolated[kind]--
+	}
 	w.class, w.counted, w.reserved = nil, 0, false
 	c.members = slices.DeleteFunc(c.members, func(m *worker) bool { return m == w })
 	s.classes = slices.DeleteFunc(s.classes, func(c *class) bool { return len(c.members) == 0 })
@@ -169,6 +179,21 @@ func (s *schedule) leave(w *worker) {
 	s.announce()
 	s.otherKinds = true
 }
+
+// isolate takes in which kinds a worker that joins wants to be run alone. Candidates that were not known to be such come again
+// by a later scan.
+func (s *schedule) isolate(w *worker) {
+	for _, kind := range w.alone {
+		if s.isolated[kind]++; s.isolated[kind] == 1 {
+			for _, d := range s.databases {
+				d.buffer.retain(func(k string) bool { return k != kind })
+			}
+		}
+	}
+}
+
+// isolates says whether the strands of a kind need a process of their own.
+func (s *schedule) isolates(kind string) bool { return s.isolated[kind] > 0 }
 
 func (s *schedule) serves(kind string) bool {
 	return slices.ContainsFunc(s.classes, func(c *class) bool {
@@ -198,14 +223,18 @@ func (s *schedule) greet(now int64, ev greeted, fx *effects) {
 		s.disconnect(w)
 	}
 	w.session, w.key, w.name, w.sync, w.ackAll = ev.session, ev.key, ev.name, ev.sync, ev.ackAll
-	w.kinds = map[string]time.Duration{}
+	w.kinds, w.alone = map[string]time.Duration{}, nil
 	for _, k := range ev.kinds {
 		w.kinds[k.Name] = time.Duration(k.RunMS) * time.Millisecond
+		if k.Isolate {
+			w.alone = append(w.alone, k.Name)
+		}
 	}
 	w.heard, w.silent, w.wantN, w.slots, w.draining = now, false, 0, 0, w.endBy != 0
 	s.sessions[w.session] = w.no
 	if e, died := s.exits[w.key]; died {
 		w.died, w.buryAt = &e.WorkerExit, now+awaitEOF
+		s.sweepBy(w.buryAt)
 	}
 	s.join(w)
 	if w.key != "" {
@@ -370,6 +399,14 @@ func (s *schedule) exit(now int64, e WorkerExit) {
 			}
 		}
 	}
+	s.sweepBy(now + awaitEOF)
+}
+
+// sweepBy has the next sweep be at that time, or before.
+func (s *schedule) sweepBy(at int64) {
+	if !s.putOff {
+		s.nextSweep = min(s.nextSweep, at)
+	}
 }
 
 // vanish notes that the process behind a connection that has parted has ended. Of one that has a spawn key, the
@@ -383,6 +420,7 @@ func (s *schedule) vanish(now int64, session sessionID) {
 		if w.key == "" {
 			s.bury(now, w)
 		}
+		s.sweepBy(now + awaitEOF)
 		return
 	}
 }

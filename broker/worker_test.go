@@ -224,3 +224,64 @@ func TestProcessOfSomebodyElseIsNotWaitedFor(t *testing.T) {
 	equal(t, "commit", fx.commit, []Report{{Pair: pairs[0], Act: Yield}})
 	equal(t, "told", sent(fx, 1), []string{"cancel"})
 }
+
+// greetIsolating connects a worker that wants the strands of kind k alone.
+func (b *bench) greetIsolating(session sessionID, uuid string, n int) {
+	b.step(t0, greeted{session: session, worker: uuid, key: "key of " + uuid, name: uuid, kinds: []protocol.Kind{{Name: "k", Isolate: true}, {Name: "l"}}},
+		wanted{session: session, n: n})
+}
+
+// TestStrandsOfAnIsolatedKindHaveAProcessOfTheirOwn: however many slots it has.
+func TestStrandsOfAnIsolatedKindHaveAProcessOfTheirOwn(t *testing.T) {
+	b := newBench(t)
+	b.greetIsolating(1, "v", 10)
+	b.greetIsolating(2, "w", 10)
+	other := due(4)
+	other.Kind = "l"
+	first := b.step(t0, scanned{ScanResult: ScanResult{Candidates: []Candidate{due(1), due(2), due(3), other}}}).lease
+	if len(first) != 2 {
+		t.Fatalf("asked to lease %v, want one strand for each of the two processes, and nothing beside", first)
+	}
+	holders := map[workerNo]bool{}
+	for _, p := range first {
+		holders[b.runs[p.ID].worker] = true
+	}
+	if len(holders) != 2 {
+		t.Errorf("both went to one process")
+	}
+	b.step(t0, leased{granted: strandsOf(first)})
+	fx := b.step(t0+second, reported{session: 1, re: 1, reports: []Report{exitOf(first[0])}}, reported{session: 2, re: 1, reports: []Report{exitOf(first[1])}})
+	fx = b.step(t0+second, verdicts(Applied, Applied))
+	if len(fx.lease) != 2 {
+		t.Errorf("asked to lease %v, want the other two strands now", fx.lease)
+	}
+}
+
+func TestAWorkerWithOtherStrandsGetsNoIsolatedOne(t *testing.T) {
+	b := newBench(t)
+	b.greetIsolating(1, "w", 10)
+	other := due(1)
+	other.Kind = "l"
+	pairs, _ := b.lease(t0, other)
+	fx := b.step(t0, scanned{ScanResult: ScanResult{Candidates: []Candidate{due(2)}}})
+	if fx.lease != nil {
+		t.Fatalf("asked to lease %v beside another strand", fx.lease)
+	}
+	b.step(t0+second, reported{session: 1, re: 1, reports: []Report{exitOf(pairs[0])}})
+	if fx = b.step(t0+second, verdicts(Applied)); len(fx.lease) != 1 || fx.lease[0].ID != due(2).ID {
+		t.Errorf("asked to lease %v, want the isolated strand once its worker is idle", fx.lease)
+	}
+}
+
+// TestAStrandDoesNotGoOnAsAnIsolatedKindBesideOthers: it is leased anew, for a process of its own.
+func TestAStrandDoesNotGoOnAsAnIsolatedKindBesideOthers(t *testing.T) {
+	b := newBench(t)
+	b.greetIsolating(1, "w", 10)
+	one, two := due(1), due(2)
+	one.Kind, two.Kind = "l", "l"
+	pairs, _ := b.lease(t0, one, two)
+	w := b.workers[b.sessions[1]]
+	if r := b.runs[pairs[0].ID]; b.mayStay(t0, w, r, "k") || !b.mayStay(t0, w, r, "l") {
+		t.Error("it may go on as the isolated kind, or may not as its own")
+	}
+}

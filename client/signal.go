@@ -15,7 +15,7 @@ import (
 type SignalParams struct {
 	ID    string // the strand
 	Name  string // 1 to 255 bytes, without control characters
-	Value any    // goes with it, as JSON of up to 1 MiB; nil = nothing does
+	Value any    // goes with it, as JSON of up to 256 KiB; nil = nothing does
 	Quiet bool   // do not wake the strand: it finds the semaphore when it runs next
 }
 
@@ -103,7 +103,7 @@ func encodeValue(value any) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot be written as JSON: %w", err)
 	}
-	return text, checkSize(protocol.MeasureMarshalled, text, maxArgs)
+	return text, checkSize(protocol.MeasureMarshalled, text, protocol.MaxSignal)
 }
 
 func (c *Client[TTx]) signal(ctx context.Context, db driver.Conn, s signalTexts) ([]bool, error) {

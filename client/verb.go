@@ -20,8 +20,9 @@ func (c *Client[TTx]) StrandCancelTx(ctx context.Context, tx TTx, id string) (St
 	return c.steer(ctx, c.in(tx), "cancel", c.sql.cancel, id)
 }
 
-// StrandRetry makes a strand due now. A finished one comes back where it ended, with its tries counted anew; a running
-// one goes on as it does, and the state told is then [Leased]. One that is not there gives [ErrNotFound].
+// StrandRetry makes a strand due now. A finished one comes back where it ended, with its tries counted anew and, if it was
+// dead, with the children that it had; a running one goes on as it does, and the state told is then [Leased]. One that is not
+// there gives [ErrNotFound].
 func (c *Client[TTx]) StrandRetry(ctx context.Context, id string) (State, error) {
 	return c.alone(ctx, func(db driver.Conn) (State, error) { return c.steer(ctx, db, "retry", c.sql.retry, id) })
 }

@@ -35,7 +35,7 @@ func toBrokerSamples() []ToBroker {
 	return []ToBroker{
 		&Hello{
 			ID: 1, Versions: []uint64{1, 1}, Lib: "respirate-go/0.1.0", Worker: worker1, Build: "v1.4.2-3-g9fceb02", PID: 4711,
-			Key: "b1f0c3a6d5e4", Kinds: []Kind{{Name: "mail.send"}, {Name: "report", RunMS: 600000}}, Caps: []string{CapSync, CapAckAll},
+			Key: "b1f0c3a6d5e4", Kinds: []Kind{{Name: "mail.send"}, {Name: "report", RunMS: 600000, Isolate: true}}, Caps: []string{CapSync, CapAckAll},
 			BootNS: 86400000000000, Hold: []Hold{{Strand: strandA, Token: tokenA, Kind: "mail.send", State: HoldRun}, {Strand: strandB, Token: tokenB, Kind: "report", State: HoldDone}},
 		},
 		&Want{N: 40, Bytes: 8 << 20},

@@ -37,6 +37,7 @@ const (
 	MaxMessage  = 4 << 10                    // bytes of a failure's message and of any text not named here
 	MaxTrace    = 64 << 10                   // bytes of a failure's trace
 	MaxFrames   = 64                         // frames of a stack
+	MaxSignal   = 256 << 10                  // bytes of a semaphore's value, as jsonb prints it: it must fit beside all else that a strand has
 	MaxDuration = 100 * 365 * 24 * time.Hour // of any limit or period; a delay may be longer
 
 	maxMS = uint64(MaxDuration / time.Millisecond)

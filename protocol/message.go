@@ -46,6 +46,8 @@ const (
 type Kind struct {
 	Name  string `msgpack:"kind"`
 	RunMS uint64 `msgpack:"run_ms,omitempty"` // longest run of one label; 0 = no limit
+
+	Isolate bool `msgpack:"isolate,omitempty"` // each strand of it needs a process of its own while it runs
 }
 
 // Hold names a strand that the worker still holds after a reconnect.

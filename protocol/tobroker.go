@@ -21,6 +21,7 @@ var helloFields = []field[Hello]{
 var kindFields = []field[Kind]{
 	{"kind", need, func(c *cursor, k *Kind) error { return readName(c, &k.Name) }},
 	{"run_ms", optional, func(c *cursor, k *Kind) error { return readMS(c, &k.RunMS) }},
+	{"isolate", optional, func(c *cursor, k *Kind) error { return c.bool(&k.Isolate) }},
 }
 
 var holdFields = []field[Hold]{

@@ -11,7 +11,8 @@ import (
 // RegisterDeadline says that the frame which runs should have reached a label of its kind after d. It is stored with the
 // outcome of this run, a nap or a hop; the last call counts. A nap ends by then, so that the label can act. When it has
 // passed, a page is opened for people, once; it is resolved when the frame reaches the label, returns, gets a deadline for
-// another label, or the strand ends.
+// another label, or the strand ends. Brokers look every 15 s for deadlines that have passed; what is late by less has a page that is
+// opened and resolved at once.
 //
 // Of two deadlines for one label the earlier counts; see [Strand.ExtendDeadline]. One for another label replaces what there was.
 func (s *Strand[T]) RegisterDeadline(label string, d time.Duration) error {
@@ -19,7 +20,8 @@ func (s *Strand[T]) RegisterDeadline(label string, d time.Duration) error {
 }
 
 // ExtendDeadline is [Strand.RegisterDeadline], but may put off a deadline for the same label that is there already: to d
-// from now, and no further than most after it was first registered.
+// from now, and no further than most after it was first registered. One that has passed by a few seconds, and has no page yet, is
+// put off as well.
 func (s *Strand[T]) ExtendDeadline(label string, d, most time.Duration) error {
 	return s.env.register(label, d, most)
 }

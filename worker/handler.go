@@ -45,7 +45,7 @@ func (h *handler) limit(p *program) time.Duration {
 func (h *handler) kinds(mux *Mux) []protocol.Kind {
 	kinds := make([]protocol.Kind, 0, len(h.programs))
 	for _, name := range mux.Kinds() {
-		kinds = append(kinds, protocol.Kind{Name: name, RunMS: milliseconds(h.limit(h.programs[name]))})
+		kinds = append(kinds, protocol.Kind{Name: name, RunMS: milliseconds(h.limit(h.programs[name])), Isolate: h.programs[name].isolate})
 	}
 	return kinds
 }

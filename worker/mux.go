@@ -42,6 +42,11 @@ func AddSafely[T Args](mux *Mux, w Worker[T]) error {
 	if h.retry, err = method[func(*Strand[T], error) time.Duration](value.MethodByName("NextRetry"), "NextRetry"); err != nil {
 		return fmt.Errorf("add %T: %w", w, err)
 	}
+	isolate, err := method[func() bool](value.MethodByName("Isolate"), "Isolate")
+	if err != nil {
+		return fmt.Errorf("add %T: %w", w, err)
+	}
+	h.isolate = isolate != nil && isolate()
 	return mux.add(newProgram(h))
 }
 
@@ -57,7 +62,7 @@ func AddProg[T Args](mux *Mux, prog Prog[T]) { must(AddProgSafely(mux, prog)) }
 // AddProgSafely is [AddProg] with an error instead of a panic.
 func AddProgSafely[T Args](mux *Mux, prog Prog[T]) error {
 	h := hooks[T]{labels: maps.Clone(prog.Labels), start: prog.Start, beforeRun: prog.BeforeRun,
-		beforeDestroy: prog.BeforeDestroy, ignoreDestroy: prog.IgnoreDestroy}
+		beforeDestroy: prog.BeforeDestroy, ignoreDestroy: prog.IgnoreDestroy, isolate: prog.Isolate}
 	if h.start == "" {
 		h.start = StartLabel
 	}
@@ -89,6 +94,7 @@ type program struct {
 	kind     string
 	labels   []string      // sorted
 	limit    time.Duration // of any run: 0 = Config.Timeout, negative = none
+	isolate  bool          // its strands need a process of their own
 	destroys bool          // it obeys the signal destroy
 	// prepare decodes a strand and picks its label, which the program has.
 	prepare func(e *env) (job, error)
@@ -171,6 +177,7 @@ type hooks[T Args] struct {
 	beforeRun     Label[T]                                // nil = none
 	beforeDestroy func(context.Context, *Strand[T]) error // nil = none
 	ignoreDestroy bool
+	isolate       bool
 }
 
 func newProgram[T Args](h hooks[T]) (*program, error) {
@@ -195,7 +202,7 @@ func newProgram[T Args](h hooks[T]) (*program, error) {
 		return nil, fmt.Errorf("add kind %q: %w", p.kind, err)
 	}
 	p.prepare = func(e *env) (job, error) { return prepare(&h, e) }
-	p.destroys = !h.ignoreDestroy
+	p.destroys, p.isolate = !h.ignoreDestroy, h.isolate
 	return p, nil
 }
 

@@ -29,6 +29,8 @@ type Prog[T Args] struct {
 	Labels map[string]Label[T]
 	// Timeout is how long one run of a label may take: 0 = [Config.Timeout], negative = no limit.
 	Timeout time.Duration
+	// Isolate gives each strand of the kind a process of its own while it runs.
+	Isolate bool
 	// BeforeRun is called before each label. If it returns an outcome, that counts and the label does not run; with the
 	// zero Outcome the label runs; nil = none.
 	BeforeRun Label[T]

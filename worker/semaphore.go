@@ -25,7 +25,7 @@ type Semaphore struct {
 type SignalParams struct {
 	ID    string // the strand
 	Name  string // 1 to 255 bytes, without control characters
-	Value any    // goes with it, as JSON; nil = nothing does
+	Value any    // goes with it, as JSON of up to 256 KiB; nil = nothing does
 	Quiet bool   // do not wake the strand: it finds the semaphore when it runs next
 }
 
@@ -89,6 +89,9 @@ func signalValue(name string, value any) ([]byte, error) {
 	raw, err := json.Marshal(value)
 	if err != nil {
 		return nil, fmt.Errorf("encode the value of %q: %w", name, err)
+	}
+	if err := protocol.LongJSON(raw, protocol.MaxSignal); err != nil {
+		return nil, fmt.Errorf("the value of %q %w", name, err)
 	}
 	return raw, nil
 }

@@ -45,6 +45,7 @@ type Strand[T Args] struct {
 //
 //	Timeout(*Strand[T]) time.Duration
 //	NextRetry(*Strand[T], error) time.Duration
+//	Isolate() bool
 type Worker[T Args] interface {
 	// Work does the job. Nil means done. An error means try again later, until tries run out; [Cancel], [Dead],
 	// [RetryIn] and [Snooze] make errors that say something else. ctx ends at the run's limit, when the strand is
@@ -63,6 +64,10 @@ func (Defaults[T]) Timeout(*Strand[T]) time.Duration { return 0 }
 // NextRetry is how long a failed run waits for its next try: 0 = the default, which doubles from a second to a day.
 // It is not asked where the handler's error says so itself, see [RetryIn].
 func (Defaults[T]) NextRetry(*Strand[T], error) time.Duration { return 0 }
+
+// Isolate says whether each strand of this kind needs a process of its own while it runs: for code that may crash, leak, or
+// change what the whole process shares. It is asked once, when the worker is added.
+func (Defaults[T]) Isolate() bool { return false }
 
 // workFunc makes a function a Worker.
 type workFunc[T Args] func(ctx context.Context, s *Strand[T]) error

@@ -227,7 +227,7 @@ func (b *batch) goOn(row *strand, r broker.Report) {
 func (b *batch) rest(row *strand, r broker.Report) {
 	late := row.late(b.now)
 	row.progress()
-	row.proceed(r, b.now)
+	b.store.proceed(row, r, b.now)
 	switch {
 	case r.Stay:
 		row.woken = false
@@ -280,11 +280,15 @@ func backoff(n int) time.Duration {
 // finish moves a strand to history.
 func (b *batch) finish(row *strand, f Finished) {
 	b.store.history[row.id] = f
+	b.store.over[row.id] = row
 	delete(b.store.live, row.id)
 	for frame := range row.deadlines {
-		row.forget(frame)
+		b.store.forget(row, frame, b.now)
 	}
-	if row.parent != (broker.ID{}) {
+	if f.State != Dead {
+		b.store.leave(row)
+	}
+	if row.parent != (broker.ID{}) && !row.orphan {
 		b.ends = append(b.ends, end{row.parent, broker.Ended{ID: row.id, Kind: row.kind, State: f.State, Value: f.Value}})
 	}
 }

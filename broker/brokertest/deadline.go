@@ -25,25 +25,26 @@ type page struct {
 
 // proceed brings the deadlines of a strand in line with a nap or a hop that leads to label in the frame that the report
 // names.
-func (r *strand) proceed(report broker.Report, now time.Time) {
+func (db *database) proceed(r *strand, report broker.Report, now time.Time) {
 	for frame := range r.deadlines {
 		if frame > report.Frame {
-			r.forget(frame)
+			db.forget(r, frame, now)
 		}
 	}
-	if report.Due != nil {
-		r.setDeadline(report.Frame, *report.Due, now)
+	reaches := func(target string) bool { return report.Act == broker.Hop && target == report.Label }
+	d, due := r.deadlines[report.Frame], report.Due
+	if d != nil && (reaches(d.target) || due != nil && due.Target != d.target) {
+		db.forget(r, report.Frame, now)
 	}
-	if d := r.deadlines[report.Frame]; d != nil && report.Act == broker.Hop && d.target == report.Label {
-		r.forget(report.Frame)
+	if due != nil && !reaches(due.Target) {
+		r.setDeadline(report.Frame, *due, now)
 	}
 }
 
 func (r *strand) setDeadline(frame int, due broker.Due, now time.Time) {
 	at := now.Add(max(due.In, 0))
 	d := r.deadlines[frame]
-	if d == nil || d.target != due.Target {
-		r.forget(frame)
+	if d == nil {
 		if r.deadlines == nil {
 			r.deadlines = map[int]*deadline{}
 		}
@@ -60,9 +61,16 @@ func (r *strand) setDeadline(frame int, due broker.Due, now time.Time) {
 	d.at = at
 }
 
-// forget takes a frame's deadline away, and closes its page.
-func (r *strand) forget(frame int) {
-	if d := r.deadlines[frame]; d != nil && d.page != nil {
+// forget takes a frame's deadline away, and closes its page. One that has passed has a page, if only for that.
+func (db *database) forget(r *strand, frame int, now time.Time) {
+	d := r.deadlines[frame]
+	if d == nil {
+		return
+	}
+	if d.page == nil && !d.at.After(now) {
+		db.openPage(r, frame)
+	}
+	if d.page != nil {
 		d.page.Resolved = true
 	}
 	delete(r.deadlines, frame)
@@ -102,10 +110,15 @@ func (db *database) openPages(now time.Time) {
 func (db *database) openPagesOf(r *strand, now time.Time) {
 	for _, frame := range slices.Sorted(maps.Keys(r.deadlines)) {
 		if d := r.deadlines[frame]; d.page == nil && !d.at.After(now) {
-			d.page = &page{Page{Frame: frame, Target: d.target}, r.id}
-			db.pages = append(db.pages, d.page)
+			db.openPage(r, frame)
 		}
 	}
+}
+
+func (db *database) openPage(r *strand, frame int) {
+	d := r.deadlines[frame]
+	d.page = &page{Page{Frame: frame, Target: d.target}, r.id}
+	db.pages = append(db.pages, d.page)
 }
 
 // Deadlines implements [Subject].

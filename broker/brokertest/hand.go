@@ -82,6 +82,38 @@ func (s *Store) Wake(id broker.ID) {
 	}
 }
 
+// Retry implements [Subject].
+func (s *Store) Retry(id broker.ID) {
+	s.mu.Lock()
+	now := s.clock()
+	if r, live := s.live[id]; live {
+		if !r.leased(now) && r.schedule.After(now) {
+			r.schedule = now
+		}
+	} else {
+		s.bringBack(id, now)
+	}
+	hint := s.hintWanted(now)
+	s.mu.Unlock()
+	if hint {
+		s.channel.Hint(broker.Hint{})
+	}
+}
+
+// bringBack makes a strand of history live again. It has the children that it had when it was dead.
+func (s *Store) bringBack(id broker.ID, now time.Time) {
+	r, ok := s.over[id]
+	if !ok {
+		panic(fmt.Sprintf("bug: retry: no strand %s", id))
+	}
+	delete(s.over, id)
+	delete(s.history, id)
+	s.live[id] = &strand{
+		id: id, lane: r.lane, label: r.label, args: r.args, stack: r.stack, created: r.created, tags: r.tags, metadata: r.metadata,
+		maxTries: r.maxTries, schedule: now, childrenLeft: r.childrenLeft, ended: r.ended,
+	}
+}
+
 // Pause implements [Subject].
 func (s *Store) Pause(tenant, name string, paused bool) {
 	s.mu.Lock()
@@ -107,11 +139,15 @@ func (s *Store) Age(id broker.ID, d time.Duration) {
 func (s *Store) Waiting(id broker.ID) broker.Inbox {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	r := s.live[id]
+	r := s.heir(id)
 	if r == nil {
 		return broker.Inbox{}
 	}
-	return broker.Inbox{Semaphores: slices.Clone(r.semaphores), Ended: slices.Clone(r.ended), Left: r.childrenLeft}
+	in := broker.Inbox{Ended: slices.Clone(r.ended), Left: r.childrenLeft}
+	if s.live[id] == r {
+		in.Semaphores = slices.Clone(r.semaphores)
+	}
+	return in
 }
 
 // Listen implements [Subject].

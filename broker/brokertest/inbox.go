@@ -91,10 +91,10 @@ func picks(all []broker.Semaphore) []broker.Semaphore {
 func fitting[T any](items []T, value func(T) []byte) int {
 	bytes := 0
 	for i, item := range items {
-		if i == broker.InboxItems || bytes >= broker.InboxBytes {
+		bytes += len(value(item))
+		if i == broker.InboxItems || i > 0 && bytes > broker.InboxBytes {
 			return i
 		}
-		bytes += len(value(item))
 	}
 	return len(items)
 }
@@ -104,7 +104,7 @@ func checkSignal(sig broker.Signal) (why string) {
 	if why := checkName(sig.Name); why != "" {
 		return "name: " + why
 	}
-	if why := checkSize(sig.Value, maxArgs); why != "" {
+	if why := checkSize(sig.Value, broker.SignalBytes); why != "" {
 		return "value: " + why
 	}
 	return checkOptional("value", sig.Value)

@@ -24,6 +24,7 @@ type database struct {
 	mu       sync.Mutex // guards all below, and the cursors of the stores
 	live     map[broker.ID]*strand
 	history  map[broker.ID]Finished
+	over     map[broker.ID]*strand // as they were when they ended; of dead ones, with what has become of their children since
 	attempts map[broker.ID][]broker.Failure
 	paused   map[queue]bool
 	locked   map[broker.ID]bool
@@ -52,6 +53,7 @@ func NewStore(clock func() time.Time) *Store {
 		channel:  NewChannel(),
 		live:     map[broker.ID]*strand{},
 		history:  map[broker.ID]Finished{},
+		over:     map[broker.ID]*strand{},
 		attempts: map[broker.ID][]broker.Failure{},
 		paused:   map[queue]bool{},
 		locked:   map[broker.ID]bool{},

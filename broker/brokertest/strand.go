@@ -34,6 +34,7 @@ type strand struct {
 	try, crashes, rescues int
 
 	parent       broker.ID
+	orphan       bool // that has ended, and will not have it back
 	childrenLeft int
 	cancelAsked  bool
 

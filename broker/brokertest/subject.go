@@ -16,7 +16,7 @@ type Subject interface {
 	// Finished shows what history keeps of a strand; false when it keeps nothing.
 	Finished(id broker.ID) (Finished, bool)
 	// Waiting shows what is stored for a strand in the tables of semaphores and of children, however much: Left counts the
-	// live ones. It is empty for a strand that is not live.
+	// live ones. It is empty for a strand that is not live, but for the children of a dead one.
 	Waiting(id broker.ID) broker.Inbox
 	// Deadlines lists those of a live strand, by frame.
 	Deadlines(id broker.ID) []Deadline
@@ -31,6 +31,8 @@ type Subject interface {
 	// Wake does to a strand what the end of its last child does to a parent: it is due now, and if it is leased, once
 	// more after that run.
 	Wake(id broker.ID)
+	// Retry has a strand go on, as an operator does: a finished one comes back, free and with its counts anew, where it ended.
+	Retry(id broker.ID)
 	// Pause stops the strands of a queue from being found, or lets them be found again.
 	Pause(tenant, queue string, paused bool)
 	// OpenPages opens a page for every deadline that has passed and has none, as a broker does now and then.

@@ -36,6 +36,7 @@ func TestStore(t *testing.T, open func(t *testing.T) Subject) {
 		{"Stay", stayCases},
 		{"Ends", endCases},
 		{"Tree", treeCases},
+		{"Retry", retryCases},
 		{"Deadlines", deadlineCases},
 		{"Invalid", invalidCases()},
 		{"Own", ownCases},

@@ -184,12 +184,41 @@ var deadlineCases = []testCase{
 		tr.store.OpenPages()
 		tr.equal("pages", tr.store.Pages(p.ID), []Page{{Target: "end", Resolved: true}, {Target: "end"}})
 	}},
-	{"DeadlineOfAStrandThatHasEndedOpensNoPage", func(tr *trial) {
+	{"DeadlineThatHasPassedHasAPageThoughItsTargetIsReachedBeforeAnybodyLooks", func(tr *trial) {
+		tr.missed(broker.Report{Act: broker.Hop, Label: "end"})
+		tr.missed(broker.Report{Act: broker.Hop, Label: "end", Stay: true})
+	}},
+	{"DeadlineThatHasPassedHasAPageThoughAnotherReplacesIt", func(tr *trial) {
+		tr.missed(broker.Report{Act: broker.Nap, Due: &broker.Due{Target: "other", In: time.Hour}})
+	}},
+	{"DeadlineThatHasPassedHasAPageThoughItsFrameReturns", func(tr *trial) {
+		p := tr.due(3 * time.Hour)
+		tr.stay(p, broker.Report{Seq: 1, Act: broker.Hop, Label: "inner", Frame: 1, Due: &broker.Due{Target: "x", In: time.Hour}})
+		tr.store.Age(p.ID, 2*time.Hour)
+		tr.applied(broker.Report{Pair: p, Seq: 2, Act: broker.Hop, Label: "back"})
+		tr.store.OpenPages()
+		tr.equal("pages", tr.store.Pages(p.ID), []Page{{Frame: 1, Target: "x", Resolved: true}})
+	}},
+	{"DeadlineThatHasPassedHasAPageThoughItsStrandEnds", func(tr *trial) {
+		tr.missed(broker.Report{Act: broker.Exit})
+		tr.missed(broker.Report{Act: broker.Cancel})
+		tr.missed(broker.Report{Act: broker.Fail, Final: true, Failure: &boom})
+	}},
+	{"DeadlineThatIsPutOffBeforeAnybodyLooksHasNoPage", func(tr *trial) {
 		p := tr.due(time.Hour)
 		tr.store.Age(p.ID, 2*time.Hour)
-		tr.applied(broker.Report{Pair: p, Seq: 1, Act: broker.Exit})
+		tr.stay(p, broker.Report{Seq: 1, Act: broker.Nap, Due: &broker.Due{Target: "end", In: time.Hour, Most: 24 * time.Hour}})
 		tr.store.OpenPages()
 		tr.equal("pages", len(tr.store.Pages(p.ID)), 0)
+		tr.deadlines(p.ID, Deadline{Target: "end", In: time.Hour})
+	}},
+	{"DeadlineThatIsMetHasNoPage", func(tr *trial) {
+		p := tr.due(time.Hour)
+		tr.applied(broker.Report{Pair: p, Seq: 1, Act: broker.Hop, Label: "end"})
+		tr.applied(broker.Report{Pair: pairOf(tr.lease(p.ID)), Seq: 1, Act: broker.Exit})
+		p2 := tr.due(time.Hour)
+		tr.applied(broker.Report{Pair: p2, Seq: 1, Act: broker.Exit})
+		tr.equal("pages", len(tr.store.Pages(p.ID))+len(tr.store.Pages(p2.ID)), 0)
 	}},
 	{"DeadlineOfAStaleReportIsNotSet", func(tr *trial) {
 		p := tr.insertLeased("")
@@ -216,6 +245,16 @@ func (tr *trial) paged() broker.Pair {
 	tr.store.OpenPages()
 	tr.equal("pages", tr.store.Pages(p.ID), []Page{{Target: "end"}})
 	return p
+}
+
+// missed ends a deadline that has passed, before anybody has looked for such: its page is over at once.
+func (tr *trial) missed(r broker.Report) {
+	tr.t.Helper()
+	r.Pair, r.Seq = tr.due(time.Hour), 1
+	tr.store.Age(r.ID, 2*time.Hour)
+	tr.report(broker.Applied, r)
+	tr.store.OpenPages()
+	tr.equal("pages", tr.store.Pages(r.ID), []Page{{Target: "end", Resolved: true}})
 }
 
 func (tr *trial) deadlineCuts(r broker.Report) {

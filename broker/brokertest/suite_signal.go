@@ -241,9 +241,9 @@ var signalCases = []testCase{
 		tr.equal("listed later", len(tr.mail(v.Inbox).Semaphores), more)
 		tr.equal("more later", v.Inbox.More, false)
 	}},
-	{"InboxListsUpToSoManyBytesButOneAlways", func(tr *trial) {
+	{"InboxListsUpToSoManyBytesOfSemaphores", func(tr *trial) {
 		id := tr.insert("")
-		big := broker.Signal{ID: id, Name: "big", Value: fmt.Appendf(nil, "%q", strings.Repeat("x", broker.InboxBytes*3/2))}
+		big := broker.Signal{ID: id, Name: "big", Value: fmt.Appendf(nil, "%q", strings.Repeat("x", broker.InboxBytes*3/4))}
 		tr.signal(big, big, big)
 		for left := 3; left > 0; left-- {
 			s := tr.lease(id)
@@ -253,6 +253,14 @@ var signalCases = []testCase{
 			tr.applied(broker.Report{Pair: pairOf(s), Seq: 1, Act: broker.Nap, Used: semaphoreIDs(in)})
 		}
 		tr.isEmpty(id)
+	}},
+	{"InboxListsASemaphoreOfTheLargestSize", func(tr *trial) {
+		id := tr.insert("")
+		largest := fmt.Appendf(nil, "%q", strings.Repeat("x", broker.SignalBytes-2))
+		tr.signal(broker.Signal{ID: id, Name: "a", Value: largest}, broker.Signal{ID: id, Name: "b"})
+		in := tr.mail(tr.lease(id).Inbox)
+		tr.equal("names", names(&in), []string{"a", "b"})
+		tr.sameJSON("value", in.Semaphores[0].Value, string(largest))
 	}},
 }
 
@@ -270,7 +278,7 @@ var badSignals = []struct {
 	{"ValueThatIsEmpty", broker.Signal{Name: "a", Value: []byte{}}},
 	{"ValueWithAnEscapedNUL", broker.Signal{Name: "a", Value: []byte(`"\u0000"`)}},
 	{"ValueThatIsTooDeep", broker.Signal{Name: "a", Value: deep}},
-	{"ValueThatIsTooLong", broker.Signal{Name: "a", Value: bytes.Repeat([]byte("1"), maxArgs+1)}},
+	{"ValueThatIsTooLong", broker.Signal{Name: "a", Value: bytes.Repeat([]byte("1"), broker.SignalBytes+1)}},
 }
 
 // signal sends semaphores to strands that must be there.

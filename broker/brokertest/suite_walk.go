@@ -30,6 +30,7 @@ func walkRandomly(t *testing.T, subject Subject) {
 			"again":  w.again,
 			"renew":  w.renew,
 			"cancel": w.cancel,
+			"retry":  w.retry,
 			"wake":   w.wake,
 			"signal": w.signal,
 			"page":   w.page,
@@ -280,6 +281,24 @@ func (w *walk) cancel(t *rapid.T) {
 	id := w.drawLive(t, 1)[0]
 	w.subject.Cancel(id)
 	w.model.Cancel(id)
+}
+
+// retry brings dead strands back.
+func (w *walk) retry(t *rapid.T) {
+	var dead []broker.ID
+	for _, id := range w.ids {
+		if f, ok := w.model.Finished(id); ok && f.State == Dead && w.over[id] {
+			dead = append(dead, id)
+		}
+	}
+	if len(dead) == 0 {
+		t.Skip("no dead strand")
+	}
+	id := drawFrom(t, dead, 1)[0]
+	w.subject.Retry(id)
+	w.model.Retry(id)
+	w.know(id)
+	w.book.returns(id)
 }
 
 func (w *walk) wake(t *rapid.T) {

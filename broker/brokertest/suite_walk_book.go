@@ -14,7 +14,7 @@ import (
 //   - No wake is lost: a strand that naps is due if, since it was leased or stayed last, it was signalled aloud or its last
 //     child ended.
 //   - Effects happen once: the semaphores of a live strand are those that were sent to it and not used.
-//   - The end of a child is there until it is reaped, as long as the parent lives.
+//   - The end of a child is there until it is reaped, as long as the parent lives, or is dead and may come back.
 type book struct {
 	sent       int                              // semaphores
 	values     map[int64]string                 // of the model's semaphores that were used
@@ -56,6 +56,12 @@ func (b *book) sends(sig broker.Signal) {
 	if !sig.Quiet {
 		b.unheard[sig.ID] = true
 	}
+}
+
+// returns notes that a dead strand has come back.
+func (b *book) returns(id broker.ID) {
+	delete(b.semaphores, id)
+	b.naps[id], b.unheard[id] = false, false
 }
 
 // enter notes what a batch has done, by its verdicts.
@@ -110,14 +116,15 @@ func (w *walk) enterSignals(r broker.Report) {
 func (w *walk) enterEnd(id broker.ID) {
 	parent := w.book.parents[id]
 	row, live := w.model.Row(parent)
-	if !live {
+	if f, _ := w.model.Finished(parent); !live && f.State != Dead {
+		delete(w.book.ends, parent)
 		return
 	}
 	if w.book.ends[parent] == nil {
 		w.book.ends[parent] = map[broker.ID]bool{}
 	}
 	w.book.ends[parent][id] = true
-	if row.ChildrenLeft == 0 && !w.book.reported[parent] { // else its reports may have come later
+	if live && row.ChildrenLeft == 0 && !w.book.reported[parent] { // else its reports may have come later
 		w.book.unheard[parent] = true
 	}
 }

@@ -33,18 +33,49 @@ func (s *Store) checkFamily(row *strand, inserts []broker.Insert) (why string) {
 
 // depth is how many strands there are from the uppermost live ancestor down to the strand, both counted.
 func (s *Store) depth(r *strand) int {
-	depth := 0
-	for ok := true; ok; r, ok = s.live[r.parent] {
+	depth := 1
+	for p := s.parentOf(r); p != nil; p = s.parentOf(p) {
 		depth++
 	}
 	return depth
+}
+
+// parentOf is the live parent of a strand; nil = it has none.
+func (s *Store) parentOf(r *strand) *strand {
+	if r.orphan {
+		return nil
+	}
+	return s.live[r.parent]
+}
+
+// heir is the strand that is to know of the ends of its children: it lives, or is dead and may be retried; nil = there is none.
+func (s *Store) heir(id broker.ID) *strand {
+	if r, live := s.live[id]; live {
+		return r
+	}
+	if s.history[id].State == Dead {
+		return s.over[id]
+	}
+	return nil
+}
+
+// leave makes orphans of the children of a strand that has ended and is not dead.
+func (s *Store) leave(parent *strand) {
+	for _, r := range s.live {
+		if parent.childrenLeft > 0 && r.parent == parent.id {
+			r.orphan = true
+		}
+	}
+	parent.childrenLeft, parent.ended = 0, nil
 }
 
 // cancelTree cancels a strand and all its live descendants: those that wait end at once, those that run are asked.
 func (b *batch) cancelTree(root *strand) {
 	children := map[broker.ID][]*strand{}
 	for _, r := range b.store.live {
-		children[r.parent] = append(children[r.parent], r)
+		if !r.orphan {
+			children[r.parent] = append(children[r.parent], r)
+		}
 	}
 	for tree := []*strand{root}; len(tree) > 0; tree = tree[1:] {
 		r := tree[0]
@@ -67,8 +98,8 @@ type end struct {
 // their parents, wakes those that wait for none any more, and sends signals.
 func (b *batch) settle() {
 	for _, e := range b.ends {
-		parent, ok := b.store.live[e.parent]
-		if !ok {
+		parent := b.store.heir(e.parent)
+		if parent == nil {
 			continue
 		}
 		parent.ended = append(parent.ended, e.Ended)

@@ -47,7 +47,9 @@ func (s *Store) Announce(ctx context.Context, a broker.Announcement, ttl time.Du
 func (s *Store) openPages(ctx context.Context) {
 	open, err := query(ctx, s, pgx.RowTo[int], "page_due")
 	if err != nil {
-		s.log.Warn("pages of deadlines not opened", "error", err)
+		if ctx.Err() == nil {
+			s.log.Warn("pages of deadlines not opened", "error", err)
+		}
 		return
 	}
 	s.mu.Lock()

@@ -93,14 +93,37 @@ func (s *Store) commitRound(ctx context.Context, round []*entry) error {
 	case err != nil:
 		return err
 	}
-	rest := slices.DeleteFunc(slices.Clone(round), func(e *entry) bool { return !e.open() })
-	if err := s.isolate(ctx, rest, s.commitLooked); err != nil {
-		return err
+	// Those that had to wait the last time come last: then they hold up no other.
+	for _, waited := range []bool{false, true} {
+		some := slices.DeleteFunc(slices.Clone(round), func(e *entry) bool { return !e.open() || s.blocked.has(e.report.ID) != waited })
+		if err := s.lookAt(ctx, some); err != nil {
+			return err
+		}
 	}
 	for _, e := range round {
 		s.blocked.note(e.report.ID, e.verdict.State == broker.Later)
 	}
 	return s.addInboxes(ctx, round)
+}
+
+// lookAt commits entries that need a closer look. That waits for no row of a strand, but what a report inserts may have to wait
+// for somebody else: for the end of one who inserts the same id, or makes the same lane. Entries are halved until one that waits
+// in vain is alone: it is for later.
+func (s *Store) lookAt(ctx context.Context, entries []*entry) error {
+	err := s.isolate(ctx, entries, s.commitLooked)
+	if !contention(err) {
+		return err
+	}
+	entries = slices.DeleteFunc(slices.Clone(entries), func(e *entry) bool { return !e.open() })
+	if len(entries) == 1 {
+		entries[0].verdict = broker.Verdict{State: broker.Later}
+		return nil
+	}
+	half := len(entries) / 2
+	if err := s.lookAt(ctx, entries[:half]); err != nil {
+		return err
+	}
+	return s.lookAt(ctx, entries[half:])
 }
 
 // addInboxes adds what waits for the strands that go on. It reads that after the commit: whatever has come by then is in it, or

@@ -43,6 +43,9 @@
 //
 //   - A strand that has semaphores, ended children or deadlines says so in its row (inbox, deadline: null in all others), which
 //     the plain statements ask. Rows that belong to a strand are written by whoever holds the lock of its row, and leave with it.
+//     But a dead strand keeps its children, whose ends are noted as ever, until it is retried or history forgets it: retry locks
+//     those that live and then counts, so that an end is either counted or finds its parent. What brokers of before all that leave
+//     behind is dropped once a day (DropOrphans).
 //
 //   - No wake is lost: a signal or the end of a last child sets woken, which the next nap hears. A lease, or a report after which
 //     the strand stays, sets it back, and what waits is read after that has been committed: whatever came by then is in the

@@ -77,3 +77,6 @@ var (
 
 // Essentials are the settings that every connection gets.
 var Essentials = essentials
+
+// ForgetPaged has the next announcement open pages.
+func (s *Store) ForgetPaged() { s.paged = time.Time{} }

@@ -27,10 +27,10 @@ func (s *Store) Insert(ctx context.Context, inserts []broker.Insert) ([]broker.I
 	ctx, cancel := call(ctx)
 	defer cancel()
 	var made []insertedRow
-	err := retried(ctx, func() (err error) {
+	var err error
+	for try := 0; try < lockTries && (try == 0 || contention(err)); try++ {
 		made, err = insertInto(ctx, s.pool, s.sql, rows)
-		return err
-	})
+	}
 	switch {
 	case err == nil:
 		return idsOf(made), nil

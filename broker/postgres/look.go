@@ -29,7 +29,7 @@ type look struct {
 }
 
 func (s *Store) commitLooked(ctx context.Context, entries []*entry) error {
-	return pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 		l := &look{tx: tx, sql: s.sql, host: s.host(), entries: entries, fates: make(map[broker.ID]fate)}
 		if err := l.lock(ctx); err != nil {
 			return err
@@ -43,6 +43,12 @@ func (s *Store) commitLooked(ctx context.Context, entries []*entry) error {
 		l.judge()
 		return l.write(ctx)
 	})
+	if err != nil {
+		for _, e := range entries {
+			e.verdict = broker.Verdict{} // it was of what is undone
+		}
+	}
+	return err
 }
 
 // lock locks the strands, their parents, and those that they signal.

@@ -151,21 +151,6 @@ func TestRetryAtALabelGoesOnThere(t *testing.T) {
 	s.refuses(invalidParameter, "label: is empty", `select respirate.retry($1, '')`, [16]byte(over))
 }
 
-func TestAuditsAreForgottenWithHistory(t *testing.T) {
-	s := newSubject(t, migrated(t))
-	id := s.insert(`{}`)
-	s.run(`update respirate.queue set retention = '30 days'`)
-	for range 3 {
-		s.run(`select respirate.edit($1, '2', 'eve')`, [16]byte(id))
-	}
-	s.run(`update respirate.audit set at = now() - interval '29 days' where id = 1`)
-	s.run(`update respirate.audit set at = now() - interval '31 days' where id = 2`)
-	s.run(`select respirate.edit($1, '3')`, [16]byte(id))
-	if got := one[string](s, `select string_agg(id || ':' || (who = 'eve')::text, ' ' order by id) from respirate.audit`); got != "1:true 3:true 4:false" {
-		t.Errorf("got %s", got)
-	}
-}
-
 func TestPageIsResolvedByHand(t *testing.T) {
 	s := newSubject(t, migrated(t))
 	id := s.page()

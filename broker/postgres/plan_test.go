@@ -46,6 +46,7 @@ var carriers = map[string][]string{
 	"page_claim":  {"page_untold", "page_pkey"},
 	"page_due":    {"page_shown"},
 	"page_told":   {"page_pkey"},
+	"orphans":     nil,
 	"outcome":     {"outcome_pkey"},
 	"pages":       nil,
 	"forget":      nil,
@@ -98,8 +99,11 @@ var functionStatements = map[string]struct {
 		where d.paged_at is null and d.at <= clock_timestamp() order by d.at limit 1000`, []string{"deadline_at"}},
 	"respirate.move_deadlines": {`update respirate.page p set why = '' from unnest($1::uuid[], $2::int[]) o (strand, frame)
 		where p.strand = o.strand and p.frame = o.frame and p.resolved_at is null`, []string{"page_open"}},
-	"respirate.note_audit": {`select o.id from respirate.audit o where o.at < $1::timestamptz order by o.at limit 1000 for update skip locked`,
-		[]string{"audit_at"}},
+	"respirate.drop_orphans": {`select m.ctid from respirate.semaphore m where m.strand = any ($1::uuid[])
+		and not exists (select from respirate.strand s where s.id = m.strand) limit 10000`, []string{"semaphore_pkey", "strand_pkey"}},
+	"respirate.drop_orphans looks for children": {`select c.ctid from respirate.child c where c.parent = any ($1::uuid[])
+		and not exists (select from respirate.strand s where s.id = c.parent)
+		and not exists (select from respirate.history h where h.id = c.parent and h.state = 'dead') limit 10000`, []string{"child_", "strand_pkey", "history_"}},
 	"respirate.wake": {`update respirate.strand s set woken = true where s.id = $1::uuid`, []string{"strand_pkey"}},
 }
 

@@ -1,9 +1,12 @@
 package postgres_test
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -362,6 +365,53 @@ func TestAnnouncementOpensPagesNowAndThen(t *testing.T) {
 	}
 	if got := s.Pages(second); len(got) != 0 {
 		t.Errorf("pages: got %+v, want none so soon", got)
+	}
+}
+
+// A broker that stops gives up what it was about to do, which is nobody's fault.
+func TestStatementsThatAreGivenUpAtAStopAreNotLogged(t *testing.T) {
+	url := migrated(t)
+	var log strings.Builder // written to before Announce and Scan return
+	store, err := postgres.Open(t.Context(), postgres.Config{URL: url, Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	s := &subject{Store: store, t: t, pool: openPool(t, url)}
+	announcement := broker.Announcement{Broker: newID()}
+	ended := s.insert("")
+	req := broker.ScanRequest{Kinds: []string{"one"}, Limit: 10, Bottom: true, Known: true}
+	if err := s.Announce(t.Context(), announcement, hour); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Scan(t.Context(), req); err != nil {
+		t.Fatal(err)
+	}
+	s.ForgetPaged()
+	s.run(`update respirate.strand set cancel_at = now(), lease = now() - interval '1 s' where id = $1`, [16]byte(ended))
+	for what, c := range map[string]struct {
+		lock string
+		call func(context.Context) error
+	}{
+		"pages": {`lock table respirate.broker`, func(ctx context.Context) error { return s.Announce(ctx, announcement, hour) }},
+		"cancels": {`lock table respirate.strand`, func(ctx context.Context) error {
+			_, err := s.Scan(ctx, req)
+			return err
+		}},
+	} {
+		ctx, stop := context.WithCancel(t.Context())
+		lock := s.begin(pgx.TxOptions{}, c.lock)
+		called := make(chan error, 1)
+		go func() { called <- c.call(ctx) }()
+		s.awaitWaiting()
+		stop()
+		s.commitTx(lock)
+		if err := <-called; err != nil {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	if log.Len() > 0 {
+		t.Errorf("logged: %s", log.String())
 	}
 }
 

@@ -38,7 +38,7 @@ func (s *Store) scan(ctx context.Context, req broker.ScanRequest) (broker.ScanRe
 		NextDue:    end.next,
 		Settled:    s.settled(end.xmin),
 	}
-	if err := s.sweep(ctx, found); err != nil {
+	if err := s.sweep(ctx, found); err != nil && ctx.Err() == nil {
 		s.log.Warn("cancelled strands not ended", "error", err)
 	}
 	return result, nil
@@ -256,5 +256,22 @@ func (s *Store) sweep(ctx context.Context, found []dueRow) error {
 		return nil
 	}
 	slices.SortFunc(ids, func(a, b [16]byte) int { return bytes.Compare(a[:], b[:]) })
-	return s.exec(ctx, "sweep", ids)
+	return s.sweepAll(ctx, ids)
+}
+
+// sweepAll ends strands with their trees. One of whose tree somebody has locked a row is left for the next scan, and holds up no
+// other.
+func (s *Store) sweepAll(ctx context.Context, ids uuids) error {
+	err := s.exec(ctx, "sweep", ids)
+	if !contention(err) {
+		return err
+	}
+	if len(ids) == 1 {
+		return nil
+	}
+	half := len(ids) / 2
+	if err := s.sweepAll(ctx, ids[:half]); err != nil {
+		return err
+	}
+	return s.sweepAll(ctx, ids[half:])
 }

@@ -12,8 +12,9 @@ import (
 	"github.com/respirated/respirated/protocol"
 )
 
-// signalTries is how often we wait for strands that somebody has locked, each time for the lock timeout.
-const signalTries = 10
+// lockTries is how often a signal waits for strands that somebody has locked, and an insert for one who inserts the same, each time
+// for the lock timeout.
+const lockTries = 10
 
 // Signal implements [broker.Store].
 func (s *Store) Signal(ctx context.Context, signals []broker.Signal) ([]bool, error) {
@@ -27,7 +28,7 @@ func (s *Store) Signal(ctx context.Context, signals []broker.Signal) ([]bool, er
 	}
 	var found []bool
 	var err error
-	for try := 0; try < signalTries && (try == 0 || contention(err)); try++ {
+	for try := 0; try < lockTries && (try == 0 || contention(err)); try++ {
 		found, err = query(ctx, s, pgx.RowTo[bool], "signal", signalColumns(signals)...)
 	}
 	switch {
@@ -44,7 +45,7 @@ func checkSignal(g *broker.Signal) (why string) {
 	if why := checkName(g.Name); why != "" {
 		return "name: " + why
 	}
-	if err := protocol.LongJSON(g.Value, maxJSON); err != nil {
+	if err := protocol.LongJSON(g.Value, broker.SignalBytes); err != nil {
 		return "value: " + err.Error()
 	}
 	return ""

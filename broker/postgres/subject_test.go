@@ -236,6 +236,11 @@ func (s *subject) Wake(id broker.ID) {
 	s.run(`select respirate.wake($1)`, [16]byte(id))
 }
 
+func (s *subject) Retry(id broker.ID) {
+	s.t.Helper()
+	s.run(`select respirate.retry($1)`, [16]byte(id))
+}
+
 func (s *subject) Pause(tenant, queue string, paused bool) {
 	s.t.Helper()
 	s.run(`insert into respirate.queue (tenant, queue, paused_at) values ($1, $2, case when $3 then now() end)

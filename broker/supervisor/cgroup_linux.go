@@ -209,6 +209,14 @@ func (g *group) usage() (u usage) {
 	return u
 }
 
+// tasks is how many processes and threads are in the cgroup; 0 = not known.
+func (g *group) tasks() int {
+	if g == nil {
+		return 0
+	}
+	return len(wordsOf(filepath.Join(g.path, "cgroup.threads")))
+}
+
 func (g *group) lines(file string) []string {
 	if g == nil {
 		return nil

@@ -24,6 +24,7 @@ func adoptGroup(string) *group { return nil }
 func (*group) kill()                        {}
 func (*group) oomKills() int64              { return 0 }
 func (*group) usage() usage                 { return usage{} }
+func (*group) tasks() int                   { return 0 }
 func (*group) receive(*syscall.SysProcAttr) {}
 func (*group) close()                       {}
 func (*group) remove()                      {}

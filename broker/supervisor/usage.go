@@ -114,10 +114,14 @@ func (s *sampler) look(now time.Time, watched []sampled) {
 			}
 		}
 		if w.counts {
-			if census == nil {
-				census = processesBySession()
+			n := w.proc.group.tasks()
+			if n == 0 {
+				if census == nil {
+					census = processesBySession()
+				}
+				n = census[w.proc.pid]
 			}
-			if n := census[w.proc.pid]; n > w.limits.PIDs {
+			if n > w.limits.PIDs {
 				s.report(letter{key: w.key, event: overLimit{fmt.Sprintf("pids: it had %d processes and threads, its limit is %d", n, w.limits.PIDs)}})
 			}
 		}

@@ -82,7 +82,7 @@ func (f *devFlags) run(ctx context.Context, s *settings, out, errOut io.Writer) 
 	if err != nil {
 		return err
 	}
-	log := newLogger(errOut, "text", f.logLevel)
+	log := newLogger(errOut, "", f.logLevel)
 	if err := migrateUp(ctx, cfg, log); err != nil {
 		return err
 	}

@@ -287,7 +287,7 @@ func (d *doctor) checkIndexes(ctx context.Context) ([]finding, error) {
 	rows, err = d.db.conn.Query(ctx, `
 		select n from unnest($2::text[]) n
 		where not exists (select from pg_class c where c.relnamespace = $1::text::regnamespace and c.relname = n and c.relkind in ('i', 'I'))`,
-		pgx.Identifier{d.db.schema}.Sanitize(), neededIndexes)
+		pgx.Identifier{d.db.schema}.Sanitize(), neededIndexes(d.version))
 	if err != nil {
 		return nil, err
 	}
@@ -302,11 +302,27 @@ func (d *doctor) checkIndexes(ctx context.Context) ([]finding, error) {
 	for _, name := range invalid {
 		found = append(found, bad(failing, "reindex index concurrently "+name, "index %s is invalid: it is kept up to date, but not read", name))
 	}
-	return or(found, "%d are there and valid", len(neededIndexes)), nil
+	return or(found, "%d are there and valid", len(neededIndexes(d.version))), nil
 }
 
-// neededIndexes carry the statements of a broker.
-var neededIndexes = []string{"strand_pkey", "strand_ready", "lane_pkey", "queue_pkey", "history_id", "history_finished", "attempt_strand", "broker_pkey"}
+// neededIndexes carry the statements on a schema of some version.
+func neededIndexes(version int64) (names []string) {
+	for _, since := range []struct {
+		version int64
+		names   []string
+	}{
+		{1, []string{"strand_pkey", "strand_ready", "lane_pkey", "lane_tenant_queue_priority_kind_key", "queue_pkey",
+			"history_id", "history_finished", "attempt_strand", "broker_pkey"}},
+		{6, []string{"semaphore_pkey", "child_pkey", "child_ended", "deadline_pkey", "deadline_at", "page_pkey", "page_open"}},
+		{7, []string{"outcome_pkey", "outcome_at"}},
+		{8, []string{"audit_pkey", "audit_strand", "audit_at", "page_untold", "page_shown"}},
+	} {
+		if version >= since.version {
+			names = append(names, since.names...)
+		}
+	}
+	return names
+}
 
 // checkVacuum looks whether the strand table is vacuumed: its rows are updated all the time.
 func (d *doctor) checkVacuum(ctx context.Context) ([]finding, error) {

@@ -295,6 +295,23 @@ func TestDoctorFindsInvalidAndMissingIndexes(t *testing.T) {
 	p.sees("indexes", "fail: index strand_ready is missing")
 }
 
+func TestDoctorKnowsAllIndexesThatTheMigrationsMake(t *testing.T) {
+	t.Parallel()
+	p := newPatient(t)
+	var made []string
+	err := p.conn.QueryRow(t.Context(), `select array_agg(c.relname::text order by c.relname) from pg_class c
+		where c.relnamespace = 'respirate'::regnamespace and c.relkind in ('i', 'I') and not c.relispartition and c.relname !~ '^schema_version'`).Scan(&made)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := slices.Sorted(slices.Values(neededIndexes(postgres.LatestVersion()))); !slices.Equal(got, made) {
+		t.Errorf("got %q, want %q", got, made)
+	}
+	if got := neededIndexes(5); slices.Contains(got, "semaphore_pkey") || !slices.Contains(got, "broker_pkey") {
+		t.Errorf("of schema 5: got %q", got)
+	}
+}
+
 func TestDoctorFindsATableThatIsNotVacuumed(t *testing.T) {
 	t.Parallel()
 	p := newPatient(t)

@@ -2,6 +2,7 @@
 //
 //	main.go, settings.go, database.go, output.go    what all verbs share: exit codes, flags and file, connection, tables
 //	run.go, daemon.go, control.go                   the daemon: what it is made of, and in which order it stops
+//	init.go                                         process 1 of a container
 //	pool.go, reload.go                              its pools: asked for, steered, read again
 //	systemd.go                                      what it tells systemd, and gets from it
 //	upgrade.go                                      how it becomes another build of itself
@@ -30,7 +31,12 @@ import (
 	"github.com/spf13/cobra"
 )
 
-func main() { os.Exit(execute(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) }
+func main() {
+	if os.Getpid() == 1 {
+		os.Exit(initProcess(os.Args[1:], os.Stderr))
+	}
+	os.Exit(execute(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+}
 
 // execute runs one verb and returns the exit code.
 func execute(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {

@@ -26,6 +26,7 @@ type reloader struct {
 	apply   func([]supervisor.Pool) error
 	running fileConfig // what the daemon was started with; its pools are those that were applied last
 	log     *slog.Logger
+	tell    func() (done func()) // the service manager, that the file is read; nil = nobody
 
 	text []byte // of the file, when it was last looked at
 }
@@ -90,6 +91,9 @@ func (r *reloader) look() {
 
 // reload applies the file. One that is wrong changes nothing.
 func (r *reloader) reload(why string) {
+	if r.tell != nil {
+		defer r.tell()()
+	}
 	r.text, _ = os.ReadFile(r.file)
 	cfg, err := r.load()
 	if err == nil {

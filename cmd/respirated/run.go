@@ -97,7 +97,7 @@ func (f *runFlags) run(cmd *cobra.Command, args []string, s *settings, former *h
 	}
 	log.Info("partition chosen", "number", describePartition(partition), "from", from, "most", partition.Most, "gaps", cfg.Gaps)
 	if s.file != "" {
-		d.reload = &reloader{file: s.file, load: func() (fileConfig, error) { return f.load(s) }, apply: d.supervisor.Apply, running: cfg, log: log}
+		d.reload = &reloader{file: s.file, load: func() (fileConfig, error) { return f.load(s) }, apply: d.supervisor.Apply, running: cfg, log: log, tell: d.notify.reloading}
 	}
 	return d.run(cmd.Context(), nil)
 }
@@ -126,7 +126,7 @@ func (f *runFlags) add(cmd *cobra.Command) {
 	flags.StringVar(&f.workersDir, "workers-dir", "", "start a pool of workers from each executable in this `FOLDER`")
 	flags.DurationVar(&f.lease, "lease", 0, "how long a strand stays with a worker that nothing is heard of (default 2m0s)")
 	flags.DurationVar(&f.drainTimeout, "drain-timeout", 0, "how long workers may finish what they hold (default 30s)")
-	flags.Var(&f.logFormat, "log-format", "text or json (default text)")
+	flags.Var(&f.logFormat, "log-format", "text or json (default text, in colours on a terminal unless NO_COLOR is set)")
 	flags.Var(&f.logLevel, "log-level", "debug, info, warn or error (default info)")
 	flags.Var(&f.workerLogs, "worker-logs", "how what workers write is logged here, too: info, debug or off (default info)")
 	flags.Var(&f.partition, "partition", "which part of the strands to look for: none, auto or a number (default auto)")

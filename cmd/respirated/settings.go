@@ -14,6 +14,7 @@ import (
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
 	"github.com/jackc/pgx/v5"
+	"github.com/lmittmann/tint"
 	"github.com/spf13/pflag"
 
 	"github.com/respirated/respirated/broker/supervisor"
@@ -329,13 +330,38 @@ func misplaced(node ast.Node, want string) error {
 	return &yaml.SyntaxError{Message: fmt.Sprintf("%.40q is not %s", token.Value, want), Token: token}
 }
 
-// newLogger is the logger of a daemon.
+// terminalHandler writes for people, in colours unless they do not want any: see https://no-color.org.
+func terminalHandler(out io.Writer, least slog.Level) slog.Handler {
+	return tint.NewHandler(out, &tint.Options{
+		Level: least, TimeFormat: time.TimeOnly, ReplaceAttr: plainAttr,
+		NoColor: os.Getenv("NO_COLOR") != "" || os.Getenv("TERM") == "dumb",
+	})
+}
+
+// plainAttr takes from a value what a terminal would take for a command: lines of workers may hold anything.
+func plainAttr(_ []string, a slog.Attr) slog.Attr {
+	switch v := a.Value.Any().(type) {
+	case string:
+		a.Value = slog.StringValue(plain(v))
+	case error:
+		a.Value = slog.StringValue(plain(v.Error()))
+	case fmt.Stringer, bool, int64, uint64, float64, time.Time: // a level is one, too
+	default:
+		a.Value = slog.StringValue(plain(fmt.Sprint(v)))
+	}
+	return a
+}
+
+// newLogger is the logger of a daemon. Without a format it writes text, and what people read with ease where one of them looks.
 func newLogger(out io.Writer, format logFormat, level logLevel) *slog.Logger {
 	var least slog.Level
 	if level != "" {
 		if err := least.UnmarshalText([]byte(level)); err != nil {
 			panic("bug: a log level that was not checked: " + err.Error())
 		}
+	}
+	if format == "" && isTerminal(out) {
+		return slog.New(terminalHandler(out, least))
 	}
 	opts := &slog.HandlerOptions{Level: least}
 	if format == "json" {

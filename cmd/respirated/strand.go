@@ -164,6 +164,9 @@ func strandRetryCommand(s *settings) *cobra.Command {
 		short: "Make strands due now; finished ones come back where they ended, with their tries counted anew",
 		long: `A strand that waits for its schedule or its back-off need not wait any longer. With a filter, dead ones are meant unless --state says otherwise.
 
+One that was dead has its children again: it waits for those that live, and is told how the others have ended. Signals that
+waited for it are gone. One that was done or cancelled had given up its children, and comes back without.
+
 With --at it goes on at that label of its program, which has to know it. That, and who did it, is shown by strand show; it needs
 the rights of respirate.grant_operator('ROLE').`,
 		example: `  respirated strand retry 6ba7b810-9dad-41d1-80b4-00c04fd430c8

@@ -30,6 +30,7 @@ var drawing = []room{
 	{path: "broker/postgres", rooms: []string{"broker", "protocol"}, modules: []string{pgx, goose, sys}, not: tests},
 	{path: "broker/postgres/private", modules: []string{pgx, embedded}, not: tests},
 	{path: "broker/postgres/private/privatetest", rooms: []string{"broker/postgres/private"}},
+	{path: "broker/embed", rooms: []string{"broker", "broker/postgres", "protocol"}, not: tests},
 	{path: "broker/supervisor", rooms: []string{"broker", "protocol"}, modules: []string{sys}, not: tests},
 	{path: "broker/brokertest", rooms: []string{"broker"}, modules: []string{rapid}},
 	{path: "cmd/...", wires: true},

@@ -56,8 +56,9 @@
 // values of a workflow 400 KiB in all ([MaxState]). A node whose value is larger fails and says so: keep large data elsewhere,
 // and its name here.
 //
-// A workflow whose strand dies of anything but a failed node, as by ending three workers, may not have heard of nodes that ended
-// meanwhile. When it is brought back these have failed, with an error that says so, and are run again if it is resumed.
+// A workflow whose strand dies of anything but a failed node, as by ending three workers, hears of nodes that ended meanwhile when
+// it is brought back. One that was cancelled does not: its nodes were cancelled with it. They have failed then, with an error that
+// says that their end is not known, and are run again if it is resumed.
 //
 // # Other builds
 //

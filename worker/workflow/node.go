@@ -93,7 +93,7 @@ func (n *Node[T]) run(ctx context.Context, s *worker.Strand[nodeFrame[T]]) (work
 		return o.With(f), nil
 	}
 	for id := range f.Children {
-		f.fail("the end of strand %s is not known, as the strand of its node was dead meanwhile", id)
+		f.fail("the end of strand %s is not known, as the strand of its node had ended meanwhile", id)
 	}
 	return worker.Pop(f.result(n.list)), worker.Signal(ctx, f.Workflow, nodeEnded, nil)
 }

@@ -186,11 +186,11 @@ func (n *nodeState) ended(c worker.Child) {
 	}
 }
 
-// lost notes that no strand of a node lives, nor is an end of one to come: the workflow was dead when it came.
+// lost notes that no strand of a node lives, nor is an end of one to come: the workflow was cancelled with it.
 func (st *state) lost() {
 	for _, n := range st.Nodes {
 		if n.State == running {
-			n.State, n.Error = failed, fmt.Sprintf("the end of its strand %s is not known, as the workflow was dead meanwhile", n.Strand)
+			n.State, n.Error = failed, fmt.Sprintf("the end of its strand %s is not known, as the workflow had ended meanwhile", n.Strand)
 		}
 	}
 }

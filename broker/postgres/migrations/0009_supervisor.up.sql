@@ -6,3 +6,310 @@ alter table respirate.attempt add column max_rss bigint, add column cpu_ms bigin
 create or replace view respirate.attempts as
 select a.strand, a.at, a.try, a.outcome, a.class, a.message, a.trace, a.worker, a.host, a.exit, a.stderr, a.max_rss, a.cpu_ms
 from respirate.attempt a;
+
+-- What outlives its strand: the children of a dead one, until it is retried or forgotten; and what a broker that knew of none
+-- has left behind.
+
+-- finish takes strands, whose rows the caller has locked and judged, out of the hot table, with all that they have. Done
+-- ones go to history if their queue keeps any or they are to be kept; others always do. Null stacks and counts stay as they
+-- are. A parent that lives on keeps the end of its child: the caller tells it, see children_done. So does one that is dead: it
+-- has all its children again if it is retried. A deadline that has passed gets its page now if it has none.
+create or replace function respirate.finish(ids uuid[], states text[], "values" jsonb[], stacks jsonb[], tries int[], crashes int[])
+returns setof uuid language sql as $$
+  with ended as (
+    delete from respirate.strand s
+    using unnest(finish.ids, finish.states, finish."values", finish.stacks, finish.tries, finish.crashes)
+      as r (id, state, value, stack, try, crashes)
+    where s.id = r.id
+    returning s.id, s.created_at, s.lane, coalesce(r.try, s.try) as try, s.max_tries,
+      coalesce(r.crashes, s.crashes) as crashes, s.rescues, s.keep, s.label, s.parent, s.key, s.args,
+      coalesce(r.stack, s.stack) as stack, s.tags, s.metadata, r.state, r.value, s.inbox, s.deadline
+  ), kept as (
+    insert into respirate.history (id, created_at, priority, try, max_tries, crashes, rescues, keep, tenant, queue, kind,
+      label, state, parent, key, args, stack, value, tags, metadata)
+    select e.id, e.created_at, l.priority, e.try, e.max_tries, e.crashes, e.rescues, e.keep, l.tenant, l.queue, l.kind,
+      e.label, e.state, e.parent, e.key, e.args, e.stack, e.value, e.tags, e.metadata
+    from ended e
+    join respirate.lane l on l.lane = e.lane
+    join respirate.queue q on q.tenant = l.tenant and q.queue = l.queue
+    where q.retention > '0' or e.keep or e.state <> 'done'
+  ), told as (
+    update respirate.child c set kind = l.kind, state = e.state, value = e.value, ended_at = clock_timestamp()
+    from ended e
+    join respirate.lane l on l.lane = e.lane
+    where c.parent = e.parent and c.child = e.id
+      and e.parent not in (select g.id from unnest(finish.ids, finish.states) g (id, state) where g.state <> 'dead')
+  ), orphaned as (
+    delete from respirate.child c using ended e where c.parent = e.id and e.state <> 'dead'
+  ), unread as (
+    delete from respirate.semaphore m using ended e where m.strand = e.id and e.inbox is not null
+  ), over as (
+    delete from respirate.deadline d using ended e where d.strand = e.id and e.deadline is not null
+    returning d.strand, d.frame, d.kind, d.target, d.at, d.paged_at, e.state
+  ), resolved as (
+    update respirate.page p set resolved_at = clock_timestamp(), why = o.state
+    from over o
+    where p.strand = o.strand and p.frame = o.frame and p.resolved_at is null and o.paged_at is not null
+  ), missed as (
+    insert into respirate.page (strand, frame, kind, target, due_at, opened_at, resolved_at, why)
+    select o.strand, o.frame, o.kind, o.target, o.at, n.now, n.now, o.state
+    from over o cross join (select clock_timestamp() as now) n
+    where o.paged_at is null and o.at <= n.now
+  )
+  select e.id from ended e
+$$;
+
+-- family lists a strand and its live descendants. One that is not live has none, though a dead one may have left children.
+create or replace function respirate.family(id uuid) returns setof uuid language sql as $$
+  with recursive tree (id) as (
+    select family.id
+    union
+    select c.child from tree t join respirate.child c on c.parent = t.id
+    where c.state is null and exists (select from respirate.strand s where s.id = t.id)
+  )
+  select t.id from tree t
+$$;
+
+-- check_parents refuses children that would make a tree deeper than 100 strands, or a strand with more than 1,000,000 live
+-- children. The caller holds the locks of the parents. A strand that has lost its parent is the first of its tree.
+create or replace function respirate.check_parents(parents uuid[]) returns void language plpgsql as $$
+declare
+  i record;
+begin
+  for i in
+    select min(p.n) - 1 as n, p.parent, count(*) as more, max(s.children_left) as live
+    from unnest(check_parents.parents) with ordinality p (parent, n)
+    left join respirate.strand s on s.id = p.parent
+    where p.parent is not null
+    group by p.parent order by 1
+  loop
+    if i.live + i.more > 1000000 then
+      raise exception 'child: strand % has % live children, at most 1000000 are allowed', i.parent, i.live
+        using errcode = '22023', column = 'child', detail = format('insert %s', i.n);
+    end if;
+    perform from (
+      with recursive above (id, n) as (
+        select i.parent, 1
+        union all
+        select c.parent, a.n + 1
+        from above a
+        join respirate.strand s on s.id = a.id
+        join respirate.child c on c.parent = s.parent and c.child = s.id
+        where a.n < 100 and exists (select from respirate.strand p where p.id = c.parent)
+      )
+      select from above a where a.n = 100
+    ) deep;
+    if found then
+      raise exception 'child: strand % is the 100th from the top of its tree, deeper ones are not allowed', i.parent
+        using errcode = '22023', column = 'child', detail = format('insert %s', i.n);
+    end if;
+  end loop;
+end
+$$;
+
+-- retry makes a strand due now: a finished one comes back from history, where it ended and with its counts anew (its
+-- parent, which has seen it end, no longer waits for it); a deferred one need not wait. One that was dead has its children
+-- again, those that live and the ends of those that do not. It tells the state that the strand is in now, or null when nothing
+-- is known of it.
+--
+-- It locks the children that live, in the order of ids: an end is committed before they are counted, or finds their parent.
+create or replace function respirate.retry(id uuid) returns text
+language plpgsql security definer set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan as $$
+declare
+  mail record;
+begin
+  update respirate.strand s set schedule = least(s.schedule, clock_timestamp())
+    where s.id = retry.id and s.lease < clock_timestamp();
+  if not found then
+    perform from respirate.strand s where s.id = retry.id;
+    if found then
+      return 'leased';
+    end if;
+    perform from respirate.strand s
+      where s.id = any (array(select c.child from respirate.child c where c.parent = retry.id and c.state is null))
+      order by s.id for no key update;
+    select (select count(*) from respirate.child c where c.parent = retry.id and c.state is null) as lives,
+      (select count(*) from respirate.child c where c.parent = retry.id and c.state is not null)
+        + (select count(*) from respirate.semaphore m where m.strand = retry.id) as waits
+      into mail;
+    with back as (
+      delete from respirate.history h where h.id = retry.id returning h.*
+    )
+    insert into respirate.strand (id, schedule, created_at, lane, max_tries, keep, label, key, args, stack, tags, metadata,
+      children_left, inbox)
+    select b.id, clock_timestamp(), b.created_at, respirate.lane(b.tenant, b.queue, b.priority, b.kind), b.max_tries,
+      b.keep, b.label, b.key, b.args, b.stack, b.tags, b.metadata, mail.lives, nullif(mail.waits, 0)
+    from back b order by b.finished_at desc limit 1;
+    if not found then -- unless somebody else has brought it back while we waited for that
+      return (select case when s.lease < clock_timestamp() then 'ready' else 'leased' end
+        from respirate.strand s where s.id = retry.id);
+    end if;
+  end if;
+  perform respirate.tell('', array[retry.id]);
+  return 'ready';
+end
+$$;
+
+-- move_deadlines says where frames have come to, of strands whose rows the caller has locked and that nap or hop: how many
+-- callers the frame that goes on has, the label it hopped to (null = none), and the deadline that it sets (target null =
+-- none): in how long, and how long after the first for that target it may be put off to. Deadlines of frames above it, and
+-- one whose target is reached, are over, and so are their pages. One of them that has passed gets its page now if it has none.
+create or replace function respirate.move_deadlines(
+  ids uuid[], frames int[], labels text[], kinds text[], targets text[], ins interval[], mosts interval[]
+) returns void language plpgsql as $$
+begin
+  with over as (
+    delete from respirate.deadline d
+    using unnest(ids, frames, labels, targets) r (id, frame, label, target)
+    where d.strand = r.id and (d.frame > r.frame or d.frame = r.frame and (d.target = r.label or d.target <> r.target))
+    returning d.strand, d.frame, d.kind, d.target, d.at, d.paged_at,
+      case when d.frame > r.frame then 'returned' when d.target = r.label then 'reached' else 'replaced' end as why
+  ), resolved as (
+    update respirate.page p set resolved_at = clock_timestamp(), why = o.why
+    from over o
+    where p.strand = o.strand and p.frame = o.frame and p.resolved_at is null and o.paged_at is not null
+  )
+  insert into respirate.page (strand, frame, kind, target, due_at, opened_at, resolved_at, why)
+  select o.strand, o.frame, o.kind, o.target, o.at, n.now, n.now, o.why
+  from over o cross join (select clock_timestamp() as now) n
+  where o.paged_at is null and o.at <= n.now;
+
+  insert into respirate.deadline as d (strand, frame, target, at, first_at, kind)
+  select r.id, r.frame, r.target, now() + r."in", now(), coalesce(r.kind, l.kind)
+  from unnest(ids, frames, labels, kinds, targets, ins) r (id, frame, label, kind, target, "in")
+  cross join lateral (select s.lane from respirate.strand s where s.id = r.id limit 1) s
+  join respirate.lane l on l.lane = s.lane
+  where r.target is not null and r.target is distinct from r.label
+    and not exists (select from respirate.deadline d where d.strand = r.id and d.frame = r.frame);
+
+  update respirate.deadline d set
+    at = least(now() + r."in", greatest(d.at, d.first_at + r.most))
+  from unnest(ids, frames, labels, targets, ins, mosts) r (id, frame, label, target, "in", most)
+  where d.strand = r.id and d.frame = r.frame and r.target = d.target;
+
+  perform respirate.note_deadlines(ids);
+end
+$$;
+
+-- check_signals refuses semaphores that cannot be stored, and tells in DETAIL which of them is bad (from 0). Their values may
+-- not be longer than what fits into a frame beside the largest strand and the largest value of a child: no signal ends a strand.
+create or replace function respirate.check_signals(names text[], "values" jsonb[]) returns void language plpgsql as $$
+declare
+  i record;
+  why text;
+  field text;
+begin
+  for i in select min(n) as n, name from unnest(names) with ordinality u (name, n) group by name order by 1 loop
+    perform respirate.check_name('name', i.name, 1);
+  end loop;
+  for i in
+    select n, octet_length(value::text) as size from unnest("values") with ordinality u (value, n)
+    where octet_length(value::text) > 262144 limit 1
+  loop
+    perform respirate.refuse('value', format('is %s bytes long, at most 262144 are allowed', i.size));
+  end loop;
+exception when invalid_parameter_value then
+  get stacked diagnostics why = message_text, field = column_name;
+  raise exception '%', why using errcode = '22023', column = field, detail = format('signal %s', i.n - 1);
+end
+$$;
+
+-- note_audit writes down what was done. who is null where nobody is named: then it is the role.
+create or replace function respirate.note_audit(strand uuid, who text, what text, before jsonb, after jsonb) returns void language sql as $$
+  insert into respirate.audit (strand, who, role, what, before, after)
+    values (note_audit.strand, coalesce(note_audit.who, session_user), session_user, note_audit.what, note_audit.before, note_audit.after)
+$$;
+
+-- maintain makes the partitions of the next days, drops those that are older than any retention, and forgets dead
+-- brokers, the pages that are over, audits, and outcomes after a day. A second call at the same time does nothing. The broker calls it
+-- at its start and each hour.
+create or replace function respirate.maintain() returns void
+language plpgsql set search_path = pg_catalog, pg_temp set timezone = 'UTC' as $$
+declare
+  oldest timestamptz;
+begin
+  if not respirate.at_work() then
+    return;
+  end if;
+  for n in 0 .. 7 loop
+    perform respirate.add_partition('respirate.history', 'finished_at', current_date + n),
+      respirate.add_partition('respirate.attempt', 'at', current_date + n);
+  end loop;
+  delete from respirate.broker b where b.alive_until < now() - interval '1 day';
+  delete from respirate.outcome o where o.at < now() - interval '1 day';
+
+  select now() - greatest(max(q.retention), '7 days') into oldest from respirate.queue q;
+  delete from respirate.page p where p.resolved_at < oldest;
+  delete from respirate.audit a where a.at < oldest;
+  delete from respirate.history_default h where h.finished_at < oldest;
+  delete from respirate.attempt_default a where a.at < oldest;
+  -- Last, since from here on until the commit nobody can write history.
+  perform respirate.drop_partitions('respirate.history', oldest), respirate.drop_partitions('respirate.attempt', oldest);
+end
+$$;
+
+-- next_owner is the first id above one for which something is kept outside of its row; null: there is none. Null asks for the
+-- very first.
+create function respirate.next_owner(after uuid) returns uuid language sql stable as $$
+  select least(
+    (select m.strand from respirate.semaphore m where m.strand > b.after order by m.strand limit 1),
+    (select c.parent from respirate.child c where c.parent > b.after order by c.parent limit 1),
+    (select d.strand from respirate.deadline d where d.strand > b.after order by d.strand limit 1),
+    (select p.strand from respirate.page p where p.resolved_at is null and p.strand > b.after order by p.strand limit 1))
+  from (select coalesce(next_owner.after, '00000000-0000-0000-0000-000000000000') as after) b
+$$;
+
+-- drop_orphans looks at the next 1,000 ids above one that own semaphores, children, deadlines or open pages. Where there is no
+-- such strand it drops up to 10,000 rows of each, and resolves the pages; a dead one in history keeps its children. It tells how
+-- far it has come; null: to the end, or somebody else is at it. Brokers of a time before there was any of that leave such rows,
+-- and so does history that is forgotten. Each statement looks anew whether there is a strand, as one may be made meanwhile.
+create function respirate.drop_orphans(after uuid) returns uuid
+language plpgsql set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan
+set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
+declare
+  bound constant int := 10000;
+  seen uuid[];
+  gone uuid[];
+  n int;
+  more boolean := false;
+begin
+  if not respirate.at_work() then
+    return null;
+  end if;
+  seen := array(
+    with recursive owner (id) as (
+      select respirate.next_owner(drop_orphans.after)
+      union all
+      select respirate.next_owner(o.id) from owner o where o.id is not null
+    )
+    select o.id from owner o where o.id is not null limit 1000);
+  gone := array(select i.id from unnest(seen) i (id) where not exists (select from respirate.strand s where s.id = i.id));
+  if gone <> '{}' then
+    delete from respirate.semaphore where ctid = any (array(
+      select m.ctid from respirate.semaphore m
+      where m.strand = any (gone) and not exists (select from respirate.strand s where s.id = m.strand)
+      limit bound for update skip locked));
+    get diagnostics n = row_count;
+    more := more or n = bound;
+    delete from respirate.child where ctid = any (array(
+      select c.ctid from respirate.child c
+      where c.parent = any (gone) and not exists (select from respirate.strand s where s.id = c.parent)
+        and not exists (select from respirate.history h where h.id = c.parent and h.state = 'dead')
+      limit bound for update skip locked));
+    get diagnostics n = row_count;
+    more := more or n = bound;
+    delete from respirate.deadline where ctid = any (array(
+      select d.ctid from respirate.deadline d
+      where d.strand = any (gone) and not exists (select from respirate.strand s where s.id = d.strand)
+      limit bound for update skip locked));
+    get diagnostics n = row_count;
+    more := more or n = bound;
+    update respirate.page p set resolved_at = clock_timestamp(),
+      why = coalesce((select h.state from respirate.history h where h.id = p.strand order by h.finished_at desc limit 1), 'gone')
+    where p.resolved_at is null and p.strand = any (gone) and not exists (select from respirate.strand s where s.id = p.strand);
+  end if;
+  return case when more then coalesce(drop_orphans.after, '00000000-0000-0000-0000-000000000000') else seen[cardinality(seen)] end;
+end
+$$;
+
+revoke all on function respirate.next_owner(uuid), respirate.drop_orphans(uuid) from public;

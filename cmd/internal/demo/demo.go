@@ -29,6 +29,8 @@ func Mux() *worker.Mux {
 	worker.AddFunc(mux, hang)
 	worker.AddFunc(mux, spin)
 	worker.AddFunc(mux, alloc)
+	worker.AddFunc(mux, leak)
+	worker.AddFunc(mux, chatter)
 	worker.AddProg(mux, smokeProg(os.Stdout))
 	worker.AddFunc(mux, ledger)
 	worker.AddProg(mux, provisionProg())

@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"runtime"
 	"runtime/debug"
+	"strings"
 	"syscall"
 	"time"
 
@@ -120,4 +122,73 @@ func alloc(ctx context.Context, s *worker.Strand[Alloc]) error {
 	clear(taken)
 	debug.FreeOSMemory()
 	return err
+}
+
+// Leak has children that hold all this process has open, its connection to the broker included, each in a session of its own.
+// Then it may end its process.
+type Leak struct {
+	Children int      `json:"children,omitempty"` // 0 = one
+	For      Duration `json:"for"`                // they live so long; 0 = a minute
+	Crash    bool     `json:"crash,omitempty"`    // by SIGKILL, once they run
+}
+
+// Kind is "leak".
+func (Leak) Kind() string { return "leak" }
+
+func leak(ctx context.Context, s *worker.Strand[Leak]) error {
+	sockets := openSockets()
+	defer func() {
+		for _, f := range sockets {
+			f.Close()
+		}
+	}()
+	for range max(1, s.Args.Children) {
+		child := exec.Command("sleep", fmt.Sprint(s.Args.For.or(time.Minute).Seconds()))
+		child.Env = []string{"PATH=" + os.Getenv("PATH")} // nothing by which it would be taken for a worker
+		child.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+		child.ExtraFiles = sockets
+		if err := child.Start(); err != nil {
+			return fmt.Errorf("start a child: %w", err)
+		}
+	}
+	if s.Args.Crash {
+		return crash(ctx, &worker.Strand[Crash]{Row: s.Row})
+	}
+	return pause(ctx, s.Args.For.or(time.Minute))
+}
+
+// openSockets are the sockets that this process has open, once more.
+func openSockets() (files []*os.File) {
+	const most = 1024
+	var open []int
+	for fd := range most {
+		var stat syscall.Stat_t
+		if syscall.Fstat(fd, &stat) == nil && stat.Mode&syscall.S_IFMT == syscall.S_IFSOCK {
+			open = append(open, fd)
+		}
+	}
+	for _, fd := range open {
+		if again, err := syscall.Dup(fd); err == nil {
+			files = append(files, os.NewFile(uintptr(again), "socket"))
+		}
+	}
+	return files
+}
+
+// Chatter fills the log of its process.
+type Chatter struct {
+	MiB int `json:"mib"`
+}
+
+// Kind is "chatter".
+func (Chatter) Kind() string { return "chatter" }
+
+func chatter(ctx context.Context, s *worker.Strand[Chatter]) error {
+	line := strings.Repeat("chatter ", 128) + "\n"
+	for written := 0; written < s.Args.MiB<<20 && ctx.Err() == nil; written += len(line) {
+		if _, err := os.Stderr.WriteString(line); err != nil {
+			return fmt.Errorf("fill the log: %w", err)
+		}
+	}
+	return context.Cause(ctx)
 }

@@ -1,0 +1,159 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/respirated/respirated/broker/postgres/private/privatetest"
+	"github.com/respirated/respirated/client"
+	"github.com/respirated/respirated/cmd/internal/demo"
+)
+
+// configured are the flags for a configuration file of one pool of the demo's worker with these settings, one a line.
+func configured(t *testing.T, settings ...string) []string {
+	text := "lease: 60s\npools:\n- worker: " + filepath.Join(programs(t), "demo-worker") + "\n"
+	for _, s := range settings {
+		text += "  " + s + "\n"
+	}
+	return []string{"--config", writeConfig(t, text)}
+}
+
+// once is for strands that are dead after a failure of their own.
+var once = &client.InsertOpts{MaxTries: 1}
+
+func (h *host) insertOne(args client.Args, opts *client.InsertOpts) string {
+	h.t.Helper()
+	inserted, err := h.db.Insert(h.t.Context(), args, opts)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return inserted.ID
+}
+
+func TestAWorkerThatMisbehavesDiesAloneAndTheReasonIsTold(t *testing.T) {
+	t.Parallel()
+	h := newHost(t, privatetest.URL(t), configured(t, "procs: 5", "slots: 1",
+		"limits: {memory: 150MiB, pids: 80, nofile: 256, core: 0, nice: 1, no_new_privs: true}")...)
+	h.start()
+	before := h.workers(5)
+
+	const briefly = demo.Duration(20 * time.Second)
+	bad := map[string]string{ // by strand: how its worker has to end
+		h.insertOne(demo.Leak{For: briefly, Crash: true}, once):                  `^signal: killed$`,
+		h.insertOne(demo.Alloc{MiB: 300, For: demo.Duration(time.Minute)}, once): `^signal: killed \(oom`,
+		h.insertOne(demo.Leak{Children: 100, For: briefly}, once):                `^signal: killed \(pids`,
+	}
+	h.eventually("all of them run, or have", func() bool {
+		return h.count("select count(*) from respirate.strands where state = 'ready' or state = 'deferred'") == 0
+	})
+	const n = 50
+	ids := h.insertLedger(n, 20*time.Millisecond)
+	chatter := h.insertOne(demo.Chatter{MiB: 20}, once)
+
+	for id, want := range bad {
+		h.awaitState(id, client.Dead)
+		row, err := h.db.StrandGet(t.Context(), id)
+		if err != nil || len(row.Attempts) != 1 {
+			t.Fatalf("strand %s: %v, attempts %+v; want one", id, err, row.Attempts)
+		}
+		a := row.Attempts[0]
+		if !regexp.MustCompile(want).MatchString(a.Exit) || a.Outcome != "crashed" || a.CPUMS == 0 {
+			t.Errorf("its worker ended as %q after %d ms of CPU, outcome %s: %s; want %s", a.Exit, a.CPUMS, a.Outcome, a.Message, want)
+		}
+	}
+	h.awaitState(chatter, client.Done)
+	h.eventually("the others are done", func() bool {
+		return h.count("select count(*) from respirate.finished where state = 'done'") == n+1
+	})
+	h.exactlyOnce(ids)
+	if failed := h.count("select count(*) from respirate.attempts"); failed != len(bad) {
+		t.Errorf("%d runs failed, want the %d bad ones alone", failed, len(bad))
+	}
+	survivors := 0
+	for _, pid := range h.workers(5) {
+		if slices.Contains(before, pid) {
+			survivors++
+		}
+	}
+	if survivors != len(before)-len(bad) {
+		t.Errorf("%d of %d workers have survived %d deaths", survivors, len(before), len(bad))
+	}
+	text, err := os.ReadFile(h.log.Name())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		`msg="worker is killed: it is above its limit" pool=default .*why="oom: it used [0-9.]+ MiB of memory, its limit is 150\.0 MiB"`,
+		`msg="worker is killed: it is above its limit" pool=default .*why="pids: it had [0-9]+ processes and threads, its limit is 80"`,
+	} {
+		if unlimited := strings.Contains(string(text), "is not enforced by the kernel"); unlimited && !regexp.MustCompile(want).Match(text) {
+			t.Errorf("the log lacks %s", want)
+		}
+	}
+}
+
+// TestDeathsAreSettledSoon measures, and prints, how long after a worker is killed its strand is given back: see scripts/deaths.
+func TestDeathsAreSettledSoon(t *testing.T) {
+	deaths := 10
+	if text := os.Getenv("DEATHS"); text != "" {
+		var err error
+		if deaths, err = strconv.Atoi(text); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, c := range []struct {
+		name string
+		args client.Args
+	}{
+		{"killed", demo.Hang{}},
+		{"killed, its socket held by a grandchild", demo.Leak{For: demo.Duration(time.Minute)}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			h := newHost(t, privatetest.URL(t), configured(t, fmt.Sprintf("procs: %d", deaths), "slots: 1")...)
+			h.start()
+			pids := h.workers(deaths)
+			for range deaths {
+				h.insertOne(c.args, once)
+			}
+			h.eventually("each has a strand", func() bool {
+				return h.count("select count(*) from respirate.strands where state = 'leased'") == deaths
+			})
+			if _, leaks := c.args.(demo.Leak); leaks {
+				for _, pid := range pids {
+					h.eventually("it has a child", func() bool { return hasChild(pid) })
+				}
+			}
+			var took []time.Duration
+			for i, pid := range pids {
+				killed := time.Now()
+				if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+					t.Fatal(err)
+				}
+				h.eventually("its strand is settled", func() bool {
+					return h.count("select count(*) from respirate.attempts where outcome = 'crashed'") == i+1
+				})
+				took = append(took, time.Since(killed))
+			}
+			slices.Sort(took)
+			fmt.Printf("%s: %d deaths, until their strands were given back: p50 %v, p99 %v\n", c.name, deaths, took[deaths/2], took[(deaths-1)*99/100])
+		})
+	}
+}
+
+func hasChild(pid int) bool {
+	children, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
+	tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
+	for _, task := range tasks {
+		more, _ := os.ReadFile(task)
+		children = append(children, more...)
+	}
+	return len(strings.TrimSpace(string(children))) > 0
+}
