@@ -27,6 +27,9 @@ type Config struct {
 	// nobody wants to know.
 	Stranger func()
 
+	// Admits says whether processes of another user than ours and root may connect, such as [Socket.Admits]. nil = none may.
+	Admits func(uid int) bool
+
 	Lease        time.Duration // how long a lease lasts; default 120 s, renewed after a third of it
 	Heartbeat    time.Duration // default 5 s
 	Dead         time.Duration // silence after which a worker is given up; default 15 s

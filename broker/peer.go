@@ -13,9 +13,9 @@ type peer struct {
 	pid   int // a hint: sockets can be handed on
 }
 
-// mayConnect admits processes of the daemon's own user, and root.
-func (p peer) mayConnect() bool {
-	return !p.known || p.uid == os.Getuid() || p.uid == 0
+// mayConnect admits processes of the daemon's own user, root, and whom others are admitted by; nil = nobody.
+func (p peer) mayConnect(others func(uid int) bool) bool {
+	return !p.known || p.uid == os.Getuid() || p.uid == 0 || others != nil && others(p.uid)
 }
 
 // String is for logs and attempt records.

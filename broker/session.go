@@ -139,7 +139,7 @@ func (b *Broker) accept(l net.Listener) {
 func (b *Broker) serve(id sessionID, conn net.Conn) {
 	defer conn.Close()
 	p, err := peerOf(conn)
-	if err != nil || !p.mayConnect() {
+	if err != nil || !p.mayConnect(b.cfg.Admits) {
 		b.log.Warn("connection refused", "peer", p, "error", err)
 		refuse(conn, denied())
 		return

@@ -27,6 +27,7 @@ type Socket struct {
 	mu       sync.Mutex // guards what follows
 	lock     *os.File
 	lasting  []*lasting // what listens in the folder: the Listener first
+	owners   []owner    // other users whose workers may connect
 	heirloom *Heirloom  // of the program that this process was before; nil = it was none
 }
 
@@ -93,6 +94,7 @@ func (s *Socket) adopt(given *net.UnixListener) net.Listener {
 func (s *Socket) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.unlink()
 	var errs []error
 	for _, l := range s.lasting {
 		if err := l.Close(); !errors.Is(err, net.ErrClosed) { // who served it may have closed it
@@ -149,6 +151,11 @@ func (s *Socket) restore() (anew []string, err error) {
 			anew = append(anew, filepath.Base(l.path))
 		}
 		if err != nil {
+			return anew, err
+		}
+	}
+	for _, o := range s.owners {
+		if _, err := s.linkFor(o); err != nil {
 			return anew, err
 		}
 	}

@@ -101,6 +101,7 @@ func (l *loop) run(ctx context.Context) error {
 	defer l.timer.Stop()
 	defer l.sampler.start()()
 	l.takeIn(time.Now())
+	l.admitUsers()
 	l.adoptAll()
 	l.compareBuilds()
 	close(l.adopted)
@@ -382,9 +383,18 @@ func (l *loop) punish(s *seat, blame string) {
 	l.signal(s, syscall.SIGKILL)
 }
 
+// admitUsers has the workers of a former daemon come back that run as other users.
+func (l *loop) admitUsers() {
+	for _, c := range l.crews {
+		if _, err := (launch{pool: c.Pool, socket: l.cfg.Socket, socketFor: l.cfg.SocketFor}).socketAs(); err != nil {
+			l.log.Error("workers of another user cannot connect", "pool", c.Name, "error", err)
+		}
+	}
+}
+
 func (l *loop) start(s *seat) {
 	order := launch{
-		pool: s.build.pool, kept: s.build.kept(), socket: l.cfg.Socket, key: s.rec.Key, logs: l.cfg.logsOf(s.pool, s.index),
+		pool: s.build.pool, kept: s.build.kept(), socket: l.cfg.Socket, socketFor: l.cfg.SocketFor, key: s.rec.Key, logs: l.cfg.logsOf(s.pool, s.index),
 	}
 	order.group = l.groups.make(order.pool, l.log)
 	p, errFrom, err := order.run()

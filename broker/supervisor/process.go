@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"os/exec"
 	"strings"
@@ -24,7 +25,7 @@ type process struct {
 
 	ended *os.ProcessState // of a child that was waited for; nil = it was not, or could not be. Of the goroutine in wait
 	group *group           // its cgroup; nil = none of its own
-	floor int64            // peak memory that it inherited
+	floor int64            // peak memory that it may have inherited
 
 	mu   sync.Mutex // guards what follows
 	gone bool       // its pid may be somebody else's by now
@@ -50,6 +51,22 @@ type launch struct {
 	key    string
 	logs   logs
 	group  *group // nil = ours
+
+	socketFor func(uid, gid int) (string, error) // nil = other users have none
+}
+
+// socketAs is the socket for the pool's user.
+func (l launch) socketAs() (string, error) {
+	as, err := l.pool.identity()
+	switch {
+	case err != nil:
+		return "", err
+	case as == nil || as.UID == os.Geteuid():
+		return l.socket, nil
+	case l.socketFor == nil:
+		return "", fmt.Errorf("workers of user %s cannot reach the broker: its socket is another user's alone", as.name)
+	}
+	return l.socketFor(as.UID, as.GID)
 }
 
 // run starts the process. It also returns the size of its stderr log before it wrote anything.
@@ -84,9 +101,13 @@ func (l launch) start(stdout, stderr *os.File) (*process, error) {
 	if err != nil {
 		return nil, err
 	}
+	socket, err := l.socketAs()
+	if err != nil {
+		return nil, err
+	}
 	cmd := exec.Command(l.pool.Binary, l.pool.Args...)
 	cmd.Dir = l.pool.Dir
-	cmd.Env = l.pool.environment(l.socket, l.key, as)
+	cmd.Env = l.pool.environment(socket, l.key, as)
 	cmd.Stdout, cmd.Stderr = stdout, stderr
 	if l.kept != nil {
 		cmd.Path, cmd.ExtraFiles = pathOfExtra(0), []*os.File{l.kept}
@@ -129,7 +150,7 @@ func adoptProcess(r record) *process {
 		w.close()
 		return nil
 	}
-	p := &process{pid: r.PID, start: r.Start, watch: w, group: adoptGroup(r.Cgroup)}
+	p := &process{pid: r.PID, start: r.Start, watch: w, group: adoptGroup(r.Cgroup), floor: math.MaxInt64}
 	if ours {
 		p.child, _ = os.FindProcess(r.PID) // it has this pid until we wait for it
 	}

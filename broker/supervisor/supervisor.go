@@ -20,7 +20,10 @@ import (
 // Config says which workers to keep running, and where their traces go. Whoever starts a Supervisor makes sure, by a
 // lock, that no other one has the same StateFile.
 type Config struct {
-	Pools      []Pool
+	Pools []Pool
+	// SocketFor has workers of another user reach the broker, and returns the path of their socket. nil = they cannot.
+	SocketFor func(uid, gid int) (path string, err error)
+
 	Socket     string // of the broker; told to the workers. It must be listening within AdoptTimeout of Run
 	StateFile  string // workers.json
 	WorkersDir string // each executable there is a pool of its own; "" = there is no such folder

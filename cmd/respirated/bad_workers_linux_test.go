@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"os"
+	"os/user"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -156,4 +157,53 @@ func hasChild(pid int) bool {
 		children = append(children, more...)
 	}
 	return len(strings.TrimSpace(string(children))) > 0
+}
+
+func TestWorkersMayRunAsAnotherUser(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("only root can start them")
+	}
+	t.Parallel()
+	nobody, err := user.Lookup("nobody")
+	if err != nil {
+		t.Skip(err)
+	}
+	h := newHost(t, privatetest.URL(t))
+	if err := os.Chmod(h.dir, 0o711); err != nil { // as /run is
+		t.Fatal(err)
+	}
+	binary := filepath.Join(h.dir, "demo-worker")
+	text, err := os.ReadFile(filepath.Join(programs(t), "demo-worker"))
+	if err == nil {
+		err = os.WriteFile(binary, text, 0o755)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.flags = []string{"--config", writeConfig(t, "lease: 20s\npools:\n- {worker: "+binary+", procs: 2, user: nobody}\n")}
+	h.start()
+	before := h.workers(2)
+	for _, pid := range before {
+		status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want := "\nUid:\t" + strings.Repeat(nobody.Uid+"\t", 3) + nobody.Uid + "\n"; !strings.Contains(string(status), want) {
+			t.Errorf("worker %d runs as\n%s\nwant%s", pid, status, want)
+		}
+	}
+	h.insertOne(demo.Noop{}, nil)
+	h.awaitDone(1)
+
+	h.kill()
+	h.start()
+	if after := h.workers(2); !slices.Equal(after, before) {
+		t.Errorf("workers are %v, were %v: they could not come back to the next daemon", after, before)
+	}
+	h.insertOne(demo.Noop{}, nil)
+	h.awaitDone(2)
+	h.stop(h.daemon)
+	if _, err := os.Stat(filepath.Dir(h.socket()) + "-" + nobody.Uid); !os.IsNotExist(err) {
+		t.Errorf("their folder is left behind (%v)", err)
+	}
 }

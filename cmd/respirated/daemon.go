@@ -71,7 +71,7 @@ func newDaemon(ctx context.Context, cfg fileConfig, partition broker.Partition, 
 		}
 		supervision.Hook = d.hooks
 	}
-	supervision.Owned = d.socket.Owned
+	supervision.Owned, supervision.SocketFor = d.socket.Owned, d.socket.For
 	supervision.Exited = func(e broker.WorkerExit) { d.broker.Exited(e) } // supervisor and broker know each other
 	d.marks = formerMarks(d.socket, log)
 	supervision.Stranger = d.marks.strangers
@@ -92,6 +92,7 @@ func newDaemon(ctx context.Context, cfg fileConfig, partition broker.Partition, 
 	d.broker, err = broker.NewSeveral(databases, d.supervisor, broker.Config{
 		Former:       self,
 		Stranger:     d.marks.strangers,
+		Admits:       d.socket.Admits,
 		Build:        version(),
 		Partition:    partition,
 		Lease:        time.Duration(cfg.Lease),
