@@ -27,15 +27,20 @@ type carrier struct {
 	of      int       // how many entries it had
 }
 
-// copyOf is what all copies of a report have in common.
+// copyOf is what all copies of a report have in common. It has no gaps, so that a map hashes it in one go.
 type copyOf struct {
 	Pair
-	seq  uint64
-	save bool
+	seq  uint64 // twice the report's, and 1 more of a save
 	from workerNo
 }
 
-func copyKey(r *Report, from workerNo) copyOf { return copyOf{r.Pair, r.Seq, r.Act == Save, from} }
+func copyKey(r *Report, from workerNo) copyOf {
+	key := copyOf{r.Pair, 2 * r.Seq, from}
+	if r.Act == Save {
+		key.seq++
+	}
+	return key
+}
 
 // pending is a report and whom to answer. Nobody changes the report any more.
 type pending struct {

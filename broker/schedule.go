@@ -331,6 +331,9 @@ func (d *database) grant(now int64, ev leased, fx *effects) {
 			fx.handed = append(fx.handed, w.key)
 		}
 	})
+	if len(ev.granted) == len(asked) {
+		return // that was all of them
+	}
 	for _, p := range asked {
 		if r := s.runs[p.ID]; r != nil && r.Token == p.Token && r.state == leasing {
 			s.forget(r)

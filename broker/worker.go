@@ -392,6 +392,7 @@ func (s *schedule) exit(now int64, e WorkerExit) {
 	for _, w := range s.workers {
 		if w.key != "" && w.key == e.Key {
 			w.died, w.buryAt = &e, now+awaitEOF
+			s.nextSweep = min(s.nextSweep, w.buryAt)
 			s.recount(w)
 			if w.session == 0 {
 				s.bury(now, w)

@@ -17,7 +17,7 @@ func BenchmarkRun(b *testing.B) {
 	strand.Kind, strand.Args = "bench", []byte(`{"n":1}`)
 	b.ReportAllocs()
 	for b.Loop() {
-		h.work(b.Context(), start{&strand, 1}, func(r protocol.Result) {
+		h.work(b.Context(), start{&strand, 1}, func(r *protocol.Result) {
 			if r.Act != protocol.ActExit {
 				b.Fatalf("ended in %q, want exit", r.Act)
 			}

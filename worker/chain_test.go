@@ -32,7 +32,7 @@ func TestSessionAsksToGoOnWhereItCan(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			s := openSession(1)
 			s.step(t0, strandsOf("a"))
-			wantEffects(t, s.step(t0, returned{"ta", c.result}), c.want)
+			wantEffects(t, s.step(t0, returned{"ta", &c.result}), c.want)
 		})
 	}
 }
@@ -59,7 +59,7 @@ func TestSessionRunsTheNextLabelUnderTheLeaseItHas(t *testing.T) {
 	strand.Args, strand.Stack, strand.Try, strand.RunMS, strand.Inbox = []byte("{}"), []byte("[1]"), 7, 9000, &protocol.Inbox{Left: 2}
 	first := s.step(t0, received{&protocol.Strands{Strands: []protocol.Strand{strand}}}).start[0].Strand
 	before := *first
-	s.step(t0, returned{"ta", protocol.Result{Act: protocol.ActHop, Label: "next", NewKind: "other", Stack: []byte("[2]")}})
+	s.step(t0, returned{"ta", &protocol.Result{Act: protocol.ActHop, Label: "next", NewKind: "other", Stack: []byte("[2]")}})
 	ack := goOf("a")
 	inbox := &protocol.Inbox{Semaphores: []protocol.Semaphore{{ID: 5, Name: "x"}}}
 	ack.msg.(*protocol.Ack).Entries[0].Inbox = inbox
@@ -75,7 +75,7 @@ func TestSessionRunsTheNextLabelUnderTheLeaseItHas(t *testing.T) {
 	if d := cmp.Diff(before, *first); d != "" {
 		t.Errorf("the first label's strand, which a handler may have kept, was changed (-before +after):\n%s", d)
 	}
-	fx = s.step(at(time.Second), returned{"ta", protocol.Result{Act: protocol.ActNap}})
+	fx = s.step(at(time.Second), returned{"ta", &protocol.Result{Act: protocol.ActNap}})
 	if r := fx.send[0].(*protocol.Results).Results[0]; r.Seq != 2 || r.Token != "ta" || !r.Chain {
 		t.Errorf("second result %+v, want number 2 of the same token", r)
 	}
@@ -86,7 +86,7 @@ func TestSessionKeepsTheArgsAndTheLabelOfANapThatGoesOn(t *testing.T) {
 	strand := testStrand("a")
 	strand.Stack, strand.RunMS, strand.Inbox = []byte("[1]"), 9000, &protocol.Inbox{Left: 2}
 	s.step(t0, received{&protocol.Strands{Strands: []protocol.Strand{strand}}})
-	s.step(t0, returned{"ta", protocol.Result{Act: protocol.ActNap}})
+	s.step(t0, returned{"ta", &protocol.Result{Act: protocol.ActNap}})
 	want := strand
 	want.Try, want.Inbox = 1, nil
 	if d := cmp.Diff(want, *s.step(t0, goOf("a")).start[0].Strand); d != "" {

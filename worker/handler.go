@@ -52,20 +52,20 @@ func (h *handler) kinds(mux *Mux) []protocol.Kind {
 
 // work runs one strand and hands its result to done, exactly once and whatever the handler does: return, panic, or end
 // its goroutine with runtime.Goexit, as t.FailNow does.
-func (h *handler) work(ctx context.Context, run start, done func(protocol.Result)) {
+func (h *handler) work(ctx context.Context, run start, done func(*protocol.Result)) {
 	strand := run.Strand
-	var result protocol.Result
+	result := new(protocol.Result)
 	returned := false
 	defer func() {
 		if v := recover(); v != nil {
-			result = failed(&panicError{v}, string(debug.Stack()))
+			*result = failed(&panicError{v}, string(debug.Stack()))
 		} else if !returned {
-			result = failed(errGoexit, "")
+			*result = failed(errGoexit, "")
 		}
-		h.note(strand, &result)
+		h.note(strand, result)
 		done(result)
 	}()
-	result = h.result(ctx, run)
+	*result = h.result(ctx, run)
 	returned = true
 }
 

@@ -123,11 +123,11 @@ func TestAStrandAtAnUnknownKindOrLabelIsParked(t *testing.T) {
 			strand := &protocol.Strand{ID: "s", Kind: "sum", Label: StartLabel, Args: []byte("{}")}
 			change(strand)
 			var got protocol.Result
-			h.work(t.Context(), start{strand, 1}, func(r protocol.Result) { got = r })
+			h.work(t.Context(), start{strand, 1}, func(r *protocol.Result) { got = *r })
 			if d := cmp.Diff(protocol.Result{Act: protocol.ActRelease, DelayMS: delay(ParkTime)}, got); d != "" {
 				t.Errorf("result (-want +got):\n%s", d)
 			}
-			h.work(t.Context(), start{strand, 1}, func(r protocol.Result) {}) // the log has been told of such
+			h.work(t.Context(), start{strand, 1}, func(r *protocol.Result) {}) // the log has been told of such
 			want := fmt.Sprintf("kind=%s label=%s build=v7 strand=s parked=1 again=30s\n", strand.Kind, strand.Label)
 			if !strings.HasSuffix(log.String(), want) || strings.Count(log.String(), "\n") != 1 {
 				t.Errorf("log is not one line that ends with %q:\n%s", want, log.String())
@@ -196,7 +196,7 @@ func TestWhatAHandlerReturnsAfterTheEndOfItsContext(t *testing.T) {
 			})
 			h := &handler{programs: mux.programs, log: slog.New(slog.DiscardHandler)}
 			var got protocol.Result
-			h.work(ctx, start{&protocol.Strand{Kind: "sum", Label: StartLabel, Args: []byte("{}")}, 1}, func(r protocol.Result) { got = r })
+			h.work(ctx, start{&protocol.Strand{Kind: "sum", Label: StartLabel, Args: []byte("{}")}, 1}, func(r *protocol.Result) { got = *r })
 			if got.Act != c.act {
 				t.Errorf("result %+v, want %s", got, c.act)
 			}

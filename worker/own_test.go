@@ -62,7 +62,7 @@ func runOwn(t *testing.T, strand *protocol.Strand, seq uint64, label Label[tally
 	mux := NewMux()
 	AddProg(mux, Prog[tally]{Labels: map[string]Label[tally]{"start": label, "next": label}})
 	h := &handler{programs: mux.programs, schema: "respirate", log: slog.New(slog.DiscardHandler)}
-	h.work(t.Context(), start{strand, seq}, func(r protocol.Result) { result = r })
+	h.work(t.Context(), start{strand, seq}, func(r *protocol.Result) { result = *r })
 	return result
 }
 

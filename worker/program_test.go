@@ -37,7 +37,7 @@ func workIn(t *testing.T, mux *Mux, change ...func(*protocol.Strand)) (result pr
 	for _, f := range change {
 		f(strand)
 	}
-	h.work(t.Context(), start{strand, 1}, func(r protocol.Result) { result = r })
+	h.work(t.Context(), start{strand, 1}, func(r *protocol.Result) { result = *r })
 	return result
 }
 

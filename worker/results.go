@@ -3,13 +3,14 @@ package worker
 import (
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/respirated/respirated/protocol"
 )
 
 // done queues a result for the broker. It is kept until the broker has acked it.
-func (s *session) done(r *run, result protocol.Result) {
+func (s *session) done(r *run, result *protocol.Result) {
 	r.state, r.since = runDone, s.now
 	r.seq++
 	r.result = result
@@ -20,7 +21,7 @@ func (s *session) done(r *run, result protocol.Result) {
 
 // mayGoOn tells whether to ask for the next label of a strand at once: it is due, we can run it, and there is time.
 func (s *session) mayGoOn(r *run) bool {
-	switch res := &r.result; {
+	switch res := r.result; {
 	case res.Act != protocol.ActHop && res.Act != protocol.ActNap, res.DelayMS != nil && *res.DelayMS > 0:
 		return false
 	case res.NewKind != "" && !s.kinds[res.NewKind]:
@@ -47,7 +48,7 @@ func (s *session) report() {
 		}
 		s.fit(r, p.room())
 		ahead := s.flying + p.total
-		full = full || ahead > 0 && ahead+resultSize(&r.result) > inFlight
+		full = full || ahead > 0 && ahead+resultSize(r.result) > inFlight
 		if full {
 			later = append(later, r)
 			continue
@@ -75,21 +76,28 @@ func (s *session) reportAt() int64 {
 
 // fit replaces a result that is larger than a frame.
 func (s *session) fit(r *run, room int) {
-	if size := resultSize(&r.result); size > room {
+	if size := resultSize(r.result); size > room {
 		s.replace(r, fmt.Errorf("the result of this run takes %d bytes, at most %d fit into a frame: "+
 			"the exit value, the args of With and of Insert count; keep large data elsewhere", size, room))
 	}
 }
 
 func (s *session) sendResults(batch []*run) {
-	m := &protocol.Results{ID: s.newID(), Results: make([]protocol.Result, 0, len(batch))}
+	m := &protocol.Results{ID: s.newID(), Results: slices.Grow(s.spare[:0], len(batch))}
+	s.spare = nil
 	for _, r := range batch {
-		r.frame, r.sentAt, r.size = m.ID, s.now, resultSize(&r.result)
+		r.frame, r.sentAt, r.size = m.ID, s.now, resultSize(r.result)
 		s.flying += r.size
-		m.Results = append(m.Results, r.result)
+		m.Results = append(m.Results, *r.result)
 	}
 	s.frames[m.ID] = &flight{batch, len(batch)}
 	s.send(m)
+}
+
+// reuse takes back the memory of a frame that has been encoded, for the next: what is in it stays with the runs.
+func (s *session) reuse(m *protocol.Results) {
+	clear(m.Results)
+	s.spare, m.Results = m.Results, nil
 }
 
 // settle takes acks of a frame.
@@ -224,7 +232,7 @@ func (s *session) backOff(r *run) time.Duration {
 func (s *session) replace(r *run, why error) {
 	fail := failed(why, "")
 	fail.Strand, fail.Token, fail.Seq = r.result.Strand, r.result.Token, r.result.Seq
-	r.result = fail
+	r.result = &fail
 }
 
 // recall queues every result that has not been acked, to be sent in the next session.
@@ -256,7 +264,7 @@ func (p *packer) room() int { return p.limits.frame - frameOverhead }
 
 // add puts r into the last batch if it fits there. A result that met with a fault before gets a frame of its own.
 func (p *packer) add(r *run) {
-	size, alone := resultSize(&r.result), r.refusals+r.faults > 0
+	size, alone := resultSize(r.result), r.refusals+r.faults > 0
 	last := len(p.batches) - 1
 	if last < 0 || p.closed || alone || len(p.batches[last]) == p.limits.batch || p.size+size > p.room() {
 		p.batches, p.size = append(p.batches, nil), 0

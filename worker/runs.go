@@ -22,13 +22,13 @@ type run struct {
 	warned int64 // running: when it was asked to stop for the end of its lease; 0 = not yet
 	asked  bool  // running: asked to stop, as the worker does
 
-	result   protocol.Result // done
-	frame    uint64          // done: the frame that carries it in this session; 0 = none yet
-	sentAt   int64           // done: when that was
-	size     int             // done: what it takes there
-	retryAt  int64           // done: not to be sent before
-	refusals int             // done: how often the broker found a fault in its frame
-	faults   int             // done: how often the broker had a fault of its own
+	result   *protocol.Result // done
+	frame    uint64           // done: the frame that carries it in this session; 0 = none yet
+	sentAt   int64            // done: when that was
+	size     int              // done: what it takes there
+	retryAt  int64            // done: not to be sent before
+	refusals int              // done: how often the broker found a fault in its frame
+	faults   int              // done: how often the broker had a fault of its own
 }
 
 type runState uint8
@@ -69,9 +69,9 @@ func (s *session) accept(strands []protocol.Strand) {
 // their first label, and behind others that go on.
 func (s *session) goOn(r *run, inbox *protocol.Inbox) {
 	s.land(r)
-	r.strand = onward(r.strand, &r.result, inbox)
+	r.strand = onward(r.strand, r.result, inbox)
 	r.state, r.since = runQueued, s.now
-	r.result, r.retryAt, r.refusals, r.faults = protocol.Result{}, 0, 0, 0
+	r.result, r.retryAt, r.refusals, r.faults = nil, 0, 0, 0
 	place := slices.IndexFunc(s.queue, func(o *run) bool { return o.seq == 0 })
 	if place < 0 {
 		place = len(s.queue)
@@ -151,13 +151,13 @@ func (s *session) cancel(stops []protocol.Stop) {
 }
 
 // unstarted is the result of a strand that is stopped before it has begun.
-func unstarted(why string) protocol.Result {
+func unstarted(why string) *protocol.Result {
 	if why == protocol.StopTimeout {
-		return protocol.Result{Act: protocol.ActRelease}
+		return &protocol.Result{Act: protocol.ActRelease}
 	}
 	result := failed(ErrCancelled, "")
 	result.Act = protocol.ActCancel
-	return result
+	return &result
 }
 
 func (s *session) stop(r *run, cause error) {
@@ -196,7 +196,7 @@ func (s *session) unqueue(r *run) {
 
 // finish takes the result of a handler. It is sent even if the lease seems to be over here: the broker may have renewed
 // it while we could not hear, and if not, the fence refuses what comes too late.
-func (s *session) finish(token string, result protocol.Result) {
+func (s *session) finish(token string, result *protocol.Result) {
 	r := s.held[token]
 	if r == nil || r.state != runRunning {
 		panic("bug: a result of a strand that is not running")
@@ -212,7 +212,7 @@ func (s *session) finish(token string, result protocol.Result) {
 }
 
 // giveBack returns a strand that has not been started.
-func (s *session) giveBack(r *run) { s.done(r, protocol.Result{Act: protocol.ActRelease}) }
+func (s *session) giveBack(r *run) { s.done(r, &protocol.Result{Act: protocol.ActRelease}) }
 
 // watchRuns looks at the times that belong to what we hold.
 func (s *session) watchRuns() {

@@ -38,7 +38,7 @@ type (
 	// returned: the handler of the strand with this token is done.
 	returned struct {
 		token  string
-		result protocol.Result
+		result *protocol.Result // the session's from now on
 	}
 	// unsendable: the frame with this id cannot be encoded.
 	unsendable struct {
@@ -123,6 +123,7 @@ type session struct {
 	sendAt  int64              // when the next of those is to be sent
 	frames  map[uint64]*flight // results sent in this session and not acked, by frame
 	flying  int                // bytes of those
+	spare   []protocol.Result  // memory for the next of those
 	credit  credit
 
 	draining bool

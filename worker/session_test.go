@@ -57,11 +57,11 @@ func strandsOf(names ...string) received {
 }
 
 func exits(name string) returned {
-	return returned{"t" + name, protocol.Result{Act: protocol.ActExit}}
+	return returned{"t" + name, &protocol.Result{Act: protocol.ActExit}}
 }
 
 func hops(name string) returned {
-	return returned{"t" + name, protocol.Result{Act: protocol.ActHop, Label: "next"}}
+	return returned{"t" + name, &protocol.Result{Act: protocol.ActHop, Label: "next"}}
 }
 
 // goOf tells that the first results of these strands are stored, and that they go on.
@@ -334,7 +334,7 @@ func TestSessionLimitsTheBytesOnTheirWay(t *testing.T) {
 	s := openSession(8)
 	s.step(t0, strandsOf("a", "b", "c", "d", "e", "f"))
 	for _, name := range []string{"a", "b", "c", "d", "e", "f"} {
-		s.step(t0, returned{"t" + name, protocol.Result{Act: protocol.ActExit, Value: make([]byte, 1<<20-1000)}})
+		s.step(t0, returned{"t" + name, &protocol.Result{Act: protocol.ActExit, Value: make([]byte, 1<<20-1000)}})
 	}
 	if s.flying > inFlight {
 		t.Errorf("%d bytes on their way, want at most %d", s.flying, inFlight)
@@ -347,7 +347,7 @@ func TestSessionLetsNoResultOvertakeALargeOne(t *testing.T) {
 	s.limits.frame = 8 << 20
 	s.step(t0, strandsOf("a", "b", "c"))
 	s.step(t0, exits("a"))
-	fx := s.step(t0, returned{"tb", protocol.Result{Act: protocol.ActExit, Value: make([]byte, inFlight)}}, exits("c"))
+	fx := s.step(t0, returned{"tb", &protocol.Result{Act: protocol.ActExit, Value: make([]byte, inFlight)}}, exits("c"))
 	wantEffects(t, fx, "")
 	wantEffects(t, s.step(t0, ackOf(protocol.AckApplied, "a")), "result b=exit")
 	wantEffects(t, s.step(t0, ackOf(protocol.AckApplied, "b")), "result c=exit")
@@ -366,7 +366,7 @@ func TestSessionGivesBackAStrandWhoseLeaseIsAboutToEnd(t *testing.T) {
 func TestSessionReplacesAResultThatIsLargerThanAFrame(t *testing.T) {
 	s := openSession(1)
 	s.step(t0, strandsOf("a"))
-	fx := s.step(t0, returned{"ta", protocol.Result{Act: protocol.ActExit, Value: make([]byte, 1<<20)}})
+	fx := s.step(t0, returned{"ta", &protocol.Result{Act: protocol.ActExit, Value: make([]byte, 1<<20)}})
 	wantEffects(t, fx, "result a=fail")
 	message := fx.send[0].(*protocol.Results).Results[0].Failure.Message
 	if want := "takes 1048"; !strings.Contains(message, want) {

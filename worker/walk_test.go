@@ -186,7 +186,7 @@ func (w *walk) endHandler() {
 	if w.rand.IntN(2) == 0 {
 		result = protocol.Result{Act: protocol.ActHop, Label: "next"}
 	}
-	w.step(returned{token, result})
+	w.step(returned{token, &result})
 }
 
 func (w *walk) ack() {

@@ -30,9 +30,21 @@ func (s *Store) Commit(ctx context.Context, reports []broker.Report) ([]broker.V
 	for i := range reports {
 		entries[i].place, entries[i].report = i, &reports[i]
 	}
+	later := map[broker.ID]bool{} // whose report waits: so do those that follow it
 	for _, round := range rounds(entries) {
-		if err := s.commitRound(ctx, round); err != nil {
+		for _, e := range round {
+			if later[e.report.ID] {
+				e.verdict = broker.Verdict{State: broker.Later}
+			}
+		}
+		err := s.commitRound(ctx, round)
+		if err != nil {
 			return nil, s.failed(err, "commit %d reports", len(reports))
+		}
+		for _, e := range round {
+			if e.verdict.State == broker.Later {
+				later[e.report.ID] = true
+			}
 		}
 	}
 	verdicts := make([]broker.Verdict, len(entries))
@@ -93,10 +105,14 @@ func (s *Store) commitRound(ctx context.Context, round []*entry) error {
 	case err != nil:
 		return err
 	}
-	// Those that had to wait the last time come last: then they hold up no other.
+	// Those that had to wait the last time come last, and hardly wait again: then they hold up no other.
 	for _, waited := range []bool{false, true} {
 		some := slices.DeleteFunc(slices.Clone(round), func(e *entry) bool { return !e.open() || s.blocked.has(e.report.ID) != waited })
-		if err := s.lookAt(ctx, some); err != nil {
+		commit := s.commitLooked
+		if waited {
+			commit = s.commitAgain
+		}
+		if err := s.lookAt(ctx, some, commit); err != nil {
 			return err
 		}
 	}
@@ -109,8 +125,8 @@ func (s *Store) commitRound(ctx context.Context, round []*entry) error {
 // lookAt commits entries that need a closer look. That waits for no row of a strand, but what a report inserts may have to wait
 // for somebody else: for the end of one who inserts the same id, or makes the same lane. Entries are halved until one that waits
 // in vain is alone: it is for later.
-func (s *Store) lookAt(ctx context.Context, entries []*entry) error {
-	err := s.isolate(ctx, entries, s.commitLooked)
+func (s *Store) lookAt(ctx context.Context, entries []*entry, commit func(context.Context, []*entry) error) error {
+	err := s.isolate(ctx, entries, commit)
 	if !contention(err) {
 		return err
 	}
@@ -120,10 +136,10 @@ func (s *Store) lookAt(ctx context.Context, entries []*entry) error {
 		return nil
 	}
 	half := len(entries) / 2
-	if err := s.lookAt(ctx, entries[:half]); err != nil {
+	if err := s.lookAt(ctx, entries[:half], commit); err != nil {
 		return err
 	}
-	return s.lookAt(ctx, entries[half:])
+	return s.lookAt(ctx, entries[half:], commit)
 }
 
 // addInboxes adds what waits for the strands that go on. It reads that after the commit: whatever has come by then is in it, or

@@ -80,3 +80,16 @@ var Essentials = essentials
 
 // ForgetPaged has the next announcement open pages.
 func (s *Store) ForgetPaged() { s.paged = time.Time{} }
+
+// TryLooked commits reports in one transaction of the closer look, and tells what has become of them.
+func (s *Store) TryLooked(ctx context.Context, reports ...broker.Report) (acts []broker.Act, states []broker.VerdictState, err error) {
+	entries := make([]*entry, len(reports))
+	for i := range reports {
+		entries[i] = &entry{report: &reports[i]}
+	}
+	err = s.commitLooked(ctx, entries)
+	for _, e := range entries {
+		acts, states = append(acts, e.report.Act), append(states, e.verdict.State)
+	}
+	return acts, states, err
+}

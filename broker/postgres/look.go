@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype"
@@ -29,7 +30,26 @@ type look struct {
 }
 
 func (s *Store) commitLooked(ctx context.Context, entries []*entry) error {
+	return s.commitWithin(ctx, entries, 0)
+}
+
+// commitAgain is commitLooked for what had to wait the last time.
+func (s *Store) commitAgain(ctx context.Context, entries []*entry) error {
+	return s.commitWithin(ctx, entries, lockTimeout/20)
+}
+
+// commitWithin waits no longer than that for anybody; 0 = for the usual time.
+func (s *Store) commitWithin(ctx context.Context, entries []*entry, wait time.Duration) error {
+	reports := make([]*broker.Report, len(entries))
+	for i, e := range entries {
+		reports[i] = e.report
+	}
 	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		if wait > 0 {
+			if _, err := tx.Exec(ctx, "set local lock_timeout = "+milliseconds(wait)); err != nil {
+				return err
+			}
+		}
 		l := &look{tx: tx, sql: s.sql, host: s.host(), entries: entries, fates: make(map[broker.ID]fate)}
 		if err := l.lock(ctx); err != nil {
 			return err
@@ -44,8 +64,8 @@ func (s *Store) commitLooked(ctx context.Context, entries []*entry) error {
 		return l.write(ctx)
 	})
 	if err != nil {
-		for _, e := range entries {
-			e.verdict = broker.Verdict{} // it was of what is undone
+		for i, e := range entries { // what we have come to know is undone
+			e.report, e.own, e.verdict = reports[i], false, broker.Verdict{}
 		}
 	}
 	return err

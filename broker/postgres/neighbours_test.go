@@ -2,6 +2,7 @@ package postgres_test
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -111,5 +112,61 @@ func TestInsertWaitsForOneWhoInsertsTheSame(t *testing.T) {
 	s.commitTx(app)
 	if err := <-made; err != nil {
 		t.Fatal(err)
+	}
+}
+
+func TestReportBehindOneThatHasToWaitWaitsToo(t *testing.T) {
+	s := newSubject(t, migrated(t))
+	p := s.lease(s.insert(""))[0]
+	app := s.begin(pgx.TxOptions{}, `select respirate.insert('new', '{}')`)
+	reports := []broker.Report{
+		{Pair: p, Seq: 1, Act: broker.Save, Inserts: []broker.Insert{{ID: newID(), Kind: "new", Args: []byte(`{}`), Child: true}}},
+		{Pair: p, Seq: 2, Act: broker.Nap, Delay: hour},
+	}
+	verdicts, err := s.Commit(t.Context(), reports)
+	if err != nil || verdicts[0].State != broker.Later || verdicts[1].State != broker.Later {
+		t.Errorf("got %+v and error %v, want both for later", verdicts, err)
+	}
+	s.commitTx(app)
+	s.apply(reports...)
+	if row, _ := s.Row(p.ID); row.ChildrenLeft != 1 || row.Leased {
+		t.Errorf("got %+v, want it to nap with a child", row)
+	}
+}
+
+// A step whose worker is not sure of it may commit between two tries of a batch: that it was not there the first time says nothing.
+func TestTryThatFailsLeavesAStepToBeLookedForAgain(t *testing.T) {
+	s := newSubject(t, migrated(t))
+	pairs := s.lease(s.insert(""), s.insert(""))
+	app := s.begin(pgx.TxOptions{}, `select respirate.insert('new', '{}')`) // the try waits for it in vain
+	acts, states, err := s.TryLooked(t.Context(),
+		broker.Report{Pair: pairs[0], Seq: 1, Act: broker.Own, Failure: &broker.Failure{}},
+		broker.Report{Pair: pairs[1], Seq: 1, Act: broker.Hop, Label: "x", Kind: "new"})
+	if err == nil || acts[0] != broker.Own || acts[1] != broker.Hop || states[0] != 0 || states[1] != 0 {
+		t.Errorf("got acts %v, verdicts %v and error %v, want an error, and all as it was", acts, states, err)
+	}
+	s.commitTx(app)
+}
+
+// Whoever sends and sends to a strand that takes nothing is told so in the end.
+func TestStrandForWhichTooMuchWaitsTakesNoMoreSignals(t *testing.T) {
+	s := newSubject(t, migrated(t))
+	full, other := s.insert(`{"in":3600}`), s.insert(`{"in":3600}`)
+	s.run(`update respirate.strand set inbox = 1999999 where id = $1`, [16]byte(full))
+	go1 := broker.Signal{ID: full, Name: "go"}
+	if _, err := s.Signal(t.Context(), []broker.Signal{go1}); err != nil {
+		t.Fatalf("the last that it may have: %v", err)
+	}
+	_, err := s.Signal(t.Context(), []broker.Signal{{ID: other, Name: "go"}, go1})
+	if bad, ok := err.(*broker.SignalError); !ok || bad.Index != 1 || !strings.Contains(bad.Why, "2000000 semaphores and ended children wait") {
+		t.Errorf("one more: got %v, want an error about signal 1", err)
+	}
+	p := s.lease(s.insert(""), s.insert(""))
+	verdicts, err := s.Commit(t.Context(), []broker.Report{
+		{Pair: p[0], Seq: 1, Act: broker.Exit, Signals: []broker.Signal{go1}},
+		{Pair: p[1], Seq: 1, Act: broker.Exit, Signals: []broker.Signal{{ID: other, Name: "go"}}},
+	})
+	if err != nil || verdicts[0].State != broker.Invalid || verdicts[1].State != broker.Applied {
+		t.Errorf("reports: got %+v and error %v, want the one refused and the other applied", verdicts, err)
 	}
 }

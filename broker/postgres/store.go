@@ -66,7 +66,8 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 		return nil, err
 	}
 	s := &Store{sql: loadStatements(cfg.Schema), log: cfg.Logger, lanes: newLanes()}
-	poolConfig.AfterConnect = func(context.Context, *pgx.Conn) error {
+	poolConfig.AfterConnect = func(_ context.Context, conn *pgx.Conn) error {
+		registerUUIDs(conn.TypeMap())
 		s.lanes.reset() // after a failover the lanes may have other numbers
 		return nil
 	}

@@ -6,3 +6,9 @@ func (p Pool) Check() error {
 	_, err := p.check(defaultStop)
 	return err
 }
+
+// Check says what [New] would say of a configuration. It changes nothing.
+func (c Config) Check() error {
+	_, err := c.check()
+	return err
+}

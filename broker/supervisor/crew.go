@@ -227,6 +227,7 @@ func (l *loop) inherit(s *seat) {
 	if c == nil || c.heir == nil || c.heir.old != s || c.isCanary(c.heir) {
 		return
 	}
+	c.heir.restarts, c.heir.lastExit = s.restarts, s.lastExit
 	c.heir.old, c.heir = nil, nil
 	s.crew, s.life.last, l.unsorted = nil, true, true
 }

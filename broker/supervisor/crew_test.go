@@ -367,3 +367,66 @@ func TestWorkerThatIsDueAndDoesNotEndKeepsNobodyBusy(t *testing.T) {
 		t.Errorf("the loop has turned %d times, want %d at most", turns, most)
 	}
 }
+
+func TestWorkerThatDiesBesideAnUnprovenCanaryIsReplacedByItsOwnBuild(t *testing.T) {
+	h := newHost(t, "")
+	p := h.script("a", 1, "export VERSION=1", "raising", "0")
+	h.cfg.Pools = []Pool{p}
+	h.run()
+	old := h.hellosOf("1", 1)[0]
+	h.install(p.Binary, "export VERSION=2", "raising", "0")
+	canary := h.hellosOf("2", 1)[0]
+	h.hangUp(old)
+	h.exit()
+	h.hellosOf("1", 1)
+	h.sup.Served(canary.Key, 1)
+	if e := h.exit(); !e.Asked || e.Key == canary.Key {
+		t.Errorf("got %+v, want the asked end of the old build", e)
+	}
+	h.pool("rolled", "a", isIn("running"))
+}
+
+func TestNoMoreThanOneProcessIsAddedForAReplacement(t *testing.T) {
+	p := poolAs("a", 3, "deaf")
+	p.StopTimeout = 100 * time.Millisecond
+	h := newHost(t, "", p).run()
+	h.until("connected", func(infos []Info) bool { return len(infos) == 3 && all("connected")(infos) })
+	if err := h.sup.Recycle("a", -1, "test"); err != nil {
+		t.Fatal(err)
+	}
+	h.until("all are replaced", func(infos []Info) bool {
+		if len(infos) > 4 {
+			t.Errorf("got %d processes, want 4 at most: %+v", len(infos), infos)
+		}
+		fresh := 0
+		for _, i := range infos {
+			fresh += i.Restarts
+		}
+		return len(infos) == 3 && fresh == 3
+	})
+}
+
+func TestSuccessorTakesTheSeatOfAWorkerThatDiesFirst(t *testing.T) {
+	h := newHost(t, "")
+	flag := filepath.Join(h.dir, "flag")
+	h.cfg.Pools = []Pool{h.script("a", 1, "while test -e "+flag+"; do sleep 0.02; done", "raising", "0")}
+	h.run()
+	old := h.hello()
+	if err := os.WriteFile(flag, nil, 0o600); err != nil { // from now on they start slowly
+		t.Fatal(err)
+	}
+	h.sup.letterRecycle(old.Key, "test")
+	h.until("two", func(infos []Info) bool { return len(infos) == 2 && infos[1].PID != 0 })
+	h.hangUp(old)
+	h.exit()
+	h.until("the successor alone", func(infos []Info) bool {
+		return len(infos) == 1 && infos[0].PID != old.PID && infos[0].State == "starting"
+	})
+	if err := os.Remove(flag); err != nil {
+		t.Fatal(err)
+	}
+	h.hello()
+	h.end()
+	h.exit()
+	h.noExit()
+}

@@ -91,3 +91,14 @@ func TestHookThatNeverReturnsHoldsUpNobodyAndWhatIsLostIsLogged(t *testing.T) {
 		t.Error("nobody says that events were dropped")
 	}
 }
+
+func TestHookIsToldOfAdoptionAndOfTheReturn(t *testing.T) {
+	h := newHost(t, "", poolAs("a", 1, "steady"))
+	before := h.formerDaemon()
+	events := make(hookTo, 100)
+	h.cfg.Hook = events
+	h.run()
+	if got := h.expectEvents(events, "adopt a/0", "connect a/0"); got[0].PID != before[0].PID {
+		t.Errorf("process %d is adopted, want %d", got[0].PID, before[0].PID)
+	}
+}

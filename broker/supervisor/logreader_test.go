@@ -13,7 +13,6 @@ import (
 type page struct {
 	t *testing.T
 	*LogReader
-	got []string
 }
 
 func newPage(t *testing.T) *page {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -30,7 +31,8 @@ pg_stat_statements.`,
 		Example: `  respirated bench
   respirated bench --jobs 200000 --procs 8 --history
   respirated bench --jobs 0 --latency 2000
-  respirated bench --payload 4096 --json > before.json`,
+  respirated bench --payload 4096 --json > before.json
+  respirated bench --jobs 200000 --profile profiles`,
 		Args: takes(cobra.NoArgs),
 	}
 	flags := cmd.Flags()
@@ -41,10 +43,14 @@ pg_stat_statements.`,
 	flags.IntVar(&c.latency, "latency", 500, "strands to insert one by one while the daemon is idle; 0 = none")
 	flags.IntVar(&c.payload, "payload", 0, "`BYTES` of text in the args of each strand")
 	flags.BoolVar(&c.keep, "keep", false, "leave the schema for a look at it")
+	flags.StringVar(&c.profile, "profile", "", "write CPU profiles of the daemon and of each worker process into `DIR`, as pprof reads them")
 	asJSON := addJSON(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if err := c.check(s); err != nil {
 			return usage(err)
+		}
+		if err := c.makeProfile(); err != nil {
+			return err
 		}
 		cfg, err := s.load()
 		if err != nil {
@@ -82,6 +88,17 @@ func (c *benchConfig) check(s *settings) error {
 		}
 	}
 	return nil
+}
+
+// makeProfile makes the folder for profiles, which processes with other working directories will write to.
+func (c *benchConfig) makeProfile() (err error) {
+	if c.profile == "" {
+		return nil
+	}
+	if c.profile, err = filepath.Abs(c.profile); err != nil {
+		return fmt.Errorf("find the folder for profiles: %w", err)
+	}
+	return os.MkdirAll(c.profile, 0o777)
 }
 
 // runBench measures, and prints what came out.

@@ -30,6 +30,8 @@ type benchSetup struct {
 	Socket string `json:"socket"`
 	Procs  int    `json:"procs"`
 	Slots  int    `json:"slots"`
+	// Profile is the folder for CPU profiles of the daemon and its workers; "" = none.
+	Profile string `json:"profile"`
 }
 
 // benchHostCommand is the daemon of a measurement, a process of its own so that its memory and CPU are its own. It ends
@@ -55,14 +57,16 @@ func benchHostCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return d.run(cmd.Context(), func(ctx context.Context) error {
-				ended := make(chan struct{})
-				go func() { _, _ = io.Copy(io.Discard, cmd.InOrStdin()); close(ended) }()
-				select {
-				case <-ended:
-				case <-ctx.Done():
-				}
-				return nil
+			return profiled(setup.Profile, "daemon", func() error {
+				return d.run(cmd.Context(), func(ctx context.Context) error {
+					ended := make(chan struct{})
+					go func() { _, _ = io.Copy(io.Discard, cmd.InOrStdin()); close(ended) }()
+					select {
+					case <-ended:
+					case <-ctx.Done():
+					}
+					return nil
+				})
 			})
 		},
 	}
@@ -76,7 +80,7 @@ func (s benchSetup) config() (fileConfig, error) {
 	}
 	return fileConfig{
 		DatabaseURLs: urls{s.URL}, Schema: s.Schema, Socket: s.Socket, DrainTimeout: duration(5 * time.Second),
-		Pools: []poolConfig{{Name: "bench", Worker: self, Args: []string{demoWorkerVerb}, Procs: s.Procs, Slots: s.Slots}},
+		Pools: []poolConfig{{Name: "bench", Worker: self, Args: []string{demoWorkerVerb, "--profile=" + s.Profile}, Procs: s.Procs, Slots: s.Slots}},
 	}, nil
 }
 
@@ -100,7 +104,7 @@ func (b *benchRun) startHost() (*benchHost, error) {
 		return nil, fmt.Errorf("make a folder for the socket: %w", err)
 	}
 	h := &benchHost{dir: dir, socket: filepath.Join(dir, "respirate.sock"), ended: make(chan struct{})}
-	setup := benchSetup{URL: withApplicationName(b.url, brokerName(b.schema)), Schema: b.schema, Socket: h.socket, Procs: b.procs, Slots: b.slots}
+	setup := benchSetup{URL: withApplicationName(b.url, brokerName(b.schema)), Schema: b.schema, Socket: h.socket, Procs: b.procs, Slots: b.slots, Profile: b.profile}
 	if err := h.start(b.program, setup); err != nil {
 		return nil, errors.Join(fmt.Errorf("start a daemon: %w", err), os.RemoveAll(dir))
 	}

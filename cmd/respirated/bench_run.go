@@ -29,7 +29,8 @@ type benchConfig struct {
 	slots   int
 	payload int // bytes
 	history bool
-	keep    bool // the schema
+	keep    bool   // the schema
+	profile string // folder for CPU profiles of the daemon and its workers; "" = none
 }
 
 // benchRun is one measurement: a schema, and for each part of it a daemon of its own, so that what one part leaves in

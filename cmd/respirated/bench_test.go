@@ -14,6 +14,7 @@ import (
 //	go test -run '^$' -bench . -benchtime 1x ./cmd/respirated
 //	go test -run '^$' -bench CommitToStart -benchtime 1000x ./cmd/respirated
 //	BACKLOG=1000000 go test -run '^$' -bench Backlog -benchtime 1x ./cmd/respirated
+//	PROFILE=/tmp/profiles go test -run '^$' -bench . -benchtime 1x ./cmd/respirated
 
 // benchmark measures once.
 func benchmark(b *testing.B, c benchConfig) *benchReport {
@@ -23,6 +24,11 @@ func benchmark(b *testing.B, c benchConfig) *benchReport {
 	}
 	defer func() { _ = server.Stop() }()
 	c.url, c.program, c.procs, c.slots = server.URL(), filepath.Join(programs(b), "respirated"), 4, 10
+	if c.profile = os.Getenv("PROFILE"); c.profile != "" {
+		if err := c.makeProfile(); err != nil {
+			b.Fatal(err)
+		}
+	}
 	report, err := newBenchRun(c, os.Stderr).run(b.Context())
 	if err != nil {
 		b.Fatal(err)

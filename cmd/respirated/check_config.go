@@ -1,8 +1,10 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"strings"
 
@@ -102,6 +104,9 @@ func checkFile(file string) (findings []string, err error) {
 			find(at, fmt.Errorf("two pools are named %q: give one another name", p.Name))
 		}
 		names[p.Name] = true
+	}
+	if len(findings) == 0 { // the rest of what concerns workers; pools were looked at one by one, for their places
+		find("$", cfg.supervisor(cmp.Or(cfg.Socket, protocol.DefaultSocket), slog.New(slog.DiscardHandler)).Check())
 	}
 	for i, h := range cfg.Hooks {
 		find(fmt.Sprintf("$.hooks[%d]", i), h.check())

@@ -148,7 +148,8 @@ const demoOrphanAfter = 5 * time.Second
 
 // demoWorkerCommand is cmd/demo-worker inside of this program, for `respirated dev`.
 func demoWorkerCommand() *cobra.Command {
-	return &cobra.Command{
+	var profile string
+	cmd := &cobra.Command{
 		Use:    demoWorkerVerb,
 		Short:  "Be a worker of the demo's kinds, for respirated dev",
 		Hidden: true,
@@ -157,11 +158,15 @@ func demoWorkerCommand() *cobra.Command {
 			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGTERM, syscall.SIGINT)
 			context.AfterFunc(ctx, stop) // a second signal ends the process at once
 			log := slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil))
-			err := worker.Run(ctx, demo.Mux(), worker.Config{OrphanAfter: demoOrphanAfter, Logger: log})
+			err := profiled(profile, "worker", func() error {
+				return worker.Run(ctx, demo.Mux(), worker.Config{OrphanAfter: demoOrphanAfter, Logger: log})
+			})
 			if err != nil {
 				return codedError{err, worker.ExitCode(err)}
 			}
 			return nil
 		},
 	}
+	cmd.Flags().StringVar(&profile, "profile", "", "write a CPU profile into `DIR`; for respirated bench")
+	return cmd
 }

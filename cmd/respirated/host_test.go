@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -33,6 +34,7 @@ type host struct {
 	under  []string   // command that the daemon is started with, if any
 	files  []*os.File // that it gets, from descriptor 3 on
 	ledger string
+	bin    string // folder of the programs; "" = those that were built for the tests
 
 	daemon *exec.Cmd
 	log    *os.File
@@ -82,7 +84,7 @@ func (h *host) socket() string { return filepath.Join(h.dir, "run", "respirate.s
 // start starts a daemon and returns once it answers. The test's end stops it.
 func (h *host) start() {
 	h.t.Helper()
-	args := slices.Concat(h.under, []string{filepath.Join(programs(h.t), "respirated")},
+	args := slices.Concat(h.under, []string{filepath.Join(cmp.Or(h.bin, programs(h.t)), "respirated")},
 		[]string{"run", "--database-url", h.url, "--socket", h.socket(), "--log-level", "debug"}, h.flags)
 	cmd := exec.Command(args[0], args[1:]...)
 	cmd.Stderr, cmd.ExtraFiles = h.log, h.files

@@ -28,34 +28,50 @@ type reloader struct {
 	log     *slog.Logger
 	tell    func() (done func()) // the service manager, that the file is read; nil = nobody
 
-	text []byte // of the file, when it was last looked at
+	text   []byte         // of the file, when it was last read
+	hangup chan os.Signal // SIGHUP has come
 }
 
-// restFor is how long nothing must happen in the file's folder before it is read: it may be written in several steps.
+// newReloader notes what the file says, before it is taken in, and catches SIGHUP, which from now on ends nobody.
+func newReloader(file string) *reloader {
+	r := &reloader{file: file, hangup: make(chan os.Signal, 1)}
+	signal.Notify(r.hangup, syscall.SIGHUP)
+	r.text, _ = os.ReadFile(file) // what is wrong with it says who takes it in
+	return r
+}
+
+// restFor is how long nothing must happen to the file before it is read: it may be written in several steps.
 const restFor = 300 * time.Millisecond
 
 // Run reads the file again on SIGHUP, and whenever it has changed, until ctx ends.
 func (r *reloader) Run(ctx context.Context) error {
-	r.text, _ = os.ReadFile(r.file) // if it is gone already, it has changed when it is back
-	hangup := make(chan os.Signal, 1)
-	signal.Notify(hangup, syscall.SIGHUP)
-	defer signal.Stop(hangup)
+	defer signal.Stop(r.hangup)
 	var events chan fsnotify.Event // nil = none come
+	var errs chan error            // some were lost
 	if watcher, err := r.watch(); err != nil {
 		r.log.Warn("changes of the configuration are not noticed: send SIGHUP", "file", r.file, "error", err)
 	} else {
 		defer watcher.Close()
-		events = watcher.Events
+		events, errs = watcher.Events, watcher.Errors
 	}
-	rest := time.NewTimer(0)
-	rest.Stop()
+	rest := time.NewTimer(restFor) // it may have changed while the daemon started
+	defer rest.Stop()
+	waits := true // for rest
 	for {
 		select {
-		case <-hangup:
+		case <-r.hangup:
 			r.reload("SIGHUP")
-		case <-events:
+		case ev := <-events:
+			// What happens to others, which may be often, puts nothing off; but a link to the file may be among them.
+			if !waits || filepath.Base(ev.Name) == filepath.Base(r.file) {
+				rest.Reset(restFor)
+				waits = true
+			}
+		case <-errs:
 			rest.Reset(restFor)
+			waits = true
 		case <-rest.C:
+			waits = false
 			r.look()
 		case <-ctx.Done():
 			return ctx.Err()

@@ -79,6 +79,10 @@ while the daemon runs; a file with an error changes nothing. If the daemon is ki
 
 // run runs the daemon. former is the build that this process was before; nil = none.
 func (f *runFlags) run(cmd *cobra.Command, args []string, s *settings, former *handover) error {
+	var reload *reloader
+	if s.file != "" {
+		reload = newReloader(s.file)
+	}
 	cfg, err := f.load(s)
 	if err != nil {
 		return err
@@ -96,8 +100,9 @@ func (f *runFlags) run(cmd *cobra.Command, args []string, s *settings, former *h
 		return err
 	}
 	log.Info("partition chosen", "number", describePartition(partition), "from", from, "most", partition.Most, "gaps", cfg.Gaps)
-	if s.file != "" {
-		d.reload = &reloader{file: s.file, load: func() (fileConfig, error) { return f.load(s) }, apply: d.supervisor.Apply, running: cfg, log: log, tell: d.notify.reloading}
+	if d.reload = reload; reload != nil {
+		reload.load = func() (fileConfig, error) { return f.load(s) }
+		reload.apply, reload.running, reload.log, reload.tell = d.supervisor.Apply, cfg, log, d.notify.reloading
 	}
 	return d.run(cmd.Context(), nil)
 }

@@ -332,7 +332,7 @@ func misplaced(node ast.Node, want string) error {
 
 // terminalHandler writes for people, in colours unless they do not want any: see https://no-color.org.
 func terminalHandler(out io.Writer, least slog.Level) slog.Handler {
-	return tint.NewHandler(out, &tint.Options{
+	return tint.NewTextHandler(out, &tint.Options{
 		Level: least, TimeFormat: time.TimeOnly, ReplaceAttr: plainAttr,
 		NoColor: os.Getenv("NO_COLOR") != "" || os.Getenv("TERM") == "dumb",
 	})

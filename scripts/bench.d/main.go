@@ -78,6 +78,7 @@ func modes() []mode {
 		{sleepersMode, runSleepers},
 		{childrenMode, runChildren},
 		{hopsMode, runHops},
+		{turnsMode, runTurns},
 	}
 	for _, c := range curves {
 		all = append(all, mode{c.name, func(ctx context.Context, at place, args []string) error { return runCurve(ctx, at, c, args) }})

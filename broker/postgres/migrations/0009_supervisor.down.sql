@@ -181,6 +181,49 @@ exception when invalid_parameter_value then
 end
 $$;
 
+-- send_signals stores semaphores, and wakes their strands where it is asked to, as wake() does. It tells for each whether
+-- there is such a strand; where there is none nothing is stored. It locks the strands in the order of their ids, each before
+-- its semaphores are stored, so that its end cannot come in between.
+create or replace function respirate.send_signals(ids uuid[], names text[], "values" jsonb[], wakes boolean[])
+returns setof boolean language plpgsql as $$
+declare
+  i record;
+  there boolean[] := array_fill(true, array[cardinality(ids)]);
+  place int;
+  due uuid[] := '{}';
+begin
+  perform respirate.check_signals(names, "values");
+  for i in
+    select g.id, count(*)::int as n, bool_or(g.wake is not false) as wake,
+      array_agg(g.n order by g.n) as places, array_agg(g.name order by g.n) as names,
+      array_agg(g.value order by g.n) as "values"
+    from unnest(ids, names, "values", wakes) with ordinality g (id, name, value, wake, n)
+    group by g.id order by g.id
+  loop
+    update respirate.strand s set
+      inbox = coalesce(s.inbox, 0) + i.n,
+      woken = s.woken or i.wake,
+      schedule = case when i.wake and s.lease = '-infinity' then least(s.schedule, clock_timestamp()) else s.schedule end
+    where s.id = i.id;
+    if not found then
+      foreach place in array i.places loop
+        there[place] := false;
+      end loop;
+      continue;
+    end if;
+    insert into respirate.semaphore (strand, name, value)
+      select i.id, g.name, g.value from unnest(i.names, i."values") with ordinality g (name, value, n) order by g.n;
+    if i.wake then
+      due := due || i.id;
+    end if;
+  end loop;
+  if due <> '{}' then
+    perform respirate.tell('', due);
+  end if;
+  return query select unnest(there);
+end
+$$;
+
 -- note_audit writes down what was done. who is null where nobody is named: then it is the role.
 create or replace function respirate.note_audit(strand uuid, who text, what text, before jsonb, after jsonb) returns void language plpgsql as $$
 declare

@@ -24,6 +24,7 @@ type Respirate struct {
 	History bool   // finished strands are kept
 	Slots   int    // of each worker process
 	Daemons int
+	Worker  string // the program of its worker processes; "" = this one
 }
 
 // Name implements System.
@@ -97,6 +98,9 @@ func (r Respirate) configure(at Place, dir string, processes int) (file string, 
 		return "", err
 	}
 	self := child("respirate", "worker", at)
+	if r.Worker != "" {
+		self.Path = r.Worker
+	}
 	text, err := yaml.Marshal(map[string]any{
 		"database_url": at.URL,
 		"socket":       filepath.Join(dir, "respirate.sock"),
