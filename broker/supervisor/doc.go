@@ -26,26 +26,41 @@
 //   - At most Procs processes of a pool run that were started here or adopted, and one more while it takes over from
 //     another: a seat gets a new process only after the death of the old one was seen, or for that. Those of a pool that
 //     is gone, or has become smaller, end their work and do not count.
+//
 //   - A process is replaced (recycled, rolled, over a limit) by one that is connected before the old one is asked to end.
 //     One that cannot connect changes nothing. Of a pool one is replaced at a time.
+//
 //   - Another build, which is another binary or configuration, first runs in one process, the canary. The others follow
 //     when that has brought a result, or was connected for 10 s without a strand. When it dies twice before, the old
 //     build goes on, from the file that is kept open, until there is yet another one.
+//
 //   - Each death is told once by each daemon that sees it. A daemon that is killed between telling a death and writing
 //     workers.json leaves the next one to tell it again, as "unknown (adopted)".
+//
 //   - A key is in workers.json before its process exists, and the pid follows. A daemon killed in between leaves a
 //     process that the next one finds by its key (on Linux).
+//
 //   - A pid alone is never trusted: boot id, pid, start time and group must match, and signals go through a pidfd
 //     where the kernel can. A pid of 1 or less is refused, since kill(-1) means everybody.
+//
 //   - Whatever is left in a process's group when it dies is killed before the death is told, so that the next run of a
-//     strand does not meet the children of the last one. Only what made itself a session of its own escapes.
+//     strand does not meet the children of the last one. Only what made itself a session of its own escapes, where the worker
+//     has no cgroup.
+//
 //   - TERM goes to the worker alone: the children of its handlers must live for the handlers to finish. KILL goes to the
 //     whole group.
+//
 //   - Workers depend on nothing of the daemon's: no pipe, no parent-death signal, no shared group. Kill -9 of the
 //     daemon leaves them running.
+//
 //   - What workers write is in their files first, and in our log second: nobody who reads along, or does not, holds up a
 //     worker. The files take bounded space on disk; see log.go.
+//
 //   - Supervision waits for nobody: neither the Exited callback, nor a hook, nor a caller can hold it up.
+//
+//   - A process that is above a hard limit dies alone, by the kernel's hand or ours, and its death says why. What the host
+//     cannot enforce is told once for each pool, and keeps nobody from starting (limits.go, shim_linux.go, cgroup_linux.go,
+//     groups.go; usage.go looks at what is used).
 //
 // # When things go wrong
 //
