@@ -92,7 +92,8 @@ func main() {
 
 // list asks the go command for the house's packages and all that they import.
 func list() (map[string]pkg, error) {
-	cmd := exec.Command("go", "list", "-deps", "-json=ImportPath,Standard,Module,Imports,Deps", house+"...")
+	// Without the profile, since each package that is built with one would be listed a second time, by another name.
+	cmd := exec.Command("go", "list", "-pgo=off", "-deps", "-json=ImportPath,Standard,Module,Imports,Deps", house+"...")
 	cmd.Stderr = os.Stderr
 	out, err := cmd.Output()
 	if err != nil {
