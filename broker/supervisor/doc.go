@@ -38,7 +38,8 @@
 //   - A pid alone is never trusted: boot id, pid, start time and group must match, and signals go through a pidfd
 //     where the kernel can. A pid of 1 or less is refused, since kill(-1) means everybody.
 //   - Whatever is left in a process's group when it dies is killed before the death is told, so that the next run of a
-//     strand does not meet the children of the last one. Only what made itself a session of its own escapes.
+//     strand does not meet the children of the last one. Only what made itself a session of its own escapes, where the worker
+//     has no cgroup.
 //   - TERM goes to the worker alone: the children of its handlers must live for the handlers to finish. KILL goes to the
 //     whole group.
 //   - Workers depend on nothing of the daemon's: no pipe, no parent-death signal, no shared group. Kill -9 of the
@@ -46,6 +47,9 @@
 //   - What workers write is in their files first, and in our log second: nobody who reads along, or does not, holds up a
 //     worker. The files take bounded space on disk; see log.go.
 //   - Supervision waits for nobody: neither the Exited callback, nor a hook, nor a caller can hold it up.
+//   - A process that is above a hard limit dies alone, by the kernel's hand or ours, and its death says why. What the host
+//     cannot enforce is told once for each pool, and keeps nobody from starting (limits.go, shim_linux.go, cgroup_linux.go,
+//     groups.go; usage.go looks at what is used).
 //
 // # When things go wrong
 //
