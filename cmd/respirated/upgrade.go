@@ -271,6 +271,10 @@ func (u *upgrader) become(ctx context.Context, args []string, h *handover, asker
 		return errors.New("the daemon is about to stop")
 	}
 	signal.Ignore(syscall.SIGUSR2) // it would end a process that does not run yet
+	if r := u.d.reload; r != nil { // the same goes for SIGHUP; the other build reads the configuration anyway
+		signal.Ignore(syscall.SIGHUP)
+		defer signal.Notify(r.hangup, syscall.SIGHUP)
+	}
 	err = syscall.Exec(args[0], args, append(os.Environ(), variable))
 	return fmt.Errorf("become %s: %w", args[0], err)
 }

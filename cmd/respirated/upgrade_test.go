@@ -5,7 +5,9 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -217,4 +219,67 @@ func TestUpgradeIsRefusedWhileAResultCannotBeWritten(t *testing.T) {
 	if after := h.workers(1); !slices.Equal(after, before) {
 		t.Errorf("workers are %v, were %v", after, before)
 	}
+}
+
+func TestUpgradeKeepsTheWorkerThatHasTakenOverFromOneThatFinishes(t *testing.T) {
+	t.Parallel()
+	h := newHost(t, privatetest.URL(t), demoWorkers(t, 1)...)
+	h.start()
+	old := h.workers(1)[0]
+	inserted, err := h.db.Insert(t.Context(), demo.Sleep{For: demo.Duration(5 * time.Second)}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.awaitState(inserted.ID, client.Leased)
+	h.cli("worker", "recycle", strconv.Itoa(old))
+	h.eventually("the old one finishes", func() bool {
+		p := poolStatus{}
+		err := askDaemon(t.Context(), h.socket(), poolPath("default"), &p)
+		return err == nil && p.Connected == 1 && len(p.Workers) == 2 && p.Workers[1].State == "ending"
+	})
+	h.upgrade("")
+	h.awaitDone(1)
+	if now := h.workers(1); now[0] == old {
+		t.Errorf("worker %d is still there", old)
+	}
+	if text := h.said(); strings.Count(text, "worker ended") != 1 {
+		t.Errorf("more than one worker has ended: %s", text)
+	}
+}
+
+func TestHangupsDuringAnUpgradeEndNoDaemon(t *testing.T) {
+	t.Parallel()
+	config := filepath.Join(t.TempDir(), "daemon.yaml")
+	replaceFile(t, config, fmt.Sprintf("pools:\n- {name: a, worker: %s, procs: 1}\n", filepath.Join(programs(t), "demo-worker")), 0o600)
+	h := newHost(t, privatetest.URL(t), "--config", config)
+	h.start()
+	before := h.workers(1)
+	var storm sync.WaitGroup
+	over := make(chan struct{})
+	storm.Go(func() {
+		for {
+			select {
+			case <-over:
+				return
+			case <-time.After(time.Millisecond): // so that one of them meets the exec
+				_ = h.daemon.Process.Signal(syscall.SIGHUP)
+			}
+		}
+	})
+	for range 3 {
+		h.upgrade("")
+	}
+	close(over)
+	storm.Wait()
+	if after := h.workers(1); !slices.Equal(after, before) {
+		t.Errorf("workers are %v, were %v", after, before)
+	}
+	if code, _, errOut := h.askUpgrade(h.script("gone", "rm $0; exec "+filepath.Join(programs(t), "respirated")+` "$@"`)); code != 1 {
+		t.Errorf("exit status %d, %s; want a refusal", code, errOut)
+	}
+	replaceFile(t, config, "pools: []\n#", 0o600)
+	if err := h.daemon.Process.Signal(syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	h.workers(0)
 }
