@@ -39,17 +39,17 @@ func (l *loop) adopt(rec record) {
 	l.log.Info("worker adopted", append(s.facts(), "binary", rec.Binary, "surplus", s.crew == nil)...)
 	l.tell(s.news(EventAdopt, ""))
 	if !l.recall(s) {
-		l.step(s, adopt{})
+		l.step(s, adopt{asked: rec.Surplus})
 	}
 	if s.crew == nil {
 		l.step(s, quit{})
 	}
 }
 
-// seatFor returns the seat that the process had, or a surplus one where the pool has become smaller or is gone.
+// seatFor returns the seat that the process had, or a surplus one where it has none, or the pool has become smaller or is gone.
 func (l *loop) seatFor(rec record) *seat {
 	for _, s := range l.seats {
-		if s.pool == rec.Pool && s.index == rec.Index && s.proc == nil {
+		if !rec.Surplus && s.pool == rec.Pool && s.index == rec.Index && s.proc == nil {
 			return s
 		}
 	}

@@ -444,3 +444,70 @@ func TestSecondProcessOfOneSeatIsEnded(t *testing.T) {
 		t.Errorf("got %+v, want the first one kept and the second one new", after)
 	}
 }
+
+func TestWorkerThatHadNoPlaceAnyMoreGetsNoneFromTheNextDaemon(t *testing.T) {
+	h := newHost(t, "", poolAs("a", 2, "deaf"))
+	before := h.formerDaemon()
+	records := written(t, h.cfg)
+	records[0].Surplus, records[1].Index = true, 0
+	write(t, h.cfg, records...)
+	h.cfg.Pools[0].Procs = 1
+	h.cfg.StopTimeout = 200 * time.Millisecond
+	h.run()
+	if e := h.exit(); e.Key != before[0].Key || !e.Asked {
+		t.Errorf("got %+v, want the asked death of %+v", e, before[0])
+	}
+	after := h.until("one", func(infos []Info) bool { return len(infos) == 1 && all("connected")(infos) })[0]
+	if after.PID != before[1].PID || after.Restarts != 0 {
+		t.Errorf("got %+v, want %+v kept", after, before[1])
+	}
+}
+
+func TestWorkerIsWrittenDownAsOneWithoutAPlaceOnceItHasNone(t *testing.T) {
+	h := newHost(t, "", poolAs("a", 1, "deaf"))
+	h.cfg.StopTimeout = time.Second
+	h.run()
+	old := h.hello()
+	if err := h.sup.Recycle("a", 0, "test"); err != nil {
+		t.Fatal(err)
+	}
+	h.until("taken over from", func(infos []Info) bool { return len(infos) == 2 && infos[1].State == "ending" })
+	for _, rec := range written(t, h.cfg) {
+		if rec.Surplus != (rec.Key == old.Key) {
+			t.Errorf("got %+v, want the first worker alone without a place", rec)
+		}
+	}
+}
+
+func TestWhatIsStartedBesideWorkersIsReapedByWhoStartedIt(t *testing.T) {
+	h := newHost(t, "", poolAs("a", 1, "steady"))
+	h.cfg.Former = &Former{}
+	var err error
+	if h.sup, err = New(h.cfg); err != nil {
+		t.Fatal(err)
+	}
+	type other struct {
+		cmd  *exec.Cmd
+		stop io.Closer
+	}
+	var others []other
+	for range 20 {
+		cmd := exec.Command(os.Args[0], "as", "brief")
+		stop, err := cmd.StdinPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		others = append(others, other{cmd, stop})
+	}
+	h.start()
+	h.until("connected", all("connected"))
+	for _, o := range others {
+		_ = o.stop.Close()
+		if err := o.cmd.Wait(); err != nil {
+			t.Errorf("a process of ours is gone: %v", err)
+		}
+	}
+}

@@ -80,7 +80,7 @@ func (l *loop) retire(s *seat) {
 			l.retire(c.heir)
 		}
 	}
-	s.crew, s.old, s.due, l.unsorted = nil, nil, "", true
+	s.crew, s.old, s.due, l.unsorted, l.unsaved = nil, nil, "", true, true
 	if s.proc == nil {
 		l.pending = slices.DeleteFunc(l.pending, func(p *seat) bool { return p == s })
 		s.life.last = true
@@ -360,7 +360,11 @@ func (l *loop) tickCrew(now time.Time, c *crew) {
 	}
 	l.rollStep(c, tick{})
 	if c.spate.tries(now) {
-		if s := l.seatOf(c, func(s *seat) bool { return s.life.phase == parked }); s != nil {
+		s := l.seatOf(c, func(s *seat) bool { return s.life.phase == parked })
+		if c.heir != nil && c.heir.life.phase == parked {
+			s = c.heir // what may put an end to it goes first
+		}
+		if s != nil {
 			l.step(s, try{})
 		}
 	}

@@ -3,6 +3,7 @@ package supervisor
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -429,4 +430,50 @@ func TestSuccessorTakesTheSeatOfAWorkerThatDiesFirst(t *testing.T) {
 	h.end()
 	h.exit()
 	h.noExit()
+}
+
+func TestPoolThatShrinksAndGrowsHasNoMoreProcessesThanItMay(t *testing.T) {
+	p := poolAs("a", 3, "deaf")
+	p.StopTimeout = 300 * time.Millisecond
+	h := newHost(t, "", p).run()
+	h.until("connected", func(infos []Info) bool { return len(infos) == 3 && all("connected")(infos) })
+	for range 5 {
+		for _, n := range []int{1, 3} {
+			if err := h.sup.Resize("a", n); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	ended := 0
+	h.until("three again", func(infos []Info) bool {
+		running := 0
+		for _, i := range infos {
+			if i.PID != 0 {
+				running++
+			}
+		}
+		if running > 3 {
+			t.Errorf("got %d processes, want 3 at most: %+v", running, infos)
+		}
+		ended += len(h.exits)
+		return ended >= 2 && len(infos) == 3 && all("connected")(infos)
+	})
+}
+
+func TestCanaryOfAPoolThatCrashLoopsIsTriedAgain(t *testing.T) {
+	l := newLoop(&Supervisor{cfg: Config{Log: slog.New(slog.DiscardHandler)}, mail: newMailbox[letter]()})
+	c := l.addCrew(Pool{Name: "a", Binary: os.Args[0], Procs: 2})
+	now := time.Now()
+	c.spate.since, c.spate.tryAt = now, now
+	l.each(c, park{})
+	c.next, c.roll = newBuild(c.Pool), roll{phase: trying, failed: 1}
+	c.heir = l.addSeat(c, 0)
+	c.heir.old = l.seats[0]
+	for _, s := range l.seats {
+		s.life.enter(parked, time.Time{})
+	}
+	l.tickCrew(now, c)
+	if len(l.pending) != 1 || l.pending[0] != c.heir {
+		t.Errorf("%d processes are tried, want the canary alone", len(l.pending))
+	}
 }

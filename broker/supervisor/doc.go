@@ -25,7 +25,7 @@
 //
 //   - At most Procs processes of a pool run that were started here or adopted, and one more while it takes over from
 //     another: a seat gets a new process only after the death of the old one was seen, or for that. Those of a pool that
-//     is gone, or has become smaller, end their work and do not count.
+//     is gone, or has become smaller, end their work; if it comes back or grows again, their seats wait for that.
 //   - A process is replaced (recycled, rolled, over a limit) by one that is connected before the old one is asked to end.
 //     One that cannot connect changes nothing. Of a pool one is replaced at a time.
 //   - Another build, which is another binary or configuration, first runs in one process, the canary. The others follow

@@ -81,6 +81,11 @@ func (h *host) run() *host {
 	if h.sup, err = New(h.cfg); err != nil {
 		h.t.Fatal(err)
 	}
+	return h.start()
+}
+
+func (h *host) start() *host {
+	h.t.Helper()
 	h.sup.settled = h.shown.put
 	h.sup.lookEvery = 50 * time.Millisecond
 	if h.sampling != (sampling{}) {

@@ -165,13 +165,21 @@ func (l *loop) formerBuild(c *crew) *build {
 	return b
 }
 
-// fill starts a process on each seat that has never had one.
+// fill starts a process on each seat that has never had one. A seat that was taken away and given back waits for the
+// process that had it, so that a pool which comes and goes never has more and more of them.
 func (l *loop) fill() {
 	for _, s := range slices.Clone(l.seats) {
-		if s.life.phase == idle && s.crew != nil && !s.life.halted && !s.life.last {
+		if s.life.phase == idle && s.crew != nil && !s.life.halted && !s.life.last && !l.isHeld(s) {
 			l.step(s, begin{})
 		}
 	}
+}
+
+// isHeld says whether a process that had this seat has yet to end.
+func (l *loop) isHeld(s *seat) bool {
+	return slices.ContainsFunc(l.seats, func(o *seat) bool {
+		return o.crew == nil && o.proc != nil && o.life.phase != stuck && o.pool == s.pool && o.index == s.index
+	})
 }
 
 // deliver takes a letter to its seat. Letters to processes that are gone, or were never ours, are dropped.
@@ -249,6 +257,9 @@ func (l *loop) bury(s *seat, exit broker.WorkerExit) {
 	l.vacate(s)
 	s.lastExit = exit.How
 	s.restarts++
+	if s.crew == nil {
+		l.fill()
+	}
 }
 
 func (l *loop) vacate(s *seat) {
@@ -311,6 +322,7 @@ func (l *loop) stepAt(now time.Time, s *seat, ev event) {
 		l.signal(s, syscall.SIGKILL)
 	case giveUp:
 		l.log.Error("worker does not die of SIGKILL: it is stuck in the kernel, see its /proc/PID/stack", s.facts()...)
+		l.fill()
 	case haltPool:
 		l.haltPool(now, s)
 	}
@@ -486,6 +498,7 @@ func (l *loop) save() {
 	var records []record
 	for _, s := range l.seats {
 		if s.rec.Key != "" {
+			s.rec.Surplus = s.crew == nil
 			records = append(records, s.rec)
 		}
 	}

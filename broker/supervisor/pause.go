@@ -143,7 +143,7 @@ func (l *loop) goOn() {
 			}
 		}
 	}
-	for _, pid := range children() {
+	for _, pid := range l.children {
 		if !slices.ContainsFunc(l.seats, func(s *seat) bool { return s.rec.PID == pid }) {
 			go func() {
 				if p, err := os.FindProcess(pid); err == nil {

@@ -47,7 +47,7 @@ type event interface{ event() }
 
 type (
 	begin   struct{}                       // fill the seat
-	adopt   struct{}                       // the seat is filled by a former daemon's process
+	adopt   struct{ asked bool }           // the seat is filled by a former daemon's process, which may have been asked to end
 	hello   struct{}                       // its process has connected
 	end     struct{ within time.Duration } // end its process; another one follows. It is killed then; 0 = when its pool says
 	quit    struct{}                       // end its process; none follows
@@ -113,7 +113,7 @@ func (l *life) step(now time.Time, ev event) effect {
 	case begin:
 		return l.start(now)
 	case adopt:
-		l.enter(adopted, now.Add(l.rules.adopt))
+		l.adopt(now, ev.asked)
 	case hello:
 		l.connect(now)
 	case end:
@@ -154,6 +154,14 @@ func (l *life) start(now time.Time) effect {
 	}
 	l.greet, l.asked = time.Time{}, false
 	return spawn
+}
+
+// adopt takes in a process. One that was asked to end is not asked again: many end at once then.
+func (l *life) adopt(now time.Time, asked bool) {
+	if l.enter(adopted, now.Add(l.rules.adopt)); asked {
+		l.asked = true
+		l.enter(ending, now.Add(l.rules.stop))
+	}
 }
 
 // connect takes a hello. One from a process that is being ended changes nothing.

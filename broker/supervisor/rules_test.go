@@ -225,3 +225,10 @@ func TestAskingAgainOnlyShortensTheTimeUntilTheKill(t *testing.T) {
 	expect(t, l, l.step(t0, end{within: time.Second}), nothing, ending, time.Second)
 	expect(t, l, l.step(t0.Add(time.Second), tick{}), kill, killed, time.Second+killWait)
 }
+
+func TestAdoptedProcessThatWasAskedToEndIsNotAskedAgain(t *testing.T) {
+	l := lived(adopt{asked: true})
+	expect(t, l, l.step(t0.Add(time.Second), hello{}), nothing, ending, 30*time.Second)
+	expect(t, l, l.step(t0.Add(time.Second), quit{}), nothing, ending, 30*time.Second)
+	expect(t, l, l.step(t0.Add(30*time.Second), tick{}), kill, killed, 40*time.Second)
+}

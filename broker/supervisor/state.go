@@ -37,6 +37,7 @@ type record struct {
 	Started time.Time `json:"started"`  // for people
 	ErrFrom int64     `json:"err_from"` // size of its stderr log when it was started
 	Cgroup  string    `json:"cgroup,omitempty"`
+	Surplus bool      `json:"surplus,omitempty"` // it has no place any more, and was asked to end
 }
 
 // stateFile reads and replaces workers.json.

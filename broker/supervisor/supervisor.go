@@ -82,6 +82,7 @@ type Supervisor struct {
 	sampling  sampling
 	reaping   sync.RWMutex // held by a pause, and otherwise by whoever takes in a death: none is seen in a pause
 	over      chan struct{}
+	children  []int        // that this process had as another program, ended or not
 	settled   func([]Info) // for tests: called by the loop with each new snapshot
 }
 
@@ -132,6 +133,9 @@ func New(cfg Config) (*Supervisor, error) {
 		lookEvery: binariesEvery,
 		over:      make(chan struct{}),
 		settled:   func([]Info) {},
+	}
+	if cfg.Former != nil {
+		s.children = children() // what is started from now on has somebody who waits for it
 	}
 	s.workers.Store(new([]Info))
 	s.pools.Store(new([]PoolInfo))
