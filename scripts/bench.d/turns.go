@@ -58,7 +58,7 @@ func runTurns(ctx context.Context, at place, args []string) (err error) {
 		builds = append(builds, b)
 	}
 	if len(builds) == 0 {
-		return errors.New("turns takes builds: NAME=RESPIRATED,WORKER ...")
+		return errors.New("turns takes builds, each as NAME=RESPIRATED,WORKER")
 	}
 	l, err := openLab(ctx, at.work, newProgress(os.Stderr))
 	if err != nil {

@@ -230,7 +230,7 @@ func (s *scanner) nextOf(ctx context.Context, some []stripe, limit int) ([]seen,
 		var id pgtype.UUID
 		var lane pgtype.Int4
 		var schedule pgtype.Timestamptz
-		if err := rows.Scan(&id, &lane, &schedule, nil, nil, nil, nil, nil, nil); err != nil || !id.Valid {
+		if err := rows.Scan(&id, &lane, &schedule, nil, nil, nil, nil, nil, nil, nil); err != nil || !id.Valid {
 			return err
 		}
 		places[lane.Int32].low, places[lane.Int32].lowID = schedule, id.Bytes
