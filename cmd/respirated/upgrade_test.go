@@ -242,6 +242,7 @@ func TestUpgradeKeepsTheWorkerThatHasTakenOverFromOneThatFinishes(t *testing.T) 
 	if now := h.workers(1); now[0] == old {
 		t.Errorf("worker %d is still there", old)
 	}
+	h.awaitLog("worker ended")
 	if text := h.said(); strings.Count(text, "worker ended") != 1 {
 		t.Errorf("more than one worker has ended: %s", text)
 	}
