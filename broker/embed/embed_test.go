@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -230,5 +231,33 @@ func TestStartTellsWhyThereIsNoBroker(t *testing.T) {
 	cfg.Lease = -1
 	if _, err := Start(t.Context(), cfg); err == nil {
 		t.Error("a negative lease is taken")
+	}
+}
+
+func TestStartGivesUpOnABrokerThatWaitsForItsDatabase(t *testing.T) {
+	url := privatetest.URL(t)
+	other, err := pgx.Connect(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = other.Close(context.Background()) })
+	id := fnv.New64a()
+	id.Write([]byte("respirated migrate respirate")) // the lock of migrations
+	if _, err := other.Exec(t.Context(), "select pg_advisory_lock($1)", int64(id.Sum64())); err != nil {
+		t.Fatal(err)
+	}
+	cfg := Config{DatabaseURL: url, Socket: newSocket(t), Migrate: true, StartTimeout: time.Second}
+	came := make(chan error, 1)
+	go func() {
+		_, err := Start(t.Context(), cfg)
+		came <- err
+	}()
+	select {
+	case err := <-came:
+		if err == nil || !strings.Contains(err.Error(), "no broker serves") {
+			t.Errorf("got %v, want that no broker serves", err)
+		}
+	case <-time.After(patience):
+		t.Error("Start does not return")
 	}
 }

@@ -59,13 +59,23 @@ func run(ctx context.Context, o order, alone <-chan struct{}, log *slog.Logger, 
 			err = errors.Join(err, cerr)
 		}
 	}()
+	// A database may have us wait for long, and nobody needs what an application that has ended was about to start.
+	opening, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() {
+		select {
+		case <-alone:
+			cancel()
+		case <-opening.Done():
+		}
+	}()
 	database := postgres.Config{URL: o.DatabaseURL, Schema: o.Schema, Logger: log}
 	if o.Migrate {
-		if err := migrate(ctx, database); err != nil {
+		if err := migrate(opening, database); err != nil {
 			return err
 		}
 	}
-	store, err := postgres.Open(ctx, database)
+	store, err := postgres.Open(opening, database)
 	if err != nil {
 		return err
 	}
@@ -80,16 +90,16 @@ func run(ctx context.Context, o order, alone <-chan struct{}, log *slog.Logger, 
 	if err != nil {
 		return err
 	}
-	if err := succeed(ctx, socket, store, b.ID()); err != nil {
+	if err := succeed(opening, socket, store, b.ID()); err != nil {
 		log.Warn("the former broker of this host is not withdrawn: the others will miss it", "error", err)
 	}
 	ready()
 	log.Info("embedded broker runs", "socket", socket.Path, "broker", b.ID())
 	// Those who serve it stop after it.
-	serving, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	serving, stopServing := context.WithCancel(context.WithoutCancel(ctx))
 	var others sync.WaitGroup
 	defer others.Wait()
-	defer cancel()
+	defer stopServing()
 	brokering, giveUp := context.WithCancelCause(ctx)
 	defer giveUp(nil)
 	others.Go(func() { _ = b.Listen(serving, channel) }) // without it, it looks for what is due
