@@ -75,6 +75,9 @@ func newTails(cfg Config, workers func() []Info) *tails {
 
 // ended tells that a process, and all that wrote for it, has ended. It may be called from any goroutine.
 func (t *tails) ended(pid int, l logs) {
+	if t.cfg.LogLines == LogLinesOff {
+		return // nobody reads
+	}
 	for _, path := range []string{l.out, l.err} {
 		info, err := os.Lstat(path)
 		if err != nil {

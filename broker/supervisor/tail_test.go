@@ -152,6 +152,9 @@ func TestLinesOfWorkersStayOutOfTheLogWhereTheyAreNotWanted(t *testing.T) {
 		if got != want {
 			t.Errorf("%s: the line is logged as %q, want %q", mode, got, want)
 		}
+		if n := len(h.sup.tails.ends); n != 0 {
+			t.Errorf("%s: %d ends are kept that nobody takes in", mode, n)
+		}
 	}
 	h := newHost(t, "")
 	h.cfg.LogLines = "loud"
