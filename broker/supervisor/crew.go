@@ -16,7 +16,6 @@ type crew struct {
 	next   *build // what it goes over to; nil = nothing
 	roll   roll
 	heir   *seat // takes over from heir.old once it is connected; of a roll's first one, once it is proven
-	former *seat // has been taken over from, and ends; nil = no one
 	dues   bool  // some seats wait to be replaced
 
 	halted bool     // it starts nothing until its binary changes
@@ -169,12 +168,16 @@ func (l *loop) replace(s *seat, why string) {
 // mayBeDue says whether there is a process that could be replaced, and is not going to be.
 func (s *seat) mayBeDue() bool { return s.crew != nil && s.proc != nil && s.old == nil && s.due == "" }
 
+// leaves says whether a process that has no place in a crew any more has yet to end: it was taken over from, or was to take over.
+func (l *loop) leaves(c *crew) bool {
+	return slices.ContainsFunc(l.seats, func(s *seat) bool {
+		return s.crew == nil && s.proc != nil && s.life.phase != stuck && s.pool == c.Name
+	})
+}
+
 // advance begins the next replacement of a crew, if none is under way.
 func (l *loop) advance(c *crew) {
-	if c.former != nil && (c.former.proc == nil || c.former.life.phase == stuck) {
-		c.former = nil
-	}
-	if l.quitting || c.heir != nil || c.former != nil {
+	if l.quitting || c.heir != nil || l.leaves(c) {
 		return
 	}
 	switch {
@@ -216,7 +219,6 @@ func (l *loop) relieve(c *crew) {
 	heir, old := c.heir, c.heir.old
 	c.heir, heir.old = nil, nil
 	heir.restarts, heir.lastExit = old.restarts+1, old.lastExit
-	c.former = old
 	l.retire(old)
 }
 
@@ -281,6 +283,10 @@ func (l *loop) rollStep(c *crew, ev event) {
 		l.log.Info("new build is proven: the others follow", "pool", c.Name, "build", c.next.image.String())
 		l.relieve(c)
 		l.endSpate(c)
+		if c.halted {
+			c.halted, c.note = false, ""
+			l.each(c, resume{})
+		}
 		for _, s := range l.seats {
 			if s.crew == c && s.build != c.next {
 				l.replace(s, "roll")

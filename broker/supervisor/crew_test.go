@@ -460,6 +460,56 @@ func TestPoolThatShrinksAndGrowsHasNoMoreProcessesThanItMay(t *testing.T) {
 	})
 }
 
+func TestBuildsThatChangeDuringARollAddNoMoreThanOneProcess(t *testing.T) {
+	h := newHost(t, "")
+	p := h.script("a", 1, "export VERSION=1", "deaf")
+	p.StopTimeout = 500 * time.Millisecond
+	h.cfg.Pools = []Pool{p}
+	h.run()
+	h.hellosOf("1", 1)
+	for _, version := range []string{"2", "3", "4"} {
+		h.install(p.Binary, "export VERSION="+version, "deaf")
+		h.hellosOf(version, 1)
+	}
+	most := 0
+	for {
+		all := h.shown.take()
+		if len(all) == 0 {
+			break
+		}
+		for _, infos := range all {
+			running := 0
+			for _, i := range infos {
+				if i.PID != 0 {
+					running++
+				}
+			}
+			most = max(most, running)
+		}
+	}
+	if most != 2 {
+		t.Errorf("got %d processes at a time, want 2: the worker and one canary", most)
+	}
+}
+
+func TestPoolThatHaltsBesideACanaryGoesOnOnceThatIsProven(t *testing.T) {
+	h := newHost(t, "")
+	flag := filepath.Join(h.dir, "flag")
+	h.cfg.Pools = []Pool{h.script("a", 2, "export VERSION=1; test -e "+flag+" && exit 78", "raising", "0")}
+	h.run()
+	old := h.hellosOf("1", 2)
+	h.install(h.cfg.Pools[0].Binary, "export VERSION=2", "raising", "0")
+	canary := h.hellosOf("2", 1)[0]
+	if err := os.WriteFile(flag, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	h.hangUp(old[0])
+	h.pool("halted", "a", isIn("halted"))
+	h.sup.Served(canary.Key, 1)
+	h.hellosOf("2", 1)
+	h.pool("rolled", "a", func(p PoolInfo) bool { return p.State == "running" && p.Connected == 2 })
+}
+
 func TestCanaryOfAPoolThatCrashLoopsIsTriedAgain(t *testing.T) {
 	l := newLoop(&Supervisor{cfg: Config{Log: slog.New(slog.DiscardHandler)}, mail: newMailbox[letter]()})
 	c := l.addCrew(Pool{Name: "a", Binary: os.Args[0], Procs: 2})
