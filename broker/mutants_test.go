@@ -229,8 +229,8 @@ var mutants = []mutant{
 	},
 	{
 		"a death overtakes the results sent before it", "worker.go",
-		"w.died, w.buryAt = &e, now+awaitEOF\n\t\t\ts.recount(w)\n\t\t\tif w.session == 0 {",
-		"w.died, w.buryAt = &e, now+awaitEOF\n\t\t\tif true {",
+		"s.recount(w)\n\t\t\tif w.session == 0 {",
+		"if true {",
 	},
 	{
 		"deaths are not remembered for late hellos", "worker.go",

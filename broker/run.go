@@ -151,9 +151,6 @@ func (s *schedule) sweep(now int64, fx *effects) {
 
 func (s *schedule) sweepWorker(now int64, w *worker, fx *effects) {
 	silence := now - w.heard
-	if w.died != nil && now < w.buryAt {
-		s.nextSweep = min(s.nextSweep, w.buryAt)
-	}
 	switch {
 	case w.died != nil && now >= w.buryAt:
 		if w.session != 0 {

@@ -417,14 +417,13 @@ func (s *schedule) exit(now int64, e WorkerExit) {
 	for _, w := range s.workers {
 		if w.key != "" && w.key == e.Key {
 			w.died, w.buryAt = &e, now+awaitEOF
-			s.nextSweep = min(s.nextSweep, w.buryAt)
+			s.sweepBy(w.buryAt)
 			s.recount(w)
 			if w.session == 0 {
 				s.bury(now, w)
 			}
 		}
 	}
-	s.sweepBy(now + awaitEOF)
 }
 
 // sweepBy has the next sweep be at that time, or before.
