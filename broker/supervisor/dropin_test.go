@@ -86,6 +86,7 @@ func TestFilesThatOthersMayWriteOrThatAreNotFinishedAreNotStarted(t *testing.T) 
 	}
 	h.run()
 	h.hello() // of the configured pool
+	h.pool("shown", "link", isIn("refused"))
 	refused := map[string]string{}
 	for _, p := range h.sup.Pools() {
 		if p.State == "refused" {
