@@ -275,6 +275,10 @@ func (u *upgrader) become(ctx context.Context, args []string, h *handover, asker
 		signal.Ignore(syscall.SIGHUP)
 		defer signal.Notify(r.hangup, syscall.SIGHUP)
 	}
+	var files syscall.Rlimit // the runtime has raised it, and Exec takes that back
+	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files) == nil {
+		defer func() { _ = syscall.Setrlimit(syscall.RLIMIT_NOFILE, &files) }()
+	}
 	err = syscall.Exec(args[0], args, append(os.Environ(), variable))
 	return fmt.Errorf("become %s: %w", args[0], err)
 }

@@ -39,6 +39,16 @@ func (h *host) askUpgrade(binary string) (code int, stdout, stderr string) {
 	return call("broker", "upgrade", "--socket", h.socket(), "--binary="+binary)
 }
 
+// limits are those of the daemon's process.
+func (h *host) limits() string {
+	h.t.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/limits", h.daemon.Process.Pid))
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return string(text)
+}
+
 // isParentOf says whether a process is the daemon's child.
 func (h *host) isParentOf(pid int) bool {
 	h.t.Helper()
@@ -146,8 +156,9 @@ func (h *host) script(name, text string) string {
 func TestUpgradeThatCannotBeIsRefusedAndTheOldBuildGoesOn(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, privatetest.URL(t), demoWorkers(t, 2)...)
+	h.under = []string{"sh", "-c", `ulimit -Sn 512; exec "$@"`, "sh"}
 	h.start()
-	before := h.workers(2)
+	before, limits := h.workers(2), h.limits()
 	n := inShort(2000)
 	ids := h.insertLedger(n, 10*time.Millisecond)
 	good := filepath.Join(programs(t), "respirated")
@@ -179,6 +190,9 @@ func TestUpgradeThatCannotBeIsRefusedAndTheOldBuildGoesOn(t *testing.T) {
 	}
 	if now := h.status(); now.PID != h.daemon.Process.Pid || now.Upgrades != 0 {
 		t.Errorf("got process %d after %d upgrades, want %d after none", now.PID, now.Upgrades, h.daemon.Process.Pid)
+	}
+	if now := h.limits(); now != limits {
+		t.Errorf("the daemon has limits\n%s\nwant\n%s", now, limits)
 	}
 	h.upgrade("") // what was refused keeps nothing from going well
 	if after := h.workers(2); !slices.Equal(after, before) {
