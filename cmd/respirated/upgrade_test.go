@@ -240,7 +240,7 @@ func TestUpgradeKeepsTheWorkerThatHasTakenOverFromOneThatFinishes(t *testing.T) 
 	h := newHost(t, privatetest.URL(t), demoWorkers(t, 1)...)
 	h.start()
 	old := h.workers(1)[0]
-	inserted, err := h.db.Insert(t.Context(), demo.Sleep{For: demo.Duration(5 * time.Second)}, nil)
+	inserted, err := h.db.Insert(t.Context(), demo.Sleep{For: demo.Duration(time.Hour)}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -252,7 +252,10 @@ func TestUpgradeKeepsTheWorkerThatHasTakenOverFromOneThatFinishes(t *testing.T) 
 		return err == nil && p.Connected == 1 && len(p.Workers) == 2 && p.Workers[1].State == "ending"
 	})
 	h.upgrade("")
-	h.awaitDone(1)
+	if _, err := h.db.StrandCancel(t.Context(), inserted.ID); err != nil {
+		t.Fatal(err)
+	}
+	h.awaitState(inserted.ID, client.Cancelled)
 	if now := h.workers(1); now[0] == old {
 		t.Errorf("worker %d is still there", old)
 	}
