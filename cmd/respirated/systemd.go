@@ -117,8 +117,22 @@ func newNotifier(log *slog.Logger) notifier {
 	return n
 }
 
+// tellTime is how long a service manager that hangs may hold us up for each word. Without a bound it could keep us from ending.
+const tellTime = time.Second
+
 func (n notifier) tell(state string) {
-	if _, err := systemd.SdNotify(false, state); err != nil {
+	socket := os.Getenv("NOTIFY_SOCKET")
+	if socket == "" {
+		return
+	}
+	conn, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: socket, Net: "unixgram"})
+	if err == nil {
+		defer conn.Close()
+		if err = conn.SetWriteDeadline(time.Now().Add(tellTime)); err == nil {
+			_, err = conn.Write([]byte(state))
+		}
+	}
+	if err != nil {
 		n.log.Warn("service manager cannot be told", "state", state, "error", err)
 	}
 }

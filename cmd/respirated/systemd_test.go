@@ -16,13 +16,35 @@ import (
 	"github.com/respirated/respirated/broker/postgres/private/privatetest"
 )
 
-// manager stands in for systemd: it takes what is notified.
+// manager stands in for systemd: it takes what is notified, all the time.
 type manager struct {
 	t    *testing.T
-	conn *net.UnixConn
+	said chan string
 }
 
 func newManager(t *testing.T, watchdog string) *manager {
+	t.Helper()
+	conn := listenAsManager(t, watchdog)
+	const plenty = 10_000
+	m := &manager{t, make(chan string, plenty)}
+	over := make(chan struct{})
+	go func() {
+		defer close(over)
+		buf := make([]byte, 1000)
+		for {
+			n, err := conn.Read(buf)
+			if err != nil {
+				return
+			}
+			m.said <- string(buf[:n])
+		}
+	}()
+	t.Cleanup(func() { conn.Close(); <-over })
+	return m
+}
+
+// listenAsManager is the socket of a manager, of which nobody reads yet.
+func listenAsManager(t *testing.T, watchdog string) *net.UnixConn {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "notify")
 	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
@@ -32,21 +54,41 @@ func newManager(t *testing.T, watchdog string) *manager {
 	t.Cleanup(func() { conn.Close() })
 	t.Setenv("NOTIFY_SOCKET", path)
 	t.Setenv("WATCHDOG_USEC", watchdog)
-	return &manager{t, conn}
+	return conn
 }
 
 // next is the next message.
 func (m *manager) next() string {
 	m.t.Helper()
-	buf := make([]byte, 1000)
-	if err := m.conn.SetReadDeadline(time.Now().Add(patience)); err != nil {
-		m.t.Fatal(err)
+	select {
+	case said := <-m.said:
+		return said
+	case <-time.After(patience):
+		m.t.Fatal("the service manager is told nothing more")
+		return ""
 	}
-	n, err := m.conn.Read(buf)
+}
+
+func TestServiceManagerThatHangsHoldsUpNothing(t *testing.T) {
+	conn := listenAsManager(t, "")
+	full, err := net.DialUnix("unixgram", nil, conn.LocalAddr().(*net.UnixAddr))
 	if err != nil {
-		m.t.Fatalf("the service manager is told nothing more: %v", err)
+		t.Fatal(err)
 	}
-	return string(buf[:n])
+	defer full.Close()
+	for err == nil { // until no more fits
+		if err = full.SetWriteDeadline(time.Now().Add(10 * time.Millisecond)); err == nil {
+			_, err = full.Write([]byte("WATCHDOG=1"))
+		}
+	}
+	told := make(chan struct{})
+	go func() { defer close(told); newNotifier(slog.New(slog.DiscardHandler)).stopping() }()
+	select {
+	case <-told:
+	case <-time.After(patience):
+		conn.Close() // so that it ends
+		t.Fatal("the daemon waits for a service manager that does not listen")
+	}
 }
 
 // until takes messages up to one that has this line.
