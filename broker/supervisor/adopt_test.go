@@ -468,6 +468,7 @@ func TestWorkerIsWrittenDownAsOneWithoutAPlaceOnceItHasNone(t *testing.T) {
 	h.cfg.StopTimeout = time.Second
 	h.run()
 	old := h.hello()
+	h.until("connected", all("connected"))
 	if err := h.sup.Recycle("a", 0, "test"); err != nil {
 		t.Fatal(err)
 	}

@@ -131,11 +131,14 @@ func (s *sampler) look(now time.Time, watched []sampled) {
 
 func inMiB(bytes int64) string { return fmt.Sprintf("%.1f MiB", float64(bytes)/(1<<20)) }
 
+// blur is by how much two looks at the peak of one process may differ: the kernel counts by processor, and adds up now and then.
+const blur = 4 << 20
+
 // usageOf is what an account of the kernel's says of a process that has ended.
 func usageOf(r *syscall.Rusage, floor int64) usage {
 	u := usage{cpu: time.Duration(r.Utime.Nano() + r.Stime.Nano())}
 	// A process inherits the peak of whoever forked it, that is ours, and only what is above is its own.
-	if peak := int64(r.Maxrss) * rusageUnit; peak > floor {
+	if peak := int64(r.Maxrss) * rusageUnit; peak > floor+blur {
 		u.peak = peak
 	}
 	return u
