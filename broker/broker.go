@@ -15,107 +15,6 @@ import (
 	"github.com/respirated/respirated/protocol"
 )
 
-// Config sets up a Broker. The zero value of each field is its default.
-type Config struct {
-	Host  string // stable name of this host; default: os.Hostname
-	Build string // version of the daemon, for listings
-
-	Partition Partition // the part of the ids to scan for; default: all
-	Former    *Former   // the broker to go on as; nil = a new one
-
-	// Stranger is called by the loop, each time that a worker says hello which has no spawn key, before it is answered. nil =
-	// nobody wants to know.
-	Stranger func()
-
-	// Admits says whether processes of another user than ours and root may connect, such as [Socket.Admits]. nil = none may.
-	Admits func(uid int) bool
-
-	Lease        time.Duration // how long a lease lasts; default 120 s, renewed after a third of it
-	Heartbeat    time.Duration // default 5 s
-	Dead         time.Duration // silence after which a worker is given up; default 15 s
-	ScanEvery    time.Duration // longest time between two scans; default 5 s
-	Grace        time.Duration // from asking a handler to stop to draining its worker, and again to ending it; default 10 s
-	DrainTimeout time.Duration // how long Run waits for workers once it is told to stop; default 30 s
-
-	MaxSessions int // connections at once; default 4096
-	MaxHold     int // strands that one worker may hold; default and most protocol.DefaultMaxN
-	MaxBytes    int // payload held by one worker after which it gets no more; default 16 MiB
-	MaxBatch    int // rows in one statement; default 1000
-	MaxFrame    int // bytes; default 4 MiB, most protocol.HardMaxFrame
-
-	Idle func() // called by the loop when all workers have been idle for a second, once until one was not; must not block; nil = nobody
-
-	Logger *slog.Logger // default: slog.Default
-}
-
-func (c Config) withDefaults() (Config, error) {
-	if c.Host == "" {
-		host, err := os.Hostname()
-		if err != nil {
-			return c, fmt.Errorf("find this host's name (set Host): %w", err)
-		}
-		c.Host = host
-	}
-	for _, d := range []struct {
-		name  string
-		value *time.Duration
-		or    time.Duration
-	}{
-		{"Lease", &c.Lease, 120 * time.Second},
-		{"Heartbeat", &c.Heartbeat, 5 * time.Second},
-		{"Dead", &c.Dead, 15 * time.Second},
-		{"ScanEvery", &c.ScanEvery, 5 * time.Second},
-		{"Grace", &c.Grace, 10 * time.Second},
-		{"DrainTimeout", &c.DrainTimeout, 30 * time.Second},
-	} {
-		if *d.value == 0 {
-			*d.value = d.or
-		}
-		if *d.value < 0 {
-			return c, fmt.Errorf("%s is %v; it must be above 0", d.name, *d.value)
-		}
-	}
-	for _, n := range []struct {
-		name     string
-		value    *int
-		or, most int
-	}{
-		{"MaxSessions", &c.MaxSessions, 4096, 1 << 20},
-		{"MaxHold", &c.MaxHold, protocol.DefaultMaxN, protocol.DefaultMaxN},
-		{"MaxBytes", &c.MaxBytes, 16 << 20, 1 << 40},
-		{"MaxBatch", &c.MaxBatch, 1000, 10_000},
-		{"MaxFrame", &c.MaxFrame, 4 << 20, protocol.HardMaxFrame},
-	} {
-		if *n.value == 0 {
-			*n.value = n.or
-		}
-		if *n.value < 1 || *n.value > n.most {
-			return c, fmt.Errorf("%s is %d; it must be 1 to %d", n.name, *n.value, n.most)
-		}
-	}
-	var err error
-	if c.Partition, err = c.Partition.withDefaults(); err != nil {
-		return c, err
-	}
-	if c.Dead < 2*c.Heartbeat {
-		return c, fmt.Errorf("the time to give a worker up (Dead) is %v; it must be at least twice the Heartbeat of %v", c.Dead, c.Heartbeat)
-	}
-	if c.Idle == nil {
-		c.Idle = func() {}
-	}
-	if c.Logger == nil {
-		c.Logger = slog.Default()
-	}
-	return c, nil
-}
-
-func (c Config) limits() limits {
-	return limits{
-		partition: c.Partition, lease: c.Lease, heartbeat: c.Heartbeat, dead: c.Dead, scanEvery: c.ScanEvery, grace: c.Grace,
-		maxHold: c.MaxHold, maxBytes: c.MaxBytes, maxBatch: c.MaxBatch, mostTaken: mostTaken, maxFrame: c.MaxFrame,
-	}
-}
-
 // Broker hands the strands of one or several Stores to workers that connect to a socket. All decisions are the schedule's,
 // which the goroutine of Run owns; what happens outside reaches it as events.
 type Broker struct {
@@ -298,6 +197,7 @@ func (b *Broker) loop(ctx, calls context.Context, wg *sync.WaitGroup) {
 		}
 		for _, ev := range batch {
 			b.note(ev)
+			b.heed(ev)
 		}
 		fx := b.schedule.step(now, batch...)
 		clear(batch)
@@ -314,6 +214,18 @@ func (b *Broker) loop(ctx, calls context.Context, wg *sync.WaitGroup) {
 		}
 		wanted = max(b.schedule.nextTick(), now)
 		timer.Reset(time.Duration(wanted - now))
+	}
+}
+
+// heed does about an event what is not the schedule's to decide.
+func (b *Broker) heed(ev event) {
+	switch ev := ev.(type) {
+	case greeted:
+		if ev.key == "" {
+			b.cfg.Stranger()
+		}
+	case exited:
+		delete(b.tallies, ev.Key)
 	}
 }
 
@@ -435,101 +347,5 @@ func (b *Broker) request(ctx context.Context, wg *sync.WaitGroup, l *link, req *
 			ids, err := l.Store.Insert(ctx, call.inserts)
 			post(inserted{ids, err})
 		})
-	}
-}
-
-// note logs what an operator would tell a colleague.
-func (b *Broker) note(ev event) {
-	switch ev := ev.(type) {
-	case from:
-		b.noteAnswer(b.databases[ev.database], ev.what)
-	case greeted:
-		if ev.key == "" && b.cfg.Stranger != nil {
-			b.cfg.Stranger()
-		}
-		b.log.Info("worker connected", "session", ev.session, "worker", ev.name, "kinds", len(ev.kinds), "held", len(ev.hold))
-	case parted:
-		if w := b.schedule.workers[b.schedule.sessions[ev.session]]; w != nil {
-			b.log.Info("worker disconnected", "session", ev.session, "worker", w.name, "held", w.held)
-		}
-	case exited:
-		b.log.Info("worker exited", "pid", ev.PID, "how", ev.How, "asked", ev.Asked)
-		delete(b.tallies, ev.Key)
-	case overslept:
-		b.log.Warn("this process was stopped, or the host asleep", "for", time.Duration(ev.by).Round(time.Millisecond))
-	case pausing:
-		b.log.Info("pausing")
-	case draining:
-		b.log.Info("draining", "timeout", b.cfg.DrainTimeout)
-	default:
-		b.noteAnswer(b.databases[0], ev)
-	}
-}
-
-// noteAnswer logs what is worth it about the answer of a database, or a hint from there.
-func (b *Broker) noteAnswer(l *link, ev event) {
-	switch ev := ev.(type) {
-	case scanned:
-		l.noteStatement("scan", ev.err)
-	case took:
-		l.noteStatement("take", ev.err)
-	case foundLeft:
-		l.noteStatement("left", ev.err)
-		if ev.err == nil {
-			l.log.Info("leases of former brokers looked for", "found", len(ev.pairs))
-		}
-	case recovered:
-		l.noteStatement("held", ev.err)
-	case leased:
-		l.noteStatement("lease", ev.err)
-	case committed:
-		l.noteStatement("commit", ev.err)
-	case renewed:
-		l.noteStatement("renew", ev.err)
-	case joined:
-		l.noteStatement("join", ev.err)
-		if ev.err == nil && ev.Number == 0 {
-			l.noteFault("join", fmt.Errorf("each partition number up to %d is held by a live broker: nothing is scanned until one is free; raise the highest number, or stop a broker", b.cfg.Partition.Most))
-		}
-	case announced:
-		l.noteStatement("announce", ev.err)
-	case told:
-		l.noteStatement("tell", ev.err)
-	case hinted:
-		b.noteBad(l, ev.Hint)
-	case inserted:
-		var bad *InsertError
-		if !errors.As(ev.err, &bad) {
-			l.noteStatement("insert", ev.err)
-		}
-	case signalled:
-		var bad *SignalError
-		if !errors.As(ev.err, &bad) {
-			l.noteStatement("signal", ev.err)
-		}
-	}
-}
-
-// noteStatement logs that the database is away, and is back. Another error is a fault of ours, or the schema's.
-func (l *link) noteStatement(what string, err error) {
-	switch {
-	case err == nil && l.away:
-		l.away = false
-		l.log.Info("database is back")
-	case err != nil && !errors.Is(err, ErrAway):
-		l.noteFault(what, err)
-	case err != nil && !l.away:
-		l.away = true
-		l.log.Warn("database is away; results are kept", "statement", what, "error", err)
-	}
-}
-
-// faultEvery is how often a statement that fails again and again is logged.
-const faultEvery = 10 * time.Second
-
-func (l *link) noteFault(what string, err error) {
-	if now := time.Now(); now.Sub(l.faults[what]) >= faultEvery {
-		l.faults[what] = now
-		l.log.Error("statement failed", "statement", what, "error", err)
 	}
 }
