@@ -25,6 +25,28 @@ type mark struct {
 	values []float64 // one for each column
 }
 
+// figure is what a chart shows of each point: its title, how it is printed, and what it is.
+type figure[P any] struct {
+	title, format string
+	of            func(P) float64
+}
+
+// newChart has a column for each figure, and a mark for each point, which at places.
+func newChart[P any](title, x string, figures []figure[P], points []P, at func(P) mark) chart {
+	c := chart{title: title, x: x}
+	for _, f := range figures {
+		c.columns, c.formats = append(c.columns, f.title), append(c.formats, f.format)
+	}
+	for _, p := range points {
+		m := at(p)
+		for _, f := range figures {
+			m.values = append(m.values, f.of(p))
+		}
+		c.marks = append(c.marks, m)
+	}
+	return c
+}
+
 // table prints a chart with a word on where it was measured.
 func table(out io.Writer, c chart, where string) error {
 	fmt.Fprintf(out, "\n%s: %s\n\n", c.title, where)

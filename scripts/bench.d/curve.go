@@ -21,7 +21,7 @@ type curve struct {
 	jobs  int    // of each backlog, unless that is what grows
 	most  int    // where it ends
 	plan  func(jobs, most int) []setting
-	extra []column // what only this one shows
+	extra []figure[Grown] // what only this one shows
 }
 
 // setting is one point of a curve.
@@ -59,7 +59,7 @@ var curves = []curve{
 				return s
 			})
 		},
-		extra: []column{{"idle, statements/s of a daemon", "%.2f", false, func(d Drain) float64 { return d.Idle * usual / float64(d.Processes) }}},
+		extra: []figure[Grown]{{"idle, statements/s of a daemon", "%.2f", func(d Grown) float64 { return d.Idle * usual / float64(d.Processes) }}},
 	},
 	{
 		name: "backlog", title: "Backlog, 4 workers", x: "strands in the backlog", most: 5_000_000,
@@ -198,29 +198,17 @@ func (c curve) measure(ctx context.Context, l *lab, ours system.Respirate, setti
 }
 
 // growthColumns are those of drainColumns that a curve shows and draws.
-var growthColumns = []column{
-	{"strands", "%.0f", false, func(d Drain) float64 { return float64(d.Jobs) }},
-	{"strands/s", "%.0f", false, func(d Drain) float64 { return d.Rate }},
-	{"Postgres CPU, us/strand", "%.1f", false, func(d Drain) float64 { return d.Cost.PostgresCPU }},
-	{"broker CPU, us/strand", "%.1f", false, func(d Drain) float64 { return d.Cost.BrokerCPU }},
-	{"worker CPU, us/strand", "%.1f", false, func(d Drain) float64 { return d.Cost.WorkerCPU }},
-	{"WAL, bytes/strand", "%.0f", false, func(d Drain) float64 { return d.Cost.WAL }},
-	{"connections", "%.0f", false, func(d Drain) float64 { return float64(d.Connections) }},
+var growthColumns = []figure[Grown]{
+	{"strands", "%.0f", func(d Grown) float64 { return float64(d.Jobs) }},
+	{"strands/s", "%.0f", func(d Grown) float64 { return d.Rate }},
+	{"Postgres CPU, us/strand", "%.1f", func(d Grown) float64 { return d.Cost.PostgresCPU }},
+	{"broker CPU, us/strand", "%.1f", func(d Grown) float64 { return d.Cost.BrokerCPU }},
+	{"worker CPU, us/strand", "%.1f", func(d Grown) float64 { return d.Cost.WorkerCPU }},
+	{"WAL, bytes/strand", "%.0f", func(d Grown) float64 { return d.Cost.WAL }},
+	{"connections", "%.0f", func(d Grown) float64 { return float64(d.Connections) }},
 }
 
 // chart is the report as a table and as a figure.
 func (c curve) chart(g *Growth) chart {
-	ch := chart{title: c.title, x: c.x}
-	columns := slices.Concat(growthColumns, c.extra)
-	for _, column := range columns {
-		ch.columns, ch.formats = append(ch.columns, column.title), append(ch.formats, column.format)
-	}
-	for _, p := range g.Points {
-		m := mark{x: p.X, line: p.Line}
-		for _, column := range columns {
-			m.values = append(m.values, column.figure(p.Drain))
-		}
-		ch.marks = append(ch.marks, m)
-	}
-	return ch
+	return newChart(c.title, c.x, slices.Concat(growthColumns, c.extra), g.Points, func(p Grown) mark { return mark{x: p.X, line: p.Line} })
 }

@@ -36,10 +36,7 @@ type Hopped struct {
 	Cost    meter.Cost `json:"cost_per_hop"`
 }
 
-var hopColumns = []struct {
-	title, format string
-	figure        func(Hopped) float64
-}{
+var hopColumns = []figure[Hopped]{
 	{"hops", "%.0f", func(h Hopped) float64 { return float64(h.Hops) }},
 	{"hops/s", "%.0f", func(h Hopped) float64 { return h.Rate }},
 	{"Postgres CPU, us/hop", "%.1f", func(h Hopped) float64 { return h.Cost.PostgresCPU }},
@@ -108,16 +105,5 @@ func (l *lab) hop(ctx context.Context, ours system.Respirate, strands, each, pro
 }
 
 func (r *Hops) chart() chart {
-	c := chart{title: "Strands that hop at once", x: "strands"}
-	for _, column := range hopColumns {
-		c.columns, c.formats = append(c.columns, column.title), append(c.formats, column.format)
-	}
-	for _, p := range r.Points {
-		m := mark{x: p.Strands}
-		for _, column := range hopColumns {
-			m.values = append(m.values, column.figure(p))
-		}
-		c.marks = append(c.marks, m)
-	}
-	return c
+	return newChart("Strands that hop at once", "strands", hopColumns, r.Points, func(h Hopped) mark { return mark{x: h.Strands} })
 }

@@ -43,10 +43,7 @@ type Scan struct {
 }
 
 // scanColumns are what the mode shows and draws.
-var scanColumns = []struct {
-	title, format string
-	figure        func(Scan) float64
-}{
+var scanColumns = []figure[Scan]{
 	{"strands found", "%.0f", func(s Scan) float64 { return s.Found }},
 	{"time, us/scan", "%.0f", func(s Scan) float64 { return s.Time }},
 	{"Postgres CPU, us/scan", "%.0f", func(s Scan) float64 { return s.CPU }},
@@ -200,16 +197,6 @@ func (r *Scans) save(o partitionOptions) error {
 }
 
 func (r *Scans) chart() chart {
-	c := chart{title: fmt.Sprintf("A scan of one partition, %d strands in the backlog", r.Backlog), x: "partitions"}
-	for _, column := range scanColumns {
-		c.columns, c.formats = append(c.columns, column.title), append(c.formats, column.format)
-	}
-	for _, p := range r.Points {
-		m := mark{x: p.Partitions, line: p.Line}
-		for _, column := range scanColumns {
-			m.values = append(m.values, column.figure(p))
-		}
-		c.marks = append(c.marks, m)
-	}
-	return c
+	return newChart(fmt.Sprintf("A scan of one partition, %d strands in the backlog", r.Backlog), "partitions", scanColumns, r.Points,
+		func(s Scan) mark { return mark{x: s.Partitions, line: s.Line} })
 }

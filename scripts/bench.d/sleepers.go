@@ -43,10 +43,7 @@ type Asleep struct {
 	Drains []Drain      `json:"drains"`
 }
 
-var sleeperColumns = []struct {
-	title, format string
-	figure        func(Asleep) float64
-}{
+var sleeperColumns = []figure[Asleep]{
 	{"pages of a scan, idle", "%.0f", func(a Asleep) float64 { return a.Idle.Pages }},
 	{"us", "%.0f", func(a Asleep) float64 { return a.Idle.Time }},
 	{"pages, backlog", "%.0f", func(a Asleep) float64 { return a.Busy.Pages }},
@@ -222,16 +219,6 @@ func (l *lab) wake(ctx context.Context, s system.Sleeping, o sleeperOptions, p *
 }
 
 func (r *Sleepers) chart() chart {
-	c := chart{title: fmt.Sprintf("Beside strands that sleep, %d signals, %d plain strands", r.Signals, r.Jobs), x: "asleep"}
-	for _, column := range sleeperColumns {
-		c.columns, c.formats = append(c.columns, column.title), append(c.formats, column.format)
-	}
-	for _, p := range r.Points {
-		m := mark{x: p.Rows}
-		for _, column := range sleeperColumns {
-			m.values = append(m.values, column.figure(p))
-		}
-		c.marks = append(c.marks, m)
-	}
-	return c
+	return newChart(fmt.Sprintf("Beside strands that sleep, %d signals, %d plain strands", r.Signals, r.Jobs), "asleep", sleeperColumns, r.Points,
+		func(a Asleep) mark { return mark{x: a.Rows} })
 }
