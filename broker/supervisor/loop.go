@@ -1,11 +1,7 @@
 package supervisor
 
 import (
-	"cmp"
 	"context"
-	"crypto/rand"
-	"encoding/hex"
-	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -33,25 +29,6 @@ type loop struct {
 	unsaved  bool // workers.json is behind
 	unsorted bool // seats are not in their order
 	quitting bool
-}
-
-// seat is a place for one process. A surplus seat has no crew: it exists only until the process on it has ended. An heir
-// has the index of the seat whose place it is to take.
-type seat struct {
-	crew     *crew
-	pool     string
-	index    int
-	life     life
-	proc     *process // nil: nobody
-	rec      record   // of proc; its Key is "" when there is none, nor one about to be
-	build    *build   // what proc was started from; nil = nobody knows
-	old      *seat    // whose place it is to take; nil = it has one of its own
-	due      string   // why another process shall take over; "" = none shall
-	wear     wear     // of proc
-	results  int      // that proc has brought
-	restarts int
-	lastExit string
-	blame    string // why proc is killed, for which it is to blame; "" = it is not
 }
 
 // letter is an event for the seat whose process has this key.
@@ -364,27 +341,6 @@ func (l *loop) settle() {
 	l.arm()
 }
 
-// startPending writes the keys down before the processes exist, so that a later daemon finds them in any case.
-func (l *loop) startPending() {
-	if len(l.pending) == 0 {
-		return
-	}
-	for _, s := range l.pending {
-		s.build = s.crew.buildFor(s)
-		s.rec = record{
-			Pool: s.pool, Index: s.index, Key: newKey(), Binary: s.build.pool.Binary, Image: s.build.image.String(), Started: time.Now(),
-		}
-		l.byKey[s.rec.Key] = s
-		l.kinds.Store(s.rec.Key, s.build.pool.Kinds)
-	}
-	l.save()
-	for _, s := range l.pending {
-		l.start(s)
-	}
-	l.pending = l.pending[:0]
-	l.unsaved = true
-}
-
 // punish kills a process that is above a limit. Nobody has asked it to end: its strands are suspects.
 func (l *loop) punish(s *seat, blame string) {
 	if s.proc == nil || s.blame != "" {
@@ -393,72 +349,6 @@ func (l *loop) punish(s *seat, blame string) {
 	s.blame = blame
 	l.log.Error("worker is killed: it is above its limit", append(s.facts(), "why", blame)...)
 	l.signal(s, syscall.SIGKILL)
-}
-
-// admitUsers has the workers of a former daemon come back that run as other users.
-func (l *loop) admitUsers() {
-	for _, c := range l.crews {
-		if _, err := (launch{pool: c.Pool, socket: l.cfg.Socket, socketFor: l.cfg.SocketFor}).socketAs(); err != nil {
-			l.log.Error("workers of another user cannot connect", "pool", c.Name, "error", err)
-		}
-	}
-}
-
-func (l *loop) start(s *seat) {
-	order := launch{
-		pool: s.build.pool, kept: s.build.kept(), socket: l.cfg.Socket, socketFor: l.cfg.SocketFor, key: s.rec.Key, logs: l.cfg.logsOf(s.pool, s.index),
-	}
-	order.group = l.groups.make(order.pool, l.log)
-	p, errFrom, err := order.run()
-	if err != nil && order.group != nil {
-		order.group.remove()
-		order.group = nil // it may be for that: some kernels have no cgroup that a process can be born in
-		if p, errFrom, err = order.run(); err == nil {
-			l.groups.giveUp(s.pool, l.log)
-		}
-	}
-	if err != nil {
-		l.log.Error("worker cannot be started", "pool", s.pool, "index", s.index, "error", err)
-		l.unstarted(s, err)
-		return
-	}
-	s.wear, s.results = newWear(s.rec.Started, s.crew.Recycle, jitter), 0
-	s.proc, s.rec.PID, s.rec.Start, s.rec.ErrFrom = p, p.pid, p.start, errFrom
-	if p.group != nil {
-		s.rec.Cgroup = p.group.path
-	}
-	l.watch(s)
-	l.log.Info("worker started", s.facts()...)
-	l.tell(s.news(EventSpawn, ""))
-}
-
-// unstarted takes in that a process could not be started. A file that somebody writes to is no fault of the build's.
-func (l *loop) unstarted(s *seat, err error) {
-	l.vacate(s)
-	s.lastExit = err.Error()
-	l.step(s, failed{})
-	switch {
-	case errors.Is(err, syscall.ETXTBSY):
-	case s.crew.isCanary(s):
-		l.rollStep(s.crew, failed{})
-	default:
-		l.mourn(s.crew, 0)
-	}
-}
-
-// watch waits for the death of the seat's process in a goroutine that ends with it.
-func (l *loop) watch(s *seat) {
-	p, rec, logs := s.proc, s.rec, l.cfg.logsOf(s.pool, s.index)
-	l.watchers.Go(func() {
-		end := p.wait(l.reaping.RLock)
-		defer l.reaping.RUnlock()
-		l.tails.ended(rec.PID, logs)
-		exit := broker.WorkerExit{
-			Key: rec.Key, PID: rec.PID, How: end.how, Stderr: lastLines(logs.err, rec.ErrFrom), MaxRSS: end.used.peak, CPU: end.used.cpu,
-		}
-		l.mail.put(letter{key: rec.Key, event: died{end.code}, exit: exit, trouble: end.trouble})
-		p.group.remove() // the news need not wait for that
-	})
 }
 
 func (l *loop) dropSurplus() {
@@ -473,21 +363,6 @@ func (l *loop) dropSurplus() {
 		slices.SortStableFunc(l.seats, inOrder)
 		l.unsorted = false
 	}
-}
-
-// inOrder is the order of seats.
-func inOrder(a, b *seat) int {
-	if a.crew == nil || b.crew == nil {
-		return cmp.Compare(btoi(a.crew == nil), btoi(b.crew == nil))
-	}
-	return cmp.Or(cmp.Compare(a.crew.place, b.crew.place), cmp.Compare(a.index, b.index), cmp.Compare(btoi(a.old != nil), btoi(b.old != nil)))
-}
-
-func btoi(b bool) int {
-	if b {
-		return 1
-	}
-	return 0
 }
 
 // save writes workers.json, unless another daemon has taken the folder. Without it the next daemon cannot adopt, which is no reason to stop supervising.
@@ -519,14 +394,6 @@ func (l *loop) show() {
 	l.pools.Store(&pools)
 	l.watchUsage()
 	l.settled(infos)
-}
-
-func (s *seat) info() Info {
-	return Info{
-		Pool: s.pool, Index: s.index, Key: s.rec.Key, PID: s.rec.PID, State: string(s.life.phase),
-		Adopted: s.proc != nil && s.proc.child == nil, Started: s.rec.Started, Restarts: s.restarts, LastExit: s.lastExit,
-		Build: s.rec.Image, Due: s.due,
-	}
 }
 
 // arm sets the timer to the next time that something is to be done.
@@ -583,23 +450,4 @@ func (l *loop) leave() error {
 		}
 	}
 	return nil
-}
-
-// facts are what a log line says of a seat and its process.
-func (s *seat) facts() []any {
-	return []any{"pool", s.pool, "index", s.index, "worker", s.rec.PID}
-}
-
-// news is an event of the process on the seat.
-func (s *seat) news(kind EventKind, text string) Event {
-	return Event{Kind: kind, Pool: s.pool, Index: s.index, PID: s.rec.PID, Text: text}
-}
-
-// keyLen is the length of a spawn key: 128 random bits as hexadecimal digits.
-const keyLen = 32
-
-func newKey() string {
-	var b [keyLen / 2]byte
-	_, _ = rand.Read(b[:]) // never fails: crypto/rand ends the program instead
-	return hex.EncodeToString(b[:])
 }
