@@ -322,6 +322,18 @@ func TestSocketHeldOpenByAGrandchildDelaysNothingForLong(t *testing.T) {
 	}
 }
 
+func TestTheDeadAreBuriedOnTimeThoughASweepComesBetween(t *testing.T) {
+	b := newBench(t)
+	b.connect(t0, 1, "w", 1)
+	b.lease(t0, due(1))
+	died := t0 + sweepEvery - awaitEOF/2
+	b.step(died, exited{WorkerExit{Key: "key of w", How: "signal: killed"}})
+	b.step(t0 + sweepEvery)
+	if at := b.nextTick(); at > died+awaitEOF {
+		t.Errorf("it wants to be called %v after the death, want %v", time.Duration(at-died), time.Duration(awaitEOF))
+	}
+}
+
 func TestSuspectRunsAlone(t *testing.T) {
 	b := newBench(t)
 	b.connect(t0, 1, "w", 5)
