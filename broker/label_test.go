@@ -1,9 +1,11 @@
 package broker
 
 import (
+	"encoding/binary"
 	"fmt"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/respirated/respirated/protocol"
 )
@@ -65,11 +67,41 @@ func TestStrandAtALabelThatNobodyHasIsFoundWhenAWorkerBringsIt(t *testing.T) {
 		t.Errorf("the log is told of %v", fx.nobodys)
 	}
 	b.step(t0, leased{granted: []Strand{{ID: fx.lease[0].ID, Token: fx.lease[0].Token, Kind: "k", Label: "ship"}}})
-	fx = b.build(t0+second, 2, "new", 2, "pack")
+	at := t0 + second
+	for fx = b.step(at); fx.scan != nil; fx = b.step(at, found(placed(1, "pack"))) { // until it rests
+		at += int64(20 * time.Millisecond)
+	}
+	fx = b.build(at+int64(20*time.Millisecond), 2, "new", 2, "pack")
 	if fx.scan == nil || !fx.scan.Bottom {
 		t.Fatalf("scan %+v when a worker comes, want one from the bottom", fx.scan)
 	}
-	equal(t, "leased", b.byWorker(b.step(t0, found(placed(1, "pack"))).lease), map[string]string{"new": "1"})
+	equal(t, "leased", b.byWorker(b.step(at+second, found(placed(1, "pack"))).lease), map[string]string{"new": "1"})
+}
+
+// Before a backlog no hint leads below what has been scanned.
+func TestStrandThatWasPassedOverIsFoundBesideABacklog(t *testing.T) {
+	b := newBench(t)
+	b.build(t0, 1, "old", 1, "ship")
+	at := t0
+	for fx := b.step(at, backlogFrom(0)); fx.scan != nil; fx = b.step(at, backlogFrom(at)) {
+		at += int64(20 * time.Millisecond)
+	}
+	fx := b.build(at+int64(20*time.Millisecond), 2, "new", 1, "pack")
+	if fx.scan == nil || !fx.scan.Bottom {
+		t.Errorf("scan %+v when a worker comes, want one from the bottom", fx.scan)
+	}
+}
+
+// backlogFrom is a full scan behind which there is more, with one strand to be passed over.
+func backlogFrom(n int64) scanned {
+	ev := found(placed(1, "pack"))
+	for i := range 64 {
+		c := placed(2, "ship")
+		binary.BigEndian.PutUint64(c.ID[1:], uint64(n)+uint64(i))
+		ev.Candidates = append(ev.Candidates, c)
+	}
+	ev.More = true
+	return ev
 }
 
 func TestCandidatesAtALabelThatNobodyHasAnyMoreAreDropped(t *testing.T) {

@@ -552,3 +552,21 @@ func TestSignalWaitsForALockThatIsSoonGone(t *testing.T) {
 	}
 	s.isDueWith(id, 1)
 }
+
+// From SQL nobody else looks at a value before the database does.
+func TestSignalFromSQLHasTheLargestValueAtMost(t *testing.T) {
+	conn, err := pgx.Connect(t.Context(), migrated(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(t.Context())
+	for _, c := range []struct {
+		size int // of the value as JSON prints it, its quotes included
+		want string
+	}{{broker.SignalBytes, ""}, {broker.SignalBytes + 1, fmt.Sprintf("is %d bytes long, at most %d are allowed", broker.SignalBytes+1, broker.SignalBytes)}} {
+		_, err := conn.Exec(t.Context(), `select respirate.signal(respirate.insert('k', '{}'), 'go', to_jsonb(repeat('x', $1::int - 2)))`, c.size)
+		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+			t.Errorf("a value of %d bytes: got %v, want %q", c.size, err, c.want)
+		}
+	}
+}

@@ -37,6 +37,7 @@ func init() {
 		"steady":  steady,
 		"polite":  polite,
 		"deaf":    deaf,
+		"noting":  noting,
 		"mute":    mute,
 		"exit":    func(args []string) { os.Exit(number(args[0])) },
 		"dying":   dying,
@@ -124,6 +125,16 @@ func polite([]string) {
 func deaf([]string) {
 	signal.Ignore(syscall.SIGTERM)
 	steady(nil)
+}
+
+// noting is deaf, but writes down that it was asked.
+func noting([]string) {
+	asked := make(chan os.Signal, 1)
+	signal.Notify(asked, syscall.SIGTERM)
+	go steady(nil)
+	for range asked {
+		fmt.Fprintln(os.Stderr, "asked")
+	}
 }
 
 // mute says hello once, and never again.
