@@ -43,7 +43,7 @@ func TestSupervisorIsToldOfResultsLessOftenTheMoreThereAre(t *testing.T) {
 		t.Errorf("was told %d times: %v", len(p.told), p.told)
 	}
 	b.schedule.exits["a"] = pastExit{}
-	b.note(exited{WorkerExit{Key: "a"}})
+	b.heed(exited{WorkerExit{Key: "a"}})
 	b.served("a")
 	if len(b.tallies) != 0 {
 		t.Errorf("remembers %d processes that have ended", len(b.tallies))
