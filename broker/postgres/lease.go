@@ -116,7 +116,7 @@ func (s *Store) takeLeases(ctx context.Context, pairs []broker.Pair, ttl time.Du
 	return leased, nil
 }
 
-// queryLeases runs lease.sql, lease_free.sql or take.sql, which return the same: at most so many rows.
+// queryLeases runs lease.sql, lease_free.sql, take.sql or take_lane.sql, which return the same: at most so many rows.
 func (s *Store) queryLeases(ctx context.Context, q querier, name string, most int, args ...any) (leasedRows, error) {
 	leased := leasedRows{strands: make([]broker.Strand, 0, most), lanes: make([]int32, 0, most)}
 	var st broker.Strand

@@ -60,6 +60,7 @@ var carriers = map[string][]string{
 	"scan":        {"strand_ready"},
 	"sweep":       {"strand_pkey"},
 	"take":        {"strand_ready", "strand_pkey"},
+	"take_lane":   {"strand_ready", "strand_pkey"},
 	"taker":       nil,
 	"tell":        nil,
 	"xid":         nil,

@@ -168,13 +168,18 @@ func (s *Store) scanSome(ctx context.Context, req broker.ScanRequest, spots []sp
 
 // scanArgs are the parameters of scan.sql: the lanes with their ranges as columns, and the limit.
 func scanArgs(req broker.ScanRequest, spots []spot, limit int) []any {
+	c := scanColumns(req, spots)
+	return append(c.args(), limit)
+}
+
+func scanColumns(req broker.ScanRequest, spots []spot) columns {
 	n := len(spots)
 	c := columns{make([]int32, 0, n), make([]int16, 0, n), make([]pgtype.Timestamptz, 0, n), make(uuids, 0, n),
 		make(uuids, 0, n), make(uuids, 0, n), make([]time.Duration, 0, n)}
 	for _, at := range spots {
 		c.ask(req, at)
 	}
-	return []any{c.numbers, c.priorities, c.schedules, c.ids, c.first, c.last, c.overdue, limit}
+	return c
 }
 
 // until is a number of seconds, cut where it does not matter any more and does not fit into a Duration.
@@ -191,6 +196,10 @@ type columns struct {
 	ids         uuids
 	first, last uuids
 	overdue     []time.Duration // what could have started so long ago
+}
+
+func (c *columns) args() []any {
+	return []any{c.numbers, c.priorities, c.schedules, c.ids, c.first, c.last, c.overdue}
 }
 
 // ask adds the slice of a lane, and, where a scan is for what is overdue elsewhere too, what is below and above it.

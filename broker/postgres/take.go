@@ -7,6 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/respirated/respirated/broker"
 )
@@ -18,12 +19,10 @@ func (s *Store) Take(ctx context.Context, req broker.ScanRequest, tokens []broke
 	if len(spots) == 0 || len(spots) > fewLanes || s.broken.some(time.Now()) {
 		return nil, nil
 	}
-	args := scanArgs(req, spots, len(tokens))
-	args[len(args)-1] = tokenColumn(tokens) // which are the limit
-	args = append(args, ttl)
-	leased, err := s.takeUnder(withoutAsking(ctx), tokens, args)
+	name, args := takeArgs(req, spots, tokens, ttl)
+	leased, err := s.takeUnder(withoutAsking(ctx), tokens, name, args)
 	if pgconn.SafeToRetry(err) { // the connection had died before
-		leased, err = s.takeUnder(ctx, tokens, args)
+		leased, err = s.takeUnder(ctx, tokens, name, args)
 	}
 	if err != nil {
 		return nil, s.failed(err, "take %d strands", len(tokens))
@@ -40,8 +39,20 @@ func (s *Store) Take(ctx context.Context, req broker.ScanRequest, tokens []broke
 	return strands, nil
 }
 
+// takeArgs are the statement for a take and its parameters.
+func takeArgs(req broker.ScanRequest, spots []spot, tokens []broker.Token, ttl time.Duration) (name string, args []any) {
+	c := scanColumns(req, spots)
+	if len(c.numbers) == 1 && c.overdue[0] == 0 {
+		return "take_lane", []any{
+			c.numbers[0], c.schedules[0], pgtype.UUID{Bytes: c.ids[0], Valid: true}, pgtype.UUID{Bytes: c.first[0], Valid: true},
+			pgtype.UUID{Bytes: c.last[0], Valid: true}, tokenColumn(tokens), ttl,
+		}
+	}
+	return "take", append(c.args(), tokenColumn(tokens), ttl)
+}
+
 // takeUnder takes, on a connection whose server process is kept in mind until the statement is known to be over.
-func (s *Store) takeUnder(ctx context.Context, tokens []broker.Token, args []any) (leasedRows, error) {
+func (s *Store) takeUnder(ctx context.Context, tokens []broker.Token, name string, args []any) (leasedRows, error) {
 	within, cancel := call(ctx)
 	defer cancel()
 	conn, err := s.pool.Acquire(within)
@@ -52,7 +63,7 @@ func (s *Store) takeUnder(ctx context.Context, tokens []broker.Token, args []any
 	s.mu.Lock()
 	s.takers[tokens[0]] = conn.Conn().PgConn().PID()
 	s.mu.Unlock()
-	leased, err := s.queryLeases(ctx, conn, "take", len(tokens), args...)
+	leased, err := s.queryLeases(ctx, conn, name, len(tokens), args...)
 	if err == nil || sqlState(err) != "" || pgconn.SafeToRetry(err) {
 		s.taken(tokens)
 	}
