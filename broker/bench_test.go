@@ -223,11 +223,11 @@ func (s *socketBench) say(frame []byte) {
 
 // answer sends as the loop does, and reads as the worker.
 func (s *socketBench) answer(session sessionID, messages ...protocol.ToWorker) {
-	for _, m := range messages {
-		if err := s.broker.door.send(session, m); err != nil {
-			s.b.Fatal(err)
-		}
+	frames := make([]sending, len(messages))
+	for i, m := range messages {
+		frames[i] = sending{session, m}
 	}
+	s.broker.send(frames)
 	for range messages {
 		if _, err := s.frames.Next(); err != nil {
 			s.b.Fatal(err)

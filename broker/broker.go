@@ -26,6 +26,7 @@ type Broker struct {
 	databases []*link           // in the order of the schedule's
 	schedule  *schedule         // Run's goroutine only
 	tallies   map[string]*tally // of our processes, by spawn key; Run's goroutine only
+	unsent    []*session        // those with frames to flush; Run's goroutine only
 	events    chan event        // of sessions: not taken while the broker pauses
 	answers   chan event        // of everybody else
 	rested    chan struct{}     // holds one when a pause has come to its rest
@@ -255,15 +256,11 @@ func (b *Broker) gather(batch []event, heard chan event) []event {
 }
 
 // perform does what the schedule has decided. Each statement runs on a goroutine of its own and comes back as an
-// event; frames go to outboxes that never block.
+// event; frames go to outboxes that never block, and go first: a statement that follows a start would get in its way.
 func (b *Broker) perform(ctx context.Context, wg *sync.WaitGroup, fx effects) {
+	b.send(fx.send)
 	for _, l := range b.databases {
 		b.request(ctx, wg, l, fx.to(l.no))
-	}
-	for _, m := range fx.send {
-		if err := b.door.send(m.session, m.message); err != nil {
-			b.log.Warn("session cut off", "session", m.session, "error", err)
-		}
 	}
 	for _, h := range fx.hangUp {
 		b.door.hangUp(h.session, h.last)
@@ -281,6 +278,26 @@ func (b *Broker) perform(ctx context.Context, wg *sync.WaitGroup, fx effects) {
 		b.log.Warn("worker is ended", "worker", e.name, "why", e.why)
 		b.procs.End(e.key, e.within, e.why)
 	}
+}
+
+// send sends frames, those for one worker together.
+func (b *Broker) send(frames []sending) {
+	for _, m := range frames {
+		s, err := b.door.queue(m.session, m.message)
+		if err != nil {
+			b.log.Warn("session cut off", "session", m.session, "error", err)
+		}
+		if s != nil && !s.queued {
+			s.queued = true
+			b.unsent = append(b.unsent, s)
+		}
+	}
+	for _, s := range b.unsent {
+		s.queued = false
+		s.out.Flush()
+	}
+	clear(b.unsent)
+	b.unsent = b.unsent[:0]
 }
 
 // request starts the statements that are asked of one database.

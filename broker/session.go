@@ -30,6 +30,8 @@ type session struct {
 	conn net.Conn
 	out  *protocol.Outbox
 	peer peer
+
+	queued bool // frames wait in out to be flushed; loop only
 }
 
 // enter admits a connection, or says why not.
@@ -59,19 +61,20 @@ func (d *door) get(id sessionID) *session {
 	return d.sessions[id]
 }
 
-// send queues a frame. After an error the connection is closed; what its worker holds is settled when that is noticed.
-func (d *door) send(id sessionID, m protocol.ToWorker) error {
+// queue queues a frame, which flush sends. After an error the connection is closed; what its worker holds is settled when that
+// is noticed. It returns nil for a session that has just left.
+func (d *door) queue(id sessionID, m protocol.ToWorker) (*session, error) {
 	s := d.get(id)
 	if s == nil {
-		return nil // it has just left
+		return nil, nil
 	}
-	err := s.out.Send(m)
+	err := s.out.Queue(m)
 	if errors.Is(err, protocol.ErrClosed) {
 		err = nil // it is leaving
 	} else if err != nil {
 		s.conn.Close()
 	}
-	return err
+	return s, err
 }
 
 // hangUp ends a session after a last word. Closing waits for the writer, so it does not happen on the caller's time.

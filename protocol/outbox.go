@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -22,9 +23,10 @@ const DefaultOutbox = 256 << 10
 // An Outbox sends messages over a connection without making the sender wait. Whatever has been queued while one write was on its
 // way goes out in the next one, so that a busy connection makes fewer system calls, not more.
 //
-// One goroutine calls Run, once; any may call Send and Close.
+// One goroutine calls Run, once; any may call Send, Queue, Flush and Close.
 type Outbox struct {
 	conn  net.Conn
+	raw   syscall.RawConn // of conn; nil = it has none
 	limit int
 	wake  chan struct{} // has one element while Run may have something to do
 	done  chan struct{} // closed when nothing will be written any more
@@ -38,14 +40,53 @@ type Outbox struct {
 
 // NewOutbox returns an Outbox for conn that holds at most limit bytes, or one message if that is larger.
 func NewOutbox(conn net.Conn, limit int) *Outbox {
-	return &Outbox{conn: conn, limit: limit, wake: make(chan struct{}, 1), done: make(chan struct{})}
+	o := &Outbox{conn: conn, limit: limit, wake: make(chan struct{}, 1), done: make(chan struct{})}
+	if c, ok := conn.(syscall.Conn); ok {
+		o.raw, _ = c.SyscallConn() // without it Run writes everything
+	}
+	return o
 }
 
-// Send encodes m and queues it; it never waits for the peer. [ErrSlow] means that the bound is exceeded and [ErrClosed] that nothing
+// Send encodes m and queues it for Run; it never waits for the peer. [ErrSlow] means that the bound is exceeded and [ErrClosed] that nothing
 // more can be sent: the connection is of no more use. Another error says what is wrong with m, and harms nothing else.
 func (o *Outbox) Send(m Message) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	err := o.queue(m)
+	if err == nil {
+		o.signal()
+	}
+	return err
+}
+
+// Queue is Send, but that m may stay where it is until Flush. So several messages share a write.
+func (o *Outbox) Queue(m Message) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.queue(m)
+}
+
+// Flush writes what is queued, as far as the connection takes it at once, and leaves the rest to Run. That spares the peer the
+// time until Run's goroutine is awake. It never waits.
+func (o *Outbox) Flush() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if len(o.queued) == 0 {
+		return
+	}
+	if o.raw != nil && o.begun && o.writing == 0 && !o.closed {
+		n := writeNow(o.raw, o.queued)
+		o.queued = o.queued[:copy(o.queued, o.queued[n:])]
+	}
+	if len(o.queued) > 0 {
+		o.signal()
+	} else if cap(o.queued) > o.limit {
+		o.queued = nil // as in take
+	}
+}
+
+// queue encodes m. The caller holds mu.
+func (o *Outbox) queue(m Message) error {
 	if o.closed {
 		return ErrClosed
 	}
@@ -58,7 +99,6 @@ func (o *Outbox) Send(m Message) error {
 		return fmt.Errorf("send %s: %w: %d bytes are queued", m.Op(), ErrSlow, before+o.writing)
 	}
 	o.queued = queued
-	o.signal()
 	return nil
 }
 
@@ -151,6 +191,7 @@ func (o *Outbox) write(ctx context.Context, batch []byte) error {
 	_, err := o.conn.Write(batch)
 	switch {
 	case err == nil:
+		_ = o.conn.SetWriteDeadline(time.Time{}) // once it had passed Flush could not write; a lost connection is the next write's to tell
 		return nil
 	case ctx.Err() != nil:
 		return ctx.Err()

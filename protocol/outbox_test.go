@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -256,4 +257,122 @@ func TestOutboxClosedBeforeItRanFlushesToo(t *testing.T) {
 			t.Errorf("Run after Close: %v, want nil", err)
 		}
 	})
+}
+
+func TestFlushWritesWithoutRunWhatTheConnectionTakesAtOnce(t *testing.T) {
+	near, far := socketPair(t)
+	o := NewOutbox(near, DefaultOutbox)
+	o.begin() // as Run, which is not scheduled for a while
+	if err := errors.Join(o.Queue(&Ping{N: 0}), o.Queue(&Ping{N: 1})); err != nil {
+		t.Fatal(err)
+	}
+	o.Flush()
+	if len(o.queued) != 0 || len(o.wake) != 0 {
+		t.Errorf("%d bytes are left, %d wake-ups; want none", len(o.queued), len(o.wake))
+	}
+	wantPings(t, far, 0, 2)
+}
+
+func TestFlushLeavesToRunWhatTheConnectionDoesNotTakeAtOnce(t *testing.T) {
+	near, far := socketPair(t)
+	o := NewOutbox(near, HardMaxFrame)
+	o.begin()
+	n := uint64(0)
+	for ; len(o.wake) == 0; n++ { // until the socket is full
+		if err := o.Queue(&Ping{N: n}); err != nil {
+			t.Fatal(err)
+		}
+		o.Flush()
+	}
+	o.begun = false
+	ended := make(chan error, 1)
+	go func() { ended <- o.Run(t.Context()) }()
+	wantPings(t, far, 0, n)
+	if err := o.Queue(&Ping{N: n}); err != nil {
+		t.Fatal(err)
+	}
+	o.Flush()
+	wantPings(t, far, n, n+1)
+	o.Close()
+	if err := <-ended; err != nil {
+		t.Errorf("Run ended with %v, want nil", err)
+	}
+}
+
+// TestFlushWritesNothingBetweenTheHalvesOfAWrite: while Run is in a write, what is queued comes after it.
+func TestFlushWritesNothingBetweenTheHalvesOfAWrite(t *testing.T) {
+	near, far := socketPair(t)
+	o := NewOutbox(near, HardMaxFrame)
+	ended := make(chan error, 1)
+	go func() { ended <- o.Run(t.Context()) }()
+	const most = 1000 // are more than a socket holds
+	for range most {
+		if err := o.Queue(&Bye{Why: strings.Repeat("a", 4000)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	o.mu.Lock()
+	o.signal()
+	o.mu.Unlock()
+	r := NewReader(far, HandshakeMaxFrame)
+	if err := r.fill(1); err != nil { // Run has begun
+		t.Fatal(err)
+	}
+	if err := o.Queue(&Ping{N: 0}); err != nil {
+		t.Fatal(err)
+	}
+	o.Flush()
+	for n := range most + 1 {
+		body, err := r.Next()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if m, err := DecodeToWorker(body); err != nil || (m.Op() == (&Ping{}).Op()) != (n == most) {
+			t.Fatalf("frame %d is %v, %v; want the ping as the last", n, m, err)
+		}
+	}
+	o.Close()
+	<-ended
+}
+
+func TestFlushAfterTheEndSendsNothing(t *testing.T) {
+	near, _ := socketPair(t)
+	o := NewOutbox(near, DefaultOutbox)
+	o.Close()
+	if err := o.Queue(&Ping{}); !errors.Is(err, ErrClosed) {
+		t.Errorf("queue: %v, want ErrClosed", err)
+	}
+	o.Flush()
+}
+
+// socketPair is a connection over a real socket.
+func socketPair(t *testing.T) (near, far net.Conn) {
+	l, err := net.Listen("unix", filepath.Join(t.TempDir(), "s"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if near, err = net.Dial("unix", l.Addr().String()); err != nil {
+		t.Fatal(err)
+	}
+	if far, err = l.Accept(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { near.Close(); far.Close() })
+	return near, far
+}
+
+// wantPings reads the pings of those numbers.
+func wantPings(t *testing.T, conn net.Conn, from, to uint64) {
+	t.Helper()
+	r := NewReader(conn, HandshakeMaxFrame)
+	for n := from; n < to; n++ {
+		body, err := r.Next()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if m, err := DecodeToWorker(body); err != nil || m.(*Ping).N != n {
+			t.Fatalf("got %+v, %v; want ping %d", m, err, n)
+		}
+	}
 }

@@ -76,9 +76,10 @@ func (c *conn) answer(err error) error {
 	return nil
 }
 
-// send queues a message. An error is about the message; of a connection that is of no more use the reader tells.
-func (c *conn) send(m protocol.Message) error {
-	err := c.out.Send(m)
+// queue queues a message, which Flush of out sends. An error is about the message; of a connection that is of no more use the
+// reader tells.
+func (c *conn) queue(m protocol.Message) error {
+	err := c.out.Queue(m)
 	switch {
 	case errors.Is(err, protocol.ErrClosed):
 		return nil

@@ -205,7 +205,10 @@ func (l *loop) perform(talkCtx context.Context, fx effects) {
 		l.start(run)
 	}
 	for _, m := range fx.send {
-		l.send(m)
+		l.queue(m)
+	}
+	if l.conn != nil && len(fx.send) > 0 {
+		l.conn.out.Flush()
 	}
 	if c := l.conn; fx.hangUp && c != nil {
 		l.conn = nil
@@ -228,12 +231,12 @@ func (l *loop) start(run start) {
 	})
 }
 
-// send queues a message for the broker. One that cannot be encoded is reported back.
-func (l *loop) send(m protocol.ToBroker) {
+// queue queues a message for the broker. One that cannot be encoded is reported back.
+func (l *loop) queue(m protocol.ToBroker) {
 	if l.conn == nil {
 		return // it ended in this very batch
 	}
-	if err := l.conn.send(m); err != nil {
+	if err := l.conn.queue(m); err != nil {
 		l.echo = append(l.echo, unsendable{idOf(m), err})
 	}
 	if results, ok := m.(*protocol.Results); ok {

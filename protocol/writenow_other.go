@@ -1,0 +1,8 @@
+//go:build !unix
+
+package protocol
+
+import "syscall"
+
+// writeNow writes nothing: Run does.
+func writeNow(syscall.RawConn, []byte) int { return 0 }
