@@ -46,6 +46,8 @@ func runTurns(ctx context.Context, at place, args []string) (err error) {
 	procs := flags.Int("procs", usual, "the `number` of worker processes")
 	runs := flags.Int("runs", 5, "the `number` of turns")
 	history := flags.Bool("history", false, "keep finished jobs")
+	starts := flags.Int("starts", 0, "measure instead how long after its commit each of so many `jobs` begins while nothing else is to be done")
+	against := flags.String("against", "", "with --starts: `peers` that take turns, too")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -65,6 +67,13 @@ func runTurns(ctx context.Context, at place, args []string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, l.close()) }()
+	if *starts > 0 {
+		systems, err := startSystems(at, builds, *against)
+		if err != nil {
+			return err
+		}
+		return l.starts(ctx, systems, *starts, *procs, *runs)
+	}
 	drains := make([][]Drain, len(builds))
 	for run := range *runs {
 		for i := range builds {

@@ -138,7 +138,7 @@ func (c *comparison) slowest() (rate float64) {
 
 // latency is one visit: idle, and then at an offered load.
 func (c *comparison) latency(ctx context.Context, s system.System, run, load int) (err error) {
-	v, err := c.awake(ctx, s, c.opts.latencyProcs())
+	v, err := c.lab.awake(ctx, s, c.opts.latencyProcs())
 	if err != nil {
 		return err
 	}
@@ -169,8 +169,8 @@ func (c *comparison) latency(ctx context.Context, s system.System, run, load int
 
 // awake is a visit whose workers run and have done a little, on tables of which the planner knows what they hold: on new
 // ones, some systems' plans read the whole table for each job.
-func (c *comparison) awake(ctx context.Context, s system.System, processes int) (_ *visit, err error) {
-	v, err := c.lab.open(ctx, s)
+func (l *lab) awake(ctx context.Context, s system.System, processes int) (_ *visit, err error) {
+	v, err := l.open(ctx, s)
 	if err != nil {
 		return nil, err
 	}
@@ -223,7 +223,7 @@ func (c *comparison) idle(v *visit) error {
 }
 
 func (c *comparison) idleOnly(ctx context.Context, s system.System) (err error) {
-	v, err := c.awake(ctx, s, c.opts.idleProcs)
+	v, err := c.lab.awake(ctx, s, c.opts.idleProcs)
 	if err != nil {
 		return err
 	}
