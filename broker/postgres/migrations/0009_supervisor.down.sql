@@ -1,6 +1,152 @@
 drop function respirate.drop_orphans(uuid);
 drop function respirate.next_owner(uuid);
 
+-- children_done tells the parents of children that finish has ended. It must be a later statement than that. (It asks for
+-- ended_at and not for state, as that would let the planner take child_ended, and read all ends of a parent for each child;
+-- and with offset 0, as a planner that does not like to sort would read all children for each child.)
+create or replace function respirate.children_done(parents uuid[], children uuid[]) returns void language sql as $$
+  select respirate.child_done(e.parent, e.n) from (
+    select r.parent, count(*)::int as n
+    from unnest(children_done.parents, children_done.children) r (parent, child)
+    cross join lateral (select from respirate.child c
+      where c.parent = r.parent and c.child = r.child and c.ended_at is not null offset 0) c
+    group by r.parent
+  ) e
+  order by e.parent
+$$;
+
+-- step takes a step of a strand, as a broker does with a report of its worker, in the transaction of the caller: it is taken if
+-- and when that commits. report is what a result of the protocol says, with JSON in place of JSON text: {"act": "hop",
+-- "label": "next", "enq": [...]}; the act is exit, nap or hop. seq is that of the next result under this token.
+--
+-- Where the token is not the current one, or its lease has been given back, it raises SQLSTATE RS001, so that what the
+-- caller has done to its own tables is undone. Where somebody has asked for the strand's end, an exit ends it as done, and
+-- anything else as cancelled, and makes no children.
+--
+-- It locks the strand, its parent and those that it signals, in the order of ids, and waits no more than 5 s for each.
+-- They stay locked until the end of the transaction, so commit at once: one that is idle for a minute is ended.
+create or replace function respirate.step(strand uuid, token uuid, seq bigint, report jsonb) returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan
+set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set lock_timeout = '5 s' as $$
+declare
+  century constant numeric := 250 * 365 * 86400000.0; -- the longest delay, in ms
+  act text := report->>'act';
+  s record;
+  state text; -- it ends in; null = it goes on
+  pause interval;
+  to_lane int;
+  wakes uuid[];
+  made int := 0;
+  target uuid;
+begin
+  perform respirate.check_step(report);
+  if current_setting('idle_in_transaction_session_timeout')::interval not between '1 ms' and '1 min' then
+    perform set_config('idle_in_transaction_session_timeout', '1min', true);
+  end if;
+
+  -- parent never changes, so it may be read before the lock.
+  perform from respirate.strand t
+  where t.id = any (array(
+    select step.strand
+    union select p.parent from respirate.strand p where p.id = step.strand and p.parent is not null
+    union select (g->>'s')::uuid from jsonb_array_elements(nullif(report->'sig', 'null')) g where g->>'s' is not null))
+  order by t.id
+  for no key update;
+  select t.token, t.lease > '-infinity' as held, t.seq, t.cancel_at is not null as cancelled, t.try, t.crashes, t.parent, t.lane,
+    t.deadline is not null as timed, coalesce(t.deadline <= clock_timestamp(), false) as late
+    into s from respirate.strand t where t.id = step.strand;
+  if not found then
+    raise exception 'strand %: there is no such strand any more', strand using errcode = 'RS001';
+  elsif s.token is distinct from step.token or not s.held then
+    raise exception 'strand %: the token is not current', strand using errcode = 'RS001';
+  elsif step.seq is null or s.seq >= step.seq then
+    raise exception 'strand %: step % has been taken already', strand, seq using errcode = 'RS001';
+  elsif step.seq > 2147483647 then
+    perform respirate.refuse('seq', format('%s is above 2147483647', step.seq));
+  end if;
+  insert into respirate.outcome (token, strand) values (step.token, step.strand);
+  state := case when act = 'exit' then 'done' when s.cancelled then 'cancelled' end;
+
+  if jsonb_array_length(nullif(report->'enq', 'null')) > 0 then
+    select count(distinct m.id) filter (where m.fresh and m.child) into made
+    from (
+      select e.ids, e.kinds, e.args, e.opts, e.parents, e.children
+      from (
+        select array_agg((i.e->>'key')::uuid order by i.n) as ids, array_agg(i.e->>'kind' order by i.n) as kinds,
+          array_agg(i.e->'args' order by i.n) as args, array_agg(nullif(i.e->'opts', 'null') order by i.n) as opts,
+          array_agg(case when (i.e->>'child')::boolean then step.strand end order by i.n) as parents,
+          array_agg(coalesce((i.e->>'child')::boolean, false) order by i.n) as children
+        from jsonb_array_elements(report->'enq') with ordinality i (e, n)
+        where state is distinct from 'cancelled' or (i.e->>'child')::boolean is not true -- it would be of the tree that is to end
+        having count(*) > 0
+      ) e
+    ) e
+    cross join lateral (
+      select distinct on (r.id) r.id, r.fresh, e.children[r.n] as child -- an id that comes twice is the child of the first
+      from respirate.insert_strands(e.ids, e.kinds, e.args, e.opts, e.parents) with ordinality r (id, fresh, n)
+      order by r.id, r.n
+    ) m;
+  end if;
+  if state is null and act = 'hop' and report->>'kind' is not null then
+    select respirate.lane(l.tenant, l.queue, l.priority, report->>'kind') into strict to_lane
+    from respirate.lane l where l.lane = s.lane;
+    wakes := array[step.strand];
+  end if;
+
+  if state is not null then
+    perform respirate.finish(array[step.strand], array[state],
+      array[case when act = 'exit' then report->'val' end], array[nullif(report->'stack', 'null')],
+      array[s.try]::int[], array[s.crashes]::int[]);
+  else
+    if s.timed or report->>'due' is not null then
+      -- Their times count from the start of the transaction, which may be long ago.
+      perform respirate.move_deadlines(array[step.strand], array[coalesce((report->>'frame')::int, 0)],
+        array[case when act = 'hop' then report->>'label' end], array[case when act = 'hop' then report->>'kind' end],
+        array[report->'due'->>'target'],
+        array[least(coalesce((report->'due'->>'ms')::numeric, 0), century) * interval '1 ms' + (clock_timestamp() - now())],
+        array[least(coalesce((report->'due'->>'most_ms')::numeric, 0), century) * interval '1 ms']);
+    end if;
+    pause := least(coalesce((report->>'ms')::numeric, 0), century) * interval '1 ms';
+    update respirate.strand t set
+      seq = step.seq,
+      lease = '-infinity',
+      schedule = case
+        when t.woken then clock_timestamp()
+        else greatest(least(clock_timestamp() + pause, t.deadline), clock_timestamp())
+      end,
+      try = 0,
+      crashes = 0,
+      rescues = 0,
+      label = case when act = 'hop' then report->>'label' else t.label end,
+      lane = coalesce(to_lane, t.lane),
+      stack = coalesce(nullif(report->'stack', 'null'), t.stack),
+      children_left = t.children_left + made
+    where t.id = step.strand;
+    perform respirate.settle(
+      array(select step.strand from jsonb_array_elements(nullif(report->'used', 'null'))),
+      array(select u::bigint from jsonb_array_elements_text(nullif(report->'used', 'null')) u),
+      array(select step.strand from jsonb_array_elements(nullif(report->'reap', 'null'))),
+      array(select c::uuid from jsonb_array_elements_text(nullif(report->'reap', 'null')) c));
+  end if;
+
+  -- What others are told comes in later statements than what is told: see the rules of a batch.
+  perform respirate.send_signals(
+    array_agg(coalesce((g.e->>'s')::uuid, step.strand) order by g.n), array_agg(g.e->>'name' order by g.n),
+    array_agg(g.e->'val' order by g.n),
+    array_agg(g.e->>'s' is not null and not coalesce((g.e->>'quiet')::boolean, false) order by g.n))
+  from jsonb_array_elements(nullif(report->'sig', 'null')) with ordinality g (e, n)
+  having count(*) > 0;
+  if state is not null then
+    perform respirate.children_done(array[s.parent], array[step.strand]) where s.parent is not null;
+  elsif s.late then
+    perform respirate.open_pages(array[step.strand]);
+  end if;
+  perform respirate.tell('', wakes) where wakes is not null;
+end
+$$;
+
+alter table respirate.child drop column watched;
+
 -- Before, the children of a strand that is not live were nobody's.
 delete from respirate.child c where not exists (select from respirate.strand s where s.id = c.parent);
 
