@@ -321,6 +321,8 @@ func (v steering) now(state client.State) string {
 	switch {
 	case v.verb == "cancel" && state == client.Leased:
 		return "running and was asked to stop"
+	case v.verb == "edit" && (state == client.Dead || state == client.Cancelled):
+		return string(state) + "; the other args count when it is retried"
 	case v.verb == "edit":
 		return string(state) + ", with other args"
 	}

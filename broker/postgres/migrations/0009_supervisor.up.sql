@@ -425,6 +425,49 @@ create or replace function respirate.note_audit(strand uuid, who text, what text
     values (note_audit.strand, coalesce(note_audit.who, session_user), session_user, note_audit.what, note_audit.before, note_audit.after)
 $$;
 
+-- edit replaces the args of the frame of a strand that runs next, or would if a finished strand were retried. It tells the
+-- state that the strand is in, or null when nothing is known of it, and refuses one that is leased, and one that is done: what it was
+-- done with stands.
+create or replace function respirate.edit(id uuid, args jsonb, who text default null) returns text
+language plpgsql security definer set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan as $$
+declare
+  h record;
+  was jsonb;
+begin
+  perform respirate.check_who(who);
+  if args is null then
+    perform respirate.refuse('args', 'is null');
+  elsif octet_length(args::text) > 1048576 then
+    perform respirate.refuse('args', format('is %s bytes long, at most 1048576 are allowed', octet_length(args::text)));
+  end if;
+  for n in 1 .. 2 loop -- it may be brought back between two looks
+    if respirate.hold(edit.id) then
+      select coalesce(t.stack->0, t.args) into was from respirate.strand t where t.id = edit.id;
+      update respirate.strand t set
+        args = case when t.stack->0 is null then edit.args else t.args end,
+        stack = case when t.stack->0 is null then t.stack else jsonb_set(t.stack, '{0}', edit.args) end
+      where t.id = edit.id;
+      perform respirate.note_audit(id, who, 'edit', jsonb_build_object('args', was), jsonb_build_object('args', args));
+      return (select v.state from respirate.strands v where v.id = edit.id);
+    end if;
+    select f.finished_at, f.state, coalesce(f.stack->0, f.args) as args into h
+      from respirate.history f where f.id = edit.id order by f.finished_at desc limit 1 for update;
+    if found and h.state = 'done' then
+      raise exception 'strand % is done: nothing would run with other args. Insert another strand, or retry this one as it is', id
+        using errcode = '55000';
+    elsif found then
+      update respirate.history f set
+        args = case when f.stack->0 is null then edit.args else f.args end,
+        stack = case when f.stack->0 is null then f.stack else jsonb_set(f.stack, '{0}', edit.args) end
+      where f.id = edit.id and f.finished_at = h.finished_at;
+      perform respirate.note_audit(id, who, 'edit', jsonb_build_object('args', h.args), jsonb_build_object('args', args));
+      return h.state;
+    end if;
+  end loop;
+  return null;
+end
+$$;
+
 -- maintain makes the partitions of the next days, drops those that are older than any retention, and forgets dead
 -- brokers, the pages that are over, audits, and outcomes after a day. A second call at the same time does nothing. The broker calls it
 -- at its start and each hour.
