@@ -241,6 +241,57 @@ create or replace function respirate.family(id uuid) returns setof uuid language
   select t.id from tree t
 $$;
 
+-- cancel ends a strand that is not running at once; one that is running is asked to stop. So it does with all its live
+-- descendants. It tells the state that the strand is in now: cancelled, leased, or what history says of it; null when nothing
+-- is known of it.
+--
+-- It locks in the order of ids: the strand, its descendants, and its parent, which has to be told. Children that were
+-- inserted while it waited are locked after that; no more can come then, since their parents are.
+create or replace function respirate.cancel(id uuid) returns text
+language plpgsql security definer set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan
+set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
+declare
+  family uuid[];
+  locked uuid[] := '{}';
+  missing uuid[];
+  free uuid[];
+  parents uuid[]; -- of those
+  asked uuid[];
+begin
+  loop
+    family := array(select f from respirate.family(cancel.id) f);
+    missing := array(
+      (select f from unnest(family) f
+        union select s.parent from respirate.strand s where s.id = cancel.id and s.parent is not null)
+      except select l from unnest(locked) l);
+    exit when missing = '{}';
+    perform from respirate.strand s where s.id = any (missing) order by s.id for no key update;
+    locked := locked || missing;
+  end loop;
+  select array_agg(s.id order by s.id) filter (where s.lease < clock_timestamp()),
+    array_agg(s.parent order by s.id) filter (where s.lease < clock_timestamp()),
+    array_agg(s.id order by s.id) filter (where s.lease >= clock_timestamp() and s.cancel_at is null)
+    into free, parents, asked
+    from unnest(family) f join respirate.strand s on s.id = f;
+  if free is not null then
+    perform respirate.finish(free, array_fill('cancelled'::text, array[cardinality(free)]), null, null, null, null);
+    perform respirate.children_done(parents, free);
+  end if;
+  if asked is not null then
+    update respirate.strand s set cancel_at = clock_timestamp() from unnest(asked) a where s.id = a;
+    perform respirate.tell('cancel', null);
+  end if;
+  if cancel.id = any (free) then
+    return 'cancelled';
+  end if;
+  perform from respirate.strand s where s.id = cancel.id;
+  if found then
+    return 'leased';
+  end if;
+  return (select h.state from respirate.history h where h.id = cancel.id order by h.finished_at desc limit 1);
+end
+$$;
+
 -- check_parents refuses children that would make a tree deeper than 100 strands, or a strand with more than 1,000,000 live
 -- children. The caller holds the locks of the parents. A strand that has lost its parent is the first of its tree.
 create or replace function respirate.check_parents(parents uuid[]) returns void language plpgsql as $$

@@ -70,6 +70,65 @@ create or replace function respirate.family(id uuid) returns setof uuid language
   select t.id from tree t
 $$;
 
+-- cancel ends a strand that is not running at once; one that is running is asked to stop. So it does with all its live
+-- descendants. It tells the state that the strand is in now: cancelled, leased, or what history says of it; null when nothing
+-- is known of it.
+--
+-- It locks in the order of ids: the strand, its descendants, and its parent, which has to be told. If there are others when it has
+-- waited, such as children that were made meanwhile, it lets all go and begins anew: who takes a step of one of those locks
+-- in the order of ids, too, and may have that one already.
+create or replace function respirate.cancel(id uuid) returns text
+language plpgsql security definer set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan
+set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
+declare
+  family uuid[];
+  locked uuid[];
+  free uuid[];
+  parents uuid[]; -- of those
+  asked uuid[];
+begin
+  loop
+    begin
+      locked := array(
+        select s.id from respirate.strand s
+        where s.id = any (array(
+          select f from respirate.family(cancel.id) f
+          union select p.parent from respirate.strand p where p.id = cancel.id))
+        order by s.id for no key update);
+      family := array(select f from respirate.family(cancel.id) f);
+      perform from (
+        select s.id from respirate.strand s
+        where s.id = any (family || array(select p.parent from respirate.strand p where p.id = cancel.id and p.parent is not null))
+        except select l from unnest(locked) l) missing;
+      exit when not found;
+      raise exception 'more are to be locked' using errcode = 'RS002';
+    exception when sqlstate 'RS002' then -- what was locked in this block is not any more
+    end;
+  end loop;
+  select array_agg(s.id order by s.id) filter (where s.lease < clock_timestamp()),
+    array_agg(s.parent order by s.id) filter (where s.lease < clock_timestamp()),
+    array_agg(s.id order by s.id) filter (where s.lease >= clock_timestamp() and s.cancel_at is null)
+    into free, parents, asked
+    from unnest(family) f join respirate.strand s on s.id = f;
+  if free is not null then
+    perform respirate.finish(free, array_fill('cancelled'::text, array[cardinality(free)]), null, null, null, null);
+    perform respirate.children_done(parents, free);
+  end if;
+  if asked is not null then
+    update respirate.strand s set cancel_at = clock_timestamp() from unnest(asked) a where s.id = a;
+    perform respirate.tell('cancel', null);
+  end if;
+  if cancel.id = any (free) then
+    return 'cancelled';
+  end if;
+  perform from respirate.strand s where s.id = cancel.id;
+  if found then
+    return 'leased';
+  end if;
+  return (select h.state from respirate.history h where h.id = cancel.id order by h.finished_at desc limit 1);
+end
+$$;
+
 -- check_parents refuses children that would make a tree deeper than 100 strands, or a strand with more than 1,000,000 live
 -- children. The caller holds the locks of the parents. A strand that has lost its parent is the first of its tree.
 create or replace function respirate.check_parents(parents uuid[]) returns void language plpgsql as $$
@@ -219,7 +278,8 @@ $$;
 -- caller has done to its own tables is undone. Where somebody has asked for the strand's end, an exit ends it as done, and
 -- anything else as cancelled, and makes no children.
 --
--- It locks the strand, its parent and those that it signals, in the order of ids, and waits no more than 5 s for each.
+-- It locks the strand, its parent and those that it signals, in the order of ids, and waits no more than 5 s for each. Where one of
+-- them has come back meanwhile, as a dead parent that is retried, it raises 40001: it could be locked only out of order.
 -- They stay locked until the end of the transaction, so commit at once: one that is idle for a minute is ended.
 create or replace function respirate.step(strand uuid, token uuid, seq bigint, report jsonb) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan
@@ -234,6 +294,8 @@ declare
   wakes uuid[];
   made int := 0;
   watched uuid[];
+  wanted uuid[];
+  locked uuid[];
   target uuid;
 begin
   perform respirate.check_step(report);
@@ -242,13 +304,17 @@ begin
   end if;
 
   -- parent never changes, so it may be read before the lock.
-  perform from respirate.strand t
-  where t.id = any (array(
+  wanted := array(
     select step.strand
     union select p.parent from respirate.strand p where p.id = step.strand and p.parent is not null
-    union select (g->>'s')::uuid from jsonb_array_elements(nullif(report->'sig', 'null')) g where g->>'s' is not null))
-  order by t.id
-  for no key update;
+    union select (g->>'s')::uuid from jsonb_array_elements(nullif(report->'sig', 'null')) g where g->>'s' is not null);
+  locked := array(select t.id from respirate.strand t where t.id = any (wanted) order by t.id for no key update);
+  if cardinality(locked) < cardinality(wanted) then
+    perform from (select t.id from respirate.strand t where t.id = any (wanted) except select l from unnest(locked) l) missing;
+    if found then
+      raise exception 'strand %: its parent, or one that it signals, has just come back', strand using errcode = '40001';
+    end if;
+  end if;
   select t.token, t.lease > '-infinity' as held, t.seq, t.cancel_at is not null as cancelled, t.try, t.crashes, t.parent, t.lane,
     t.deadline is not null as timed, coalesce(t.deadline <= clock_timestamp(), false) as late
     into s from respirate.strand t where t.id = step.strand;
