@@ -164,11 +164,11 @@ func (s *subject) within(sql string, args ...any) (pgx.Tx, <-chan error) {
 	return tx, told
 }
 
-// waiting waits until n sessions wait for a lock.
-func (s *subject) waiting(n int) {
+// waits waits until a transaction waits for another.
+func (s *subject) waits(waiter, holder pgx.Tx) {
 	s.t.Helper()
-	brokertest.Eventually(s.t, fmt.Sprintf("%d sessions wait", n), func() bool {
-		return one[int](s, `select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`) == n
+	brokertest.Eventually(s.t, "one transaction waits for the other", func() bool {
+		return one[bool](s, `select $1::int = any (pg_blocking_pids($2::int))`, holder.Conn().PgConn().PID(), waiter.Conn().PgConn().PID())
 	})
 }
 
@@ -195,13 +195,13 @@ func TestCancelOfATreeAndAStepOfAChildThatIsNewInItDoNotWaitForEachOther(t *test
 	grows := s.begin(pgx.TxOptions{}, fmt.Sprintf(`select respirate.step('%s', '%s', 2, '{"act": "nap", "ms": 3600000,
 		"enq": [{"key": "%s", "kind": "k", "args": {}, "child": true}]}')`, root, p.Token, kid))
 	cancels, cancelled := s.within(`select respirate.cancel($1)`, [16]byte(root))
-	s.waiting(1) // for the root
+	s.waits(cancels, grows) // for the root
 	holds := s.begin(pgx.TxOptions{}, fmt.Sprintf(`select from respirate.strand where id = '%s' for update`, last))
 	s.commitTx(grows)
-	s.waiting(1) // for the last, with the root
+	s.waits(cancels, holds) // for the last, with the root
 	k := s.lease(kid)[0]
 	steps, stepped := s.within(`select respirate.step($1, $2, 1, '{"act": "exit"}')`, [16]byte(kid), [16]byte(k.Token))
-	s.waiting(2) // for the root, with the new child
+	s.waits(steps, cancels) // for the root, with the new child
 	s.commitTx(holds)
 	if err := <-stepped; err != nil {
 		t.Fatalf("the step: %v", err)
@@ -230,12 +230,12 @@ func TestAStepWhoseParentHasComeBackMeanwhileIsGivenUpAtOnce(t *testing.T) {
 	retries := s.begin(pgx.TxOptions{}, fmt.Sprintf(`select respirate.retry('%s')`, parent.ID))
 	steps, stepped := s.within(`select respirate.step($1, $2, 1, $3::text::jsonb)`, [16]byte(kid), [16]byte(k.Token),
 		fmt.Sprintf(`{"act": "exit", "sig": [{"s": "%s", "name": "x"}]}`, last))
-	s.waiting(1) // for its own row
+	s.waits(steps, retries) // for its own row
 	holds := s.begin(pgx.TxOptions{}, fmt.Sprintf(`select from respirate.strand where id = '%s' for update`, last))
 	s.commitTx(retries)
-	s.waiting(1) // for the last
+	s.waits(steps, holds) // for the last
 	cancels, cancelled := s.within(`select respirate.cancel($1)`, [16]byte(parent.ID))
-	s.waiting(2) // for the child, with its parent
+	s.waits(cancels, steps) // for the child, with its parent
 	s.commitTx(holds)
 	if err := <-stepped; err == nil || !strings.Contains(err.Error(), "40001") || !strings.Contains(err.Error(), "has just come back") {
 		t.Errorf("the step: got %v, want one that may be repeated", err)
