@@ -286,7 +286,7 @@ func (v steering) steerEach(cmd *cobra.Command, db *database, ids []string, asJS
 	for i, id := range ids {
 		state, err := v.one(cmd, db, id)
 		if errors.Is(err, client.ErrNotFound) {
-			missing = append(missing, id)
+			missing, state = append(missing, id), ""
 		} else if err != nil {
 			return err
 		}
