@@ -293,7 +293,7 @@ declare
   to_lane int;
   wakes uuid[];
   made int := 0;
-  watched uuid[];
+  observed uuid[]; -- its new children that are watched
   wanted uuid[];
   locked uuid[];
   target uuid;
@@ -332,7 +332,7 @@ begin
 
   if jsonb_array_length(nullif(report->'enq', 'null')) > 0 then
     select count(distinct m.id) filter (where m.fresh and m.child), array_agg(m.id) filter (where m.fresh and m.child and m.watch)
-      into made, watched
+      into made, observed
     from (
       select e.ids, e.kinds, e.args, e.opts, e.parents, e.children, e.watches
       from (
@@ -387,8 +387,8 @@ begin
       stack = coalesce(nullif(report->'stack', 'null'), t.stack),
       children_left = t.children_left + made
     where t.id = step.strand;
-    if watched is not null then
-      update respirate.child c set watched = true from unnest(watched) w (id) where c.parent = step.strand and c.child = w.id;
+    if observed is not null then
+      update respirate.child c set watched = true from unnest(observed) w (id) where c.parent = step.strand and c.child = w.id;
     end if;
     perform respirate.settle(
       array(select step.strand from jsonb_array_elements(nullif(report->'used', 'null'))),
