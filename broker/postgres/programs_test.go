@@ -120,6 +120,46 @@ func TestSignalBetweenTheStatementOfANapAndItsCommitWakesTheSleeper(t *testing.T
 	s.isDueWith(p.ID, 1)
 }
 
+// Whichever comes first, the strand is due afterwards, and has what was sent.
+func TestNoSignalIsLostThatMeetsANap(t *testing.T) {
+	url := migrated(t)
+	s, other := newSubject(t, url), newSubject(t, url)
+	sender := s.lease(s.insert(""))[0]
+	seq := uint64(0)
+	for round := range 150 {
+		p := s.lease(s.insert(""))[0]
+		if round%3 > 0 { // by SQL
+			found := s.signalling(p.ID)
+			s.apply(napOf(p))
+			if !<-found {
+				t.Fatalf("round %d: there is no such strand", round)
+			}
+		} else { // by the report of another strand, in one batch or in two
+			seq++
+			inTwo(s, other, round%2 == 0, napOf(p), broker.Report{Pair: sender, Seq: seq, Act: broker.Hop, Label: "x", Stay: true,
+				Signals: []broker.Signal{{ID: p.ID, Name: "go"}}})
+		}
+		s.isDueWith(p.ID, 1)
+	}
+}
+
+// Each page has the kind of its own frame, whichever runs now.
+func TestPagesNameTheProgramOfTheirFrame(t *testing.T) {
+	s := newSubject(t, migrated(t))
+	p := s.lease(s.insert(""))[0]
+	due := func(target string) *broker.Due { return &broker.Due{Target: target, In: time.Minute} }
+	s.apply(broker.Report{Pair: p, Seq: 1, Act: broker.Nap, Due: due("low"), Stay: true})
+	s.apply(broker.Report{Pair: p, Seq: 2, Act: broker.Hop, Label: "start", Kind: "upper", Frame: 1, Stay: true})
+	s.apply(broker.Report{Pair: p, Seq: 3, Act: broker.Nap, Frame: 1, Due: due("high"), Stay: true})
+	s.Age(p.ID, time.Hour)
+	s.OpenPages()
+	got := one[string](s, `select string_agg(concat_ws(' ', frame, kind, target), ', ' order by frame) from respirate.pages`)
+	kind := one[string](s, `select kind from respirate.deadlines where frame = 0`)
+	if want := "0 " + kind + " low, 1 upper high"; got != want || kind == "upper" {
+		t.Errorf("pages: got %s, want %s", got, want)
+	}
+}
+
 func TestSignalThatWaitsForAStrandThatStaysCutsItsNextNap(t *testing.T) {
 	s := newSubject(t, migrated(t))
 	p := s.lease(s.insert(""))[0]
@@ -168,14 +208,16 @@ func TestChildrenThatEndAtOnceAreBothInTheInbox(t *testing.T) {
 	s := subjects[0]
 	const rounds = 1000
 	ends := make([][]broker.Report, 2)
-	parents := make([]broker.Pair, rounds)
-	for i := range parents {
-		var kids []broker.Pair
-		parents[i], kids = s.family(2)
-		for j, kid := range kids {
-			exit := exitOf(kid)
-			exit.Value = fmt.Append(nil, j)
-			ends[j] = append(ends[j], exit)
+	var parents []broker.Pair
+	for range rounds / 100 {
+		some, families := s.families(100, 2)
+		parents = append(parents, some...)
+		for _, kids := range families {
+			for j, kid := range kids {
+				exit := exitOf(kid)
+				exit.Value = fmt.Append(nil, j)
+				ends[j] = append(ends[j], exit)
+			}
 		}
 	}
 	var naps []broker.Report
@@ -200,14 +242,14 @@ func TestChildrenThatEndAtOnceAreBothInTheInbox(t *testing.T) {
 		}
 		wg.Wait()
 	}
-	for _, p := range parents {
-		s.awake(p)
-		if in := s.Waiting(p.ID); len(in.Ended) != 2 || in.Left != 0 {
-			t.Fatalf("inbox: got %+v, want two ended children", in)
-		}
-		if row, _ := s.Row(p.ID); row.Inbox != 2 {
-			t.Fatalf("count of the inbox: got %d, want 2", row.Inbox)
-		}
+	ids := make([][16]byte, len(parents))
+	for i, p := range parents {
+		ids[i] = p.ID
+	}
+	good := one[int](s, `select count(*) from respirate.strand s where id = any($1) and children_left = 0 and lease = '-infinity' and schedule <= now()
+		and inbox = 2 and 2 = (select count(*) from respirate.child c where c.parent = s.id and c.state is not null)`, ids)
+	if good != rounds {
+		t.Fatalf("got %d parents of %d that are due with two ended children in the inbox", good, rounds)
 	}
 	got, err := s.Lease(t.Context(), []broker.Pair{{ID: parents[0].ID, Token: newToken()}}, hour)
 	if err != nil || len(got) != 1 || got[0].Inbox == nil || len(got[0].Inbox.Ended) != 2 {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -21,11 +22,14 @@ import (
 // The conformance suite holds for the real store.
 func TestStoreKeepsThePromisesOfBrokerStore(t *testing.T) {
 	url := migrated(t)
+	pool := openPool(t, url)
+	var clear strings.Builder
+	for _, table := range []string{"strand", "lane", "queue", "history", "attempt", "broker", "semaphore", "child", "deadline", "page"} {
+		clear.WriteString("delete from respirate." + table + ";")
+	}
 	brokertest.TestStore(t, func(t *testing.T) brokertest.Subject {
-		sub := newSubject(t, url)
-		for _, table := range []string{"strand", "lane", "queue", "history", "attempt", "broker", "semaphore", "child", "deadline", "page"} {
-			sub.run("delete from respirate." + table)
-		}
+		sub := &subject{Store: openStore(t, url), t: t, pool: pool}
+		sub.run(clear.String())
 		return sub
 	})
 }
@@ -33,21 +37,26 @@ func TestStoreKeepsThePromisesOfBrokerStore(t *testing.T) {
 // migrated is the URL of a fresh database with the schema in it.
 func migrated(t testing.TB) string {
 	t.Helper()
-	url := privatetest.URL(t)
-	migrateUp(t, postgres.Config{URL: url})
-	return url
+	return privatetest.Copy(t, "migrated", func(ctx context.Context, url string) error {
+		return up(ctx, postgres.Config{URL: url})
+	})
 }
 
 func migrateUp(t testing.TB, cfg postgres.Config) {
 	t.Helper()
-	m, err := postgres.NewMigrator(t.Context(), cfg)
-	if err != nil {
+	if err := up(t.Context(), cfg); err != nil {
 		t.Fatal(err)
+	}
+}
+
+func up(ctx context.Context, cfg postgres.Config) error {
+	m, err := postgres.NewMigrator(ctx, cfg)
+	if err != nil {
+		return err
 	}
 	defer m.Close()
-	if _, err := m.Up(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	_, err = m.Up(ctx)
+	return err
 }
 
 // subject is a store and a pool of the test's own, to look behind it.
@@ -128,10 +137,11 @@ func (s *subject) Row(id broker.ID) (brokertest.Row, bool) {
 	err := s.pool.QueryRow(s.t.Context(), `
 		select l.kind, s.label, s.stack, extract(epoch from s.schedule - clock_timestamp())::float8, s.lease > '-infinity',
 			case when s.lease > '-infinity' then extract(epoch from s.lease - clock_timestamp())::float8 else 0 end,
-			s.try, s.crashes, s.rescues, s.parent, s.children_left, s.cancel_at is not null, coalesce(s.inbox, 0)
+			s.try, s.crashes, s.rescues, s.parent, s.children_left, s.cancel_at is not null, coalesce(s.inbox, 0),
+			exists (select from respirate.child c where c.parent = s.parent and c.child = s.id and c.watched)
 		from respirate.strand s join respirate.lane l using (lane) where s.id = $1`, [16]byte(id)).Scan(
 		&row.Kind, &row.Label, &row.Stack, &due, &row.Leased, &left, &row.Try, &row.Crashes, &row.Rescues, &parent,
-		&row.ChildrenLeft, &row.CancelAsked, &row.Inbox)
+		&row.ChildrenLeft, &row.CancelAsked, &row.Inbox, &row.Watched)
 	row.Due, row.Left, row.Parent = seconds(due), seconds(left), parent.Bytes
 	return row, s.found(err)
 }
@@ -312,7 +322,7 @@ func stepJSON(r broker.Report) ([]byte, error) {
 	}
 	var enq, sig []object
 	for _, in := range r.Inserts {
-		enq = append(enq, object{"key": in.ID.String(), "kind": in.Kind, "args": raw(in.Args), "opts": raw(in.Opts), "child": in.Child})
+		enq = append(enq, object{"key": in.ID.String(), "kind": in.Kind, "args": raw(in.Args), "opts": raw(in.Opts), "child": in.Child, "watch": in.Watch})
 	}
 	for _, g := range r.Signals {
 		one := object{"name": g.Name, "quiet": g.Quiet}
