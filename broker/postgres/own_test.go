@@ -2,8 +2,10 @@ package postgres_test
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -13,6 +15,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/respirated/respirated/broker"
+	"github.com/respirated/respirated/broker/brokertest"
 )
 
 // tokenNotCurrent is the SQLSTATE by which step() refuses a token.
@@ -188,13 +191,13 @@ func (s *subject) look(c *cast) string {
 		for _, d := range s.Deadlines(id) {
 			fmt.Fprintf(&text, "  deadline of %d: %s in %d, paged %t\n", d.Frame, d.Target, minutes(d.In), d.Paged)
 		}
-		for _, p := range s.Pages(id) {
+		pages := s.Pages(id) // those of one moment are in no order
+		slices.SortStableFunc(pages, func(a, b brokertest.Page) int { return cmp.Compare(a.Frame, b.Frame) })
+		for _, p := range pages {
 			fmt.Fprintf(&text, "  page of %d: %s, resolved %t\n", p.Frame, p.Target, p.Resolved)
 		}
-		fmt.Fprintf(&text, "  woken %s, deadline %s, seq %s\n", one[string](s, `select coalesce((select woken::text from respirate.strand where id = $1), '')`, [16]byte(id)),
-			one[string](s, `select coalesce((select case when deadline = 'infinity' then 'all' else round(extract(epoch from deadline - now()) / 60)::text end
-				from respirate.strand where id = $1), '')`, [16]byte(id)),
-			one[string](s, `select coalesce((select seq::text from respirate.strand where id = $1), '')`, [16]byte(id)))
+		fmt.Fprintf(&text, "  %s\n", one[string](s, `select coalesce((select concat('woken ', woken, ', deadline ', case when deadline = 'infinity' then 'all'
+			else round(extract(epoch from deadline - now()) / 60)::text end, ', seq ', seq) from respirate.strand where id = $1), '')`, [16]byte(id)))
 	}
 	return c.roles().Replace(text.String())
 }
