@@ -193,6 +193,12 @@ func (d *daemon) run(ctx context.Context, demo func(context.Context) error) erro
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
 	}
+	// A daemon outlives who reads its log, such as a logger in a pipe. A signal that were ignored would be so for workers, too.
+	if demo == nil {
+		broken := make(chan os.Signal, 1)
+		signal.Notify(broken, syscall.SIGPIPE)
+		defer signal.Stop(broken)
+	}
 	var g parts
 
 	// Signals: the first begins the end. From then on we do not catch them, so that the second ends the process at once.

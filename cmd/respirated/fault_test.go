@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -228,6 +229,27 @@ func TestNextDaemonTakesTheSocketOfAKilledOneAndACancelReachesARunningStrand(t *
 		t.Fatal(err)
 	}
 	h.awaitState(inserted.ID, client.Cancelled)
+}
+
+// Its log may be a pipe to a program that ends.
+func TestDaemonOutlivesWhoReadsItsLog(t *testing.T) {
+	t.Parallel()
+	h := newHost(t, migrated(t), demoWorkers(t, 1)...)
+	reader, writer, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	log := h.log
+	h.log = writer
+	h.start()
+	h.log = log
+	h.workers(1)
+	if err := errors.Join(reader.Close(), writer.Close()); err != nil {
+		t.Fatal(err)
+	}
+	ids := h.insertLedger(10, time.Millisecond) // each is logged
+	h.awaitDone(len(ids))
+	h.exactlyOnce(ids)
 }
 
 // By itself the others would miss a killed broker after four seconds at the earliest, and its number be held for thirty.
