@@ -111,6 +111,7 @@ func TestWorkersAreRecycledAndStoppedByHand(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, migrated(t), "--worker", filepath.Join(programs(t), "demo-worker"), "--procs", "2")
 	h.start()
+	h.awaitPool("runs", "default", has("running", 2))
 	first := h.workers(2)
 	ids := h.insertLedger(40, 20*time.Millisecond)
 
