@@ -52,6 +52,9 @@ Ctrl-C, or the end of --for, stops everything and removes it again.`,
 	flags.StringVar(&f.worker, "worker", "", "start workers from this `BINARY` (default: the demo's)")
 	flags.Var(&f.logLevel, "log-level", "what to show of the daemon's own log: debug, info, warn or error")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if f.time < 0 {
+			return usage(fmt.Errorf("--for %v is negative", f.time))
+		}
 		if len(s.databaseURLs) > 0 {
 			return usage(errors.New("dev brings a database of its own: leave out --database-url, or see respirated run"))
 		}

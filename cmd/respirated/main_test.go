@@ -114,6 +114,7 @@ func TestWrongCallsAreErrorsOfUsageOnOneLine(t *testing.T) {
 		{"strand list --parent x", `id "x" is not a UUID such as`},
 		{"strand list --state lost", `"lost" is not a state; the states are`},
 		{"strand cancel --state lost --all", `"lost" is not a state; the states are`},
+		{"dev --for -1s", `--for -1s is negative`},
 		{"insert a --in -5m", `--in -5m0s is negative`},
 		{"pool recycle .", `"." is not the name of a pool`},
 		{"pool show ..", `".." is not the name of a pool`},
