@@ -189,11 +189,11 @@ func TestSecondSignalEndsTheDaemonAtOnce(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, migrated(t), demoWorkers(t, 1)...)
 	h.start()
-	inserted, err := h.db.Insert(t.Context(), demo.Hang{}, nil)
-	if err != nil {
+	runs := time.Duration(20_000+rand.IntN(10_000)) * time.Millisecond // by this time the handler's child is known
+	if _, err := h.db.Insert(t.Context(), demo.Leak{For: demo.Duration(runs)}, nil); err != nil {
 		t.Fatal(err)
 	}
-	h.awaitState(inserted.ID, client.Leased)
+	h.eventually("the handler runs", func() bool { return len(processesWith("sleep\x00"+fmt.Sprint(runs.Seconds()))) > 0 })
 	if err := h.daemon.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
