@@ -8,11 +8,9 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"runtime/debug"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/oklog/run"
@@ -193,12 +191,6 @@ const gcPercent = 200
 func (d *daemon) run(ctx context.Context, demo func(context.Context) error) error {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
-	}
-	// A daemon outlives who reads its log, such as a logger in a pipe. A signal that were ignored would be so for workers, too.
-	if demo == nil {
-		broken := make(chan os.Signal, 1)
-		signal.Notify(broken, syscall.SIGPIPE)
-		defer signal.Stop(broken)
 	}
 	var g parts
 

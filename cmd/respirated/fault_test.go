@@ -248,6 +248,8 @@ func TestDaemonOutlivesWhoReadsItsLog(t *testing.T) {
 	if err := errors.Join(reader.Close(), writer.Close()); err != nil {
 		t.Fatal(err)
 	}
+	h.upgrade("")
+	h.workers(1)
 	ids := h.insertLedger(10, time.Millisecond) // each is logged
 	h.awaitDone(len(ids))
 	h.exactlyOnce(ids)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"os"
 	"os/signal"
 	"syscall"
 	"time"
@@ -18,3 +19,7 @@ func untilSignal(ctx context.Context) (context.Context, context.CancelFunc) {
 	context.AfterFunc(ctx, func() { time.AfterFunc(oneSignal, stop) })
 	return ctx, stop
 }
+
+// outliveLog has this process go on when nobody reads its log any more, such as a logger in a pipe. The signal is caught, as one
+// that were ignored would be so for workers, too.
+func outliveLog() { signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) }
