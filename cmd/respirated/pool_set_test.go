@@ -7,8 +7,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/respirated/respirated/broker/postgres/private/privatetest"
 )
 
 // pidsOf asks for the processes of a pool that are connected, and whether all of them are as the broker shall know them.
@@ -56,7 +54,7 @@ func TestAPausedPoolGetsNothingUntilItIsResumedEvenByALaterDaemon(t *testing.T) 
 	worker := filepath.Join(programs(t), "demo-worker")
 	config := filepath.Join(t.TempDir(), "daemon.yaml")
 	replaceFile(t, config, fmt.Sprintf("pools:\n- {name: a, worker: %[1]s, procs: 2}\n- {name: b, worker: %[1]s, procs: 1}\n", worker), 0o600)
-	h := newHost(t, privatetest.URL(t), "--config", config)
+	h := newHost(t, migrated(t), "--config", config)
 	h.start()
 	h.awaitPool("runs", "a", has("running", 2))
 	h.awaitPool("runs", "b", has("running", 1))
@@ -100,7 +98,7 @@ func TestStrandsOfAKindThatAPoolIsolatesRunOneByOneInAProcess(t *testing.T) {
 	worker := filepath.Join(programs(t), "demo-worker")
 	config := filepath.Join(t.TempDir(), "daemon.yaml")
 	replaceFile(t, config, fmt.Sprintf("pools:\n- {name: a, worker: %s, procs: 1, isolate: [ledger]}\n", worker), 0o600)
-	h := newHost(t, privatetest.URL(t), "--config", config)
+	h := newHost(t, migrated(t), "--config", config)
 	h.start()
 	h.awaitPool("runs", "a", has("running", 1))
 	ids := h.insertLedger(5, 200*time.Millisecond)
@@ -130,7 +128,7 @@ func TestStrandsOfAKindThatAPoolIsolatesRunOneByOneInAProcess(t *testing.T) {
 func TestAPoolIsSetByHand(t *testing.T) {
 	t.Parallel()
 	worker := filepath.Join(programs(t), "demo-worker")
-	h := newHost(t, privatetest.URL(t), "--worker", worker, "--procs", "1")
+	h := newHost(t, migrated(t), "--worker", worker, "--procs", "1")
 	h.start()
 	h.awaitPool("runs", "default", has("running", 1))
 	first := h.workers(1)
