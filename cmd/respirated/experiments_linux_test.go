@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -405,39 +406,56 @@ func (x *experiment) leakSockets(pid int) (n int) {
 	return n
 }
 
-// TestF23: a strand takes more memory than its pool allows, beside others.
+// TestF23: strands take more than their pool allows, of memory, of processes and of descriptors, beside others.
 func TestF23(t *testing.T) {
 	x := newExperiment(t, "F23")
 	config := filepath.Join(x.dir, "config.yaml")
-	pools := fmt.Sprintf("pools:\n  - {worker: %s, procs: 3, slots: 4, limits: {memory: 192MiB}}\n", filepath.Join(programs(t), "demo-worker"))
+	pools := fmt.Sprintf("pools:\n  - {worker: %s, procs: 4, slots: 1, limits: {memory: 192MiB, pids: 200, nofile: 256}}\n", filepath.Join(programs(t), "demo-worker"))
 	if err := os.WriteFile(config, []byte(pools), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	x.flags = []string{"--config", config, "--lease", "8s"}
 	x.start()
-	x.workers(3)
-	bomb, err := x.db.Insert(t.Context(), demo.Alloc{MiB: 400, For: demo.Duration(time.Minute)}, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	before := x.workers(4)
 	n := x.times(2000, 500)
 	ids := x.insertLedger(n, 20*time.Millisecond)
+
+	// That of descriptors is refused more, fails by itself, and leaves even its worker alive.
+	files := x.insertOne(demo.Bomb{Of: "files", For: demo.Duration(3 * time.Second)}, once)
+	x.awaitState(files, client.Dead)
+	if row, err := x.db.StrandGet(t.Context(), files); err != nil || len(row.Attempts) != 1 || !strings.Contains(row.Attempts[0].Message, "too many open files") {
+		t.Errorf("the bomb of files: %v, attempts %+v; want one that tells of too many", err, row.Attempts)
+	}
+	if after := x.workers(4); !slices.Equal(after, before) {
+		t.Errorf("workers are %v, were %v: a bomb of files has ended some", after, before)
+	}
+
+	// Those of memory and of processes are worth their worker's death, and are dead at the third.
 	deaths := x.times(3, 1)
-	x.eventually("the worker dies of what the strand takes", func() bool {
-		return x.count("select count(*) from respirate.attempts where strand = $1::uuid and exit like '%oom%'", bomb.ID) >= deaths
-	})
-	if x.full {
-		x.awaitState(bomb.ID, client.Dead)
+	forks := x.insertOne(demo.Bomb{Of: "processes", For: demo.Duration(30 * time.Second)}, nil)
+	bombs := map[string]string{ // by strand: what its worker's end is told to be
+		x.insertOne(demo.Alloc{MiB: 400, For: demo.Duration(time.Minute)}, nil): "oom", forks: "pids",
+	}
+	for id, label := range bombs {
+		x.eventually("the worker dies of what a strand takes: "+label, func() bool {
+			return x.count("select count(*) from respirate.attempts where strand = $1::uuid and exit like '%('||$2||'%'", id, label) >= deaths
+		})
+		if x.full {
+			x.awaitState(id, client.Dead)
+		}
 	}
 	x.eventually("all others are done", func() bool {
 		return x.count("select count(*) from respirate.finished where state = 'done'") == n
 	})
-	suspects := x.list("select distinct strand::text from respirate.attempts where outcome = 'crashed'")
-	twice := x.judge(ids, func(id string, _ []int) bool { return slices.Contains(suspects, id) })
-	if dead := x.count("select count(*) from respirate.finished where state = 'dead' and id <> $1::uuid", bomb.ID); dead != 0 {
-		t.Errorf("%d of its neighbours are dead, too", dead)
+	x.judge(ids, never)
+	if x.full {
+		x.eventually("the bomb's children are gone with its workers", func() bool { return len(processesWith("BOMB="+forks+"\x00")) == 0 })
 	}
-	x.ok("%d deaths labelled oom; %d strands beside it, 0 lost, %d of those that died with it ran twice", deaths, n, twice)
+	if hurt := x.count("select count(*) from respirate.attempts where strand <> all ($1::uuid[])", append(slices.Collect(maps.Keys(bombs)), files)); hurt != 0 {
+		t.Errorf("%d runs of their neighbours failed, too", hurt)
+	}
+	x.ok("bombs of memory, processes and descriptors; %d deaths each of the first two, labelled oom and pids, none of the third; %d strands beside them, 0 lost, 0 duplicated, 0 failed",
+		deaths, n)
 }
 
 // TestF24: the build of another commit as the daemon of this one's workers, and the other way round.

@@ -160,7 +160,16 @@ func (w *roller) fill() error {
 	if err != nil {
 		return fmt.Errorf("insert a backlog: %w", err)
 	}
-	return w.vacuum()
+	if err := w.vacuum(); err != nil {
+		return err
+	}
+	// A daemon that had nothing to do finds it at its next look.
+	for before := w.hub.Count(); w.hub.Count() == before; {
+		if err := pause(w.ctx, 20*time.Millisecond); err != nil {
+			return err
+		}
+	}
+	return pause(w.ctx, settle)
 }
 
 // still is a window in which nothing else happens.
