@@ -100,10 +100,9 @@ func (x *experiment) judge(ids []string, explained func(id string, pids []int) b
 
 func never(string, []int) bool { return false }
 
-// reconnected waits until all of these workers are connected, and returns how long each took.
-func (x *experiment) reconnected(pids []int) (took []time.Duration) {
+// reconnected waits until all of these workers are connected, and returns how long after began each was.
+func (x *experiment) reconnected(pids []int, began time.Time) (took []time.Duration) {
 	x.t.Helper()
-	began := time.Now()
 	left := slices.Clone(pids)
 	x.eventually("all workers are back", func() bool {
 		var workers []workerStatus
@@ -143,8 +142,9 @@ func TestF1(t *testing.T) {
 	for range kills {
 		time.Sleep(2*time.Second - time.Duration(x.chance.Int64N(int64(time.Second/2))))
 		x.kill()
+		restart := time.Now()
 		x.start()
-		took = append(took, x.reconnected(before)...)
+		took = append(took, x.reconnected(before, restart)...)
 	}
 	x.awaitDone(n)
 	x.judge(ids, never)
@@ -154,11 +154,11 @@ func TestF1(t *testing.T) {
 	if failed := x.count("select count(*) from respirate.attempts"); failed != 0 {
 		t.Errorf("%d runs failed, want none", failed)
 	}
-	x.ok("%d kills of the daemon, %d strands, 0 lost, 0 duplicated, 0 worker restarts; workers back after it answers: p99 %v, most %v",
+	x.ok("%d kills of the daemon, %d strands, 0 lost, 0 duplicated, 0 worker restarts; workers back after its restart: p99 %v, most %v",
 		kills, n, p99(took), slices.Max(took).Round(time.Millisecond))
 }
 
-// TestF2: kill -9 of workers.
+// TestF2: kill -9 of workers, half of whose strands have had their effect and wait before their result.
 func TestF2(t *testing.T) {
 	x := newExperiment(t, "F2", demoWorkers(t, 4)...)
 	x.start()
@@ -173,7 +173,7 @@ func TestF2(t *testing.T) {
 		pids := x.workers(4)
 		victim := pids[x.chance.IntN(len(pids))]
 		name := fmt.Sprintf("pid %d", victim)
-		ids = append(ids, x.insertLedger(400, 100*time.Millisecond)...)
+		ids = append(ids, x.insertLedgers(400, demo.Ledger{For: demo.Duration(50 * time.Millisecond), After: demo.Duration(50 * time.Millisecond)})...)
 		x.awaitLines(len(ids) - 360) // all slots are taken
 		began := time.Now()
 		if err := syscall.Kill(victim, syscall.SIGKILL); err != nil {
@@ -264,8 +264,8 @@ func TestF19(t *testing.T) {
 }
 
 // upgradesUnderLoad upgrades the daemon so often while strands run.
-func upgradesUnderLoad(t *testing.T, name string, upgrades int) {
-	x := newExperiment(t, name, demoWorkers(t, 4)...)
+func upgradesUnderLoad(x *experiment, upgrades int) {
+	t, name := x.t, x.name
 	x.start()
 	before := x.workers(4)
 	n := upgrades * 100
@@ -276,7 +276,7 @@ func upgradesUnderLoad(t *testing.T, name string, upgrades int) {
 		began := time.Now()
 		x.upgrade("")
 		took = append(took, time.Since(began))
-		x.reconnected(before)
+		x.reconnected(before, began)
 	}
 	if code, _, errOut := x.askUpgrade(x.script("crash", "exit 2")); code != 1 {
 		t.Errorf("a build that crashes at its start: exit status %d, %s; want it refused", code, errOut)
@@ -302,12 +302,15 @@ func upgradesUnderLoad(t *testing.T, name string, upgrades int) {
 }
 
 // TestF20: upgrades in place under load, and one to a build that crashes.
-func TestF20(t *testing.T) { upgradesUnderLoad(t, "F20", 5) }
+func TestF20(t *testing.T) {
+	x := newExperiment(t, "F20", demoWorkers(t, 4)...)
+	upgradesUnderLoad(x, x.times(50, 5))
+}
 
 // TestUpgradeUnderLoad is what scripts/upgrade-under-load runs.
 func TestUpgradeUnderLoad(t *testing.T) {
 	upgrades, _ := strconv.Atoi(os.Getenv("RESPIRATE_UPGRADES"))
-	upgradesUnderLoad(t, "upgrade-under-load", cmp.Or(upgrades, 50))
+	upgradesUnderLoad(newExperiment(t, "upgrade-under-load", demoWorkers(t, 4)...), cmp.Or(upgrades, 50))
 }
 
 // TestF21: a broken binary takes the place of the workers'.
