@@ -54,6 +54,7 @@ type workerStatus struct {
 	Want      int      `json:"want"` // strands it may hold
 	Held      int      `json:"held"`
 	Draining  bool     `json:"draining"`
+	Paused    bool     `json:"paused"`    // its pool is
 	SilentMS  int64    `json:"silent_ms"` // since it last sent anything
 	supervisor.Info
 }
@@ -169,7 +170,7 @@ func joined(s broker.WorkerSnapshot, seat supervisor.Info) workerStatus {
 	if s.Kinds == nil {
 		s.Kinds = []string{}
 	}
-	return workerStatus{s.Name, s.Connected, s.Kinds, s.Want, s.Held, s.Draining, s.SilentMS, seat}
+	return workerStatus{s.Name, s.Connected, s.Kinds, s.Want, s.Held, s.Draining, s.Paused, s.SilentMS, seat}
 }
 
 // listenControl makes the control socket in the folder of the broker's.
