@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -62,24 +63,22 @@ func (d *daemon) pool() (poolSays, error) {
 	return pools[i], nil
 }
 
-// connected waits until so many workers are.
+// connected waits until so many workers are. The daemon itself may just have been started.
 func (d *daemon) connected(n int) error {
 	for {
 		var workers []struct{ Connected bool }
-		if err := d.ask(http.MethodGet, "workers", &workers); err != nil {
-			return err
-		}
+		asked := d.ask(http.MethodGet, "workers", &workers)
 		there := 0
 		for _, w := range workers {
 			if w.Connected {
 				there++
 			}
 		}
-		if there >= n {
+		if asked == nil && there >= n {
 			return nil
 		}
 		if err := pause(d.v.ctx, 100*time.Millisecond); err != nil {
-			return fmt.Errorf("%d of %d workers are connected: %w", there, n, err)
+			return fmt.Errorf("%d of %d workers are connected: %w", there, n, errors.Join(err, asked))
 		}
 	}
 }
