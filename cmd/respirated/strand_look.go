@@ -26,6 +26,9 @@ type look struct {
 
 // lookAt gives a verb that names one strand what is known of that.
 func (s *settings) lookAt(cmd *cobra.Command, id string, show func(look) error) error {
+	if err := checkIDs(id); err != nil {
+		return err
+	}
 	cfg, err := s.load()
 	if err != nil {
 		return err
