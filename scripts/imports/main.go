@@ -32,6 +32,7 @@ var drawing = []room{
 	{path: "broker/postgres/private/privatetest", rooms: []string{"broker/postgres/private"}},
 	{path: "broker/embed", rooms: []string{"broker", "broker/postgres", "protocol"}, not: tests},
 	{path: "broker/supervisor", rooms: []string{"broker", "protocol"}, modules: []string{sys}, not: tests},
+	{path: "broker/dashboard", rooms: []string{"broker", "broker/supervisor", "client"}, modules: []string{prometheus}, not: slices.Concat(tests, []string{"database/sql"})},
 	{path: "broker/brokertest", rooms: []string{"broker"}, modules: []string{rapid}},
 	{path: "cmd/...", wires: true},
 	{path: "scripts/...", wires: true},
@@ -41,12 +42,13 @@ var drawing = []room{
 var tests = []string{"testing"}
 
 const (
-	embedded = "github.com/fergusstrange/embedded-postgres"
-	goose    = "github.com/pressly/goose/v3"
-	msgpack  = "github.com/vmihailenco/msgpack/v5"
-	pgx      = "github.com/jackc/pgx/v5"
-	rapid    = "pgregory.net/rapid"
-	sys      = "golang.org/x/sys"
+	embedded   = "github.com/fergusstrange/embedded-postgres"
+	goose      = "github.com/pressly/goose/v3"
+	msgpack    = "github.com/vmihailenco/msgpack/v5"
+	pgx        = "github.com/jackc/pgx/v5"
+	prometheus = "github.com/prometheus/client_golang"
+	rapid      = "pgregory.net/rapid"
+	sys        = "golang.org/x/sys"
 )
 
 // indirect are the modules that come into a closed room by way of those above.
