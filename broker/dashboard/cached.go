@@ -2,6 +2,7 @@ package dashboard
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 )
@@ -13,24 +14,48 @@ type cached[T any] struct {
 	keep time.Duration
 
 	mu     sync.Mutex // guards what follows, and is held while asking
-	answer T
-	err    error
-	at     time.Time // when it came; zero = none has
+	answer T          // the last one that came without an error
+	came   time.Time  // when; zero = none has
+	err    error      // of the last question
+	asked  time.Time  // when that was; zero = never
 }
+
+// errAway is that a database is known to be away, and not asked.
+var errAway = errors.New("the database is away")
 
 func newCached[T any](keep time.Duration, ask func(context.Context) (T, error)) *cached[T] {
 	return &cached[T]{ask: ask, keep: keep}
 }
 
-// get is the answer, or an error. Who asks asks for all, and so does not stop when they leave.
-func (c *cached[T]) get(ctx context.Context) (T, error) {
+// get is the answer, or an error.
+func (c *cached[T]) get(ctx context.Context) (answer T, err error) {
+	answer, _, err = c.last(ctx)
+	if err != nil {
+		var none T
+		return none, err
+	}
+	return answer, nil
+}
+
+// before is the last answer without asking for another one.
+func (c *cached[T]) before() (T, time.Time, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.at.IsZero() || time.Since(c.at) >= c.keep {
+	return c.answer, c.came, errAway
+}
+
+// last is the answer, or an error and the answer before, with the time when that came. Who asks asks for all, and so does not
+// stop when they leave.
+func (c *cached[T]) last(ctx context.Context) (T, time.Time, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.asked.IsZero() || time.Since(c.asked) >= c.keep {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
 		defer cancel()
-		c.answer, c.err = c.ask(ctx)
-		c.at = time.Now()
+		answer, err := c.ask(ctx)
+		if c.asked, c.err = time.Now(), err; err == nil {
+			c.answer, c.came = answer, c.asked
+		}
 	}
-	return c.answer, c.err
+	return c.answer, c.came, c.err
 }

@@ -78,6 +78,7 @@ type dashboard struct {
 	metrics http.Handler
 	misfits []*cached[string] // of each database; nil = it is not told
 	byKind  []*cached[pageKinds]
+	seen    []*cached[seen]
 }
 
 // New makes the handler. It can be mounted below a prefix, with [http.StripPrefix] and a pattern that ends in a slash.
@@ -89,6 +90,7 @@ func New(cfg Config) http.Handler {
 	for _, db := range cfg.Databases {
 		d.misfits = append(d.misfits, misfitOf(db))
 		d.byKind = append(d.byKind, pageKindsOf(db))
+		d.seen = append(d.seen, seenOf(db))
 	}
 	d.metrics = d.newMetrics()
 	return d
@@ -108,7 +110,7 @@ func (d *dashboard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Allow", "GET, HEAD")
 		http.Error(w, "there is nothing to change here", http.StatusMethodNotAllowed)
 	case r.URL.Path == "/style.css":
-		style(w, r)
+		style(w)
 	case r.URL.Path == "/healthz":
 		d.health(w, r)
 	case !d.login.admits(w, r):
@@ -124,6 +126,12 @@ func (d *dashboard) show(w http.ResponseWriter, r *http.Request) {
 		d.metrics.ServeHTTP(w, r)
 	case strings.HasPrefix(r.URL.Path, apiPrefix) && d.API != nil:
 		d.API.ServeHTTP(w, r)
+	case r.URL.Path == "/":
+		d.overview(w, r)
+	case r.URL.Path == "/pages":
+		d.pagesPage(w, r)
+	case strings.HasPrefix(r.URL.Path, strandsPrefix):
+		d.strandPage(w, r)
 	default:
 		http.NotFound(w, r)
 	}

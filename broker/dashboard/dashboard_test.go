@@ -317,6 +317,7 @@ func TestEveryAnswerForbidsWhatIsNotNeeded(t *testing.T) {
 }
 
 func TestHealthSaysWhyNot(t *testing.T) {
+	t.Parallel()
 	away := func(ms int64) broker.DatabaseSnapshot {
 		return broker.DatabaseSnapshot{Name: "secret", Away: true, AwayMS: ms}
 	}

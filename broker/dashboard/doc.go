@@ -16,8 +16,11 @@
 // load and run nothing but their own style sheet. They work without JavaScript, and load themselves again every five seconds.
 //
 //	dashboard.go    what it is made of, which way a request goes
+//	cached.go       what all look at, asked for now and then
 //	login.go        who may look
 //	metrics.go      what Prometheus is told
 //	health.go       what a load balancer is told
-//	overview.go     the pages, with templates/
+//	page.go         what a page is made of, with templates/
+//	overview.go     the first page, and the list of pages that are open
+//	strand.go       a strand's page
 package dashboard

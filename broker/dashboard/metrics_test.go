@@ -105,6 +105,7 @@ func TestAScrapeAsksTheDatabaseNowAndThenOnly(t *testing.T) {
 }
 
 func TestMetricsComeWithoutBrokerOrDatabase(t *testing.T) {
+	t.Parallel()
 	k := &known{snap: oneDatabase(), noAnswer: true}
 	s := serve(t, k.config())
 	if body := s.wants(http.StatusOK, "/metrics"); strings.Contains(body, "pages_open_by_kind{") || !strings.Contains(body, "respirate_broker_up 1") {

@@ -94,17 +94,55 @@ func TestDashboardOfADaemonShowsAPageUntilItIsOver(t *testing.T) {
 	h.eventually("its page is in the metrics", func() bool {
 		return regexp.MustCompile(`\nrespirate_pages_open_by_kind\{database="[^"]*",kind="provision"\} 1\n`).MatchString(h.shows("/metrics"))
 	})
+	link := `<a href="strands/` + inserted.ID + `">`
+	h.eventually("it is on the overview", func() bool { return strings.Contains(h.shows("/"), link) })
+	for _, want := range []string{"It has missed a deadline.", "it waits for the signal booted until "} {
+		if page := h.shows("/strands/" + inserted.ID); !strings.Contains(page, want) {
+			t.Errorf("the strand's page lacks %q: %s", want, page)
+		}
+	}
 
 	if _, err := h.db.StrandRetryAt(t.Context(), inserted.ID, "ready", "test"); err != nil {
 		t.Fatal(err)
 	}
 	h.awaitState(inserted.ID, client.Done)
 	h.eventually("it is there no more", func() bool {
-		return !strings.Contains(h.shows("/metrics"), `kind="provision"`)
+		return !strings.Contains(h.shows("/metrics"), `kind="provision"`) && !strings.Contains(h.shows("/"), link)
 	})
+	if pages := h.shows("/pages?all=1"); !strings.Contains(pages, link) || !strings.Contains(pages, "reached") {
+		t.Errorf("it is not among those that are resolved: %s", pages)
+	}
 	if metrics := h.shows("/metrics"); !regexp.MustCompile(`\nrespirate_reports_applied_total\{act="exit",database="[^"]*"\} [1-9]`).MatchString(metrics) {
 		t.Errorf("no strand has exited: %s", metrics)
 	}
+}
+
+func TestDashboardShowsThatTheDatabaseIsAwayAndBack(t *testing.T) {
+	t.Parallel()
+	server := privatetest.Server(t)
+	h := newHost(t, server.URL(), withDashboard(t)...)
+	h.start()
+	if page := h.shows("/"); !strings.Contains(page, "None is open.") {
+		t.Errorf("before: %s", page)
+	}
+	server.Kill()
+	h.eventually("it is shown as away", func() bool {
+		page := h.shows("/")
+		return strings.Contains(page, "The database does not answer.") && strings.Contains(page, "It has been away for ")
+	})
+	if page := h.shows("/pages"); !strings.Contains(page, "The database does not answer") {
+		t.Errorf("pages: %s", page)
+	}
+	if metrics := h.shows("/metrics"); !regexp.MustCompile(`\nrespirate_database_away\{database="[^"]*"\} 1\n`).MatchString(metrics) {
+		t.Errorf("the metrics are %s", metrics)
+	}
+	if err := server.Restart(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	h.eventually("it is back", func() bool {
+		page := h.shows("/")
+		return !strings.Contains(page, "The database does not answer.") && !strings.Contains(page, "It has been away for ")
+	})
 }
 
 func TestDashboardOfADaemonWantsTheToken(t *testing.T) {

@@ -2,26 +2,16 @@ package main
 
 import (
 	"context"
-	"fmt"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/respirated/respirated/client"
+	"github.com/respirated/respirated/client/explain"
 )
 
 // look is what is known of a strand at one moment: what `strand show` prints, and `strand why` goes by.
-type look struct {
-	*client.StrandRow
-	program *client.Program
-	brokers []*client.BrokerRow
-	now     time.Time // by the database's clock
-
-	here   *client.BrokerRow // the daemon of this host, if it is one of the brokers and has been asked
-	holder strandHolder      // what it says
-}
+type look = explain.Strand
 
 // lookAt gives a verb that names one strand what is known of that.
 func (s *settings) lookAt(cmd *cobra.Command, id string, show func(look) error) error {
@@ -42,70 +32,33 @@ func (db *database) look(ctx context.Context, socket, id string) (l look, err er
 	if l.StrandRow, err = db.StrandGet(ctx, id); err != nil {
 		return l, err
 	}
-	if l.brokers, err = db.BrokerList(ctx); err != nil {
+	if l.Brokers, err = db.BrokerList(ctx); err != nil {
 		return l, err
 	}
 	if l.State == client.Leased {
-		l.askHere(ctx, socket)
+		askHere(ctx, socket, &l)
 		// It may have gone on meanwhile: what it is now fits to what the daemon said, or is newer.
 		if l.StrandRow, err = db.StrandGet(ctx, id); err != nil {
 			return l, err
 		}
 	}
-	if l.program, err = db.StrandProgram(ctx, l.ID); err != nil {
+	if l.Program, err = db.StrandProgram(ctx, l.ID); err != nil {
 		return l, err
 	}
-	l.now, err = db.now(ctx)
+	l.Now, err = db.now(ctx)
 	return l, err
 }
 
 // askHere asks the daemon of this host, which knows its own leases; the database knows of nobody's.
-func (l *look) askHere(ctx context.Context, socket string) {
+func askHere(ctx context.Context, socket string, l *look) {
 	var h strandHolder
 	if askDaemon(ctx, socket, "/api/v1/strands/"+l.ID, &h) != nil {
 		return // there is none
 	}
-	for _, b := range l.brokers {
+	for _, b := range l.Brokers {
 		if b.ID == h.Broker {
-			l.here, l.holder = b, h
+			l.Here = b
+			l.Holder = explain.Holder{Held: h.Held, Worker: h.Worker, For: time.Duration(h.HeldMS) * time.Millisecond}
 		}
 	}
-}
-
-// held says who runs a strand that is leased.
-func (l look) held() string {
-	switch h := l.holder; {
-	case h.Held && h.Worker != "":
-		return fmt.Sprintf("the worker %s on %s has had it for %s", h.Worker, l.here.Host, span(time.Duration(h.HeldMS)*time.Millisecond))
-	case h.Held:
-		return "the daemon of this host, " + l.here.Host + ", is writing down how it went on"
-	}
-	others := slices.DeleteFunc(slices.Clone(l.brokers), func(b *client.BrokerRow) bool { return b == l.here || !serves(b, l.Kind) })
-	hosts := make([]string, len(others))
-	for i, b := range others {
-		hosts[i] = fmt.Sprintf("%s (pid %d)", b.Host, b.PID)
-	}
-	switch {
-	case len(hosts) == 0:
-		return "who had it is gone, or just ending"
-	case len(hosts) == 1:
-		return "a worker on " + hosts[0] + " runs it"
-	}
-	return "a worker runs it, on one of " + strings.Join(hosts, ", ")
-}
-
-// worker is who runs it on this host; "" = nobody is known to.
-func (l look) worker() string {
-	if l.State != client.Leased {
-		return ""
-	}
-	return l.holder.Worker
-}
-
-// host is where that is.
-func (l look) host() string {
-	if l.worker() == "" {
-		return ""
-	}
-	return l.here.Host
 }
