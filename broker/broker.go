@@ -198,10 +198,11 @@ func (b *Broker) loop(ctx, calls context.Context, wg *sync.WaitGroup) {
 		if late := now - wanted; late > int64(lateness) {
 			batch = slices.Insert(batch, 0, event(overslept{late}))
 		}
-		for _, ev := range batch {
+		for i, ev := range batch {
 			b.note(ev)
 			b.count(now, ev)
 			b.heed(ev)
+			batch[i] = b.terms(ev)
 		}
 		fx := b.schedule.step(now, batch...)
 		clear(batch)

@@ -27,7 +27,7 @@ func (s *schedule) mayStay(now int64, w *worker, r *run, rep *Report) bool {
 // continues says whether a worker could be told to go on with a strand of that kind at that label.
 func (w *worker) continues(kind, label string) bool {
 	_, serves := w.kinds[kind]
-	serves = serves && hasLabel(w.labels, kind, label)
+	serves = serves && hasLabel(w.labels, kind, label) && !w.terms.Paused
 	return serves && w.session != 0 && !w.draining && w.died == nil
 }
 

@@ -24,6 +24,12 @@ type (
 		sync    bool // single-threaded: silence is not death
 		ackAll  bool // it takes one word for all results of a frame
 		hold    []hold
+		terms   Terms
+	}
+	// amended: the terms of one of our processes are others now.
+	amended struct {
+		key   string
+		terms Terms
 	}
 	// wanted: a worker set its absolute credit.
 	wanted struct {
@@ -128,6 +134,7 @@ type (
 
 func (greeted) event()    {}
 func (from) event()       {}
+func (amended) event()    {}
 func (wanted) event()     {}
 func (reported) event()   {}
 func (called) event()     {}

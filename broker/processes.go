@@ -9,6 +9,9 @@ type Processes interface {
 	// Admit says which kinds a worker that says hello may serve, with this key and from the process with this pid (0 = the
 	// kernel does not say). It is called from any goroutine, before Connected.
 	Admit(key string, pid int, kinds []string) []string
+	// Terms are those of the process with this key; the zero value if it is not known. Whenever they become others the broker is
+	// told, by [Broker.TermsChanged]. It is called by the loop.
+	Terms(key string) Terms
 	// Connected tells that a worker with this spawn key has said hello. It may be called again after each reconnect.
 	Connected(key string)
 	// End asks the process to end: TERM, a bounded wait, then KILL of its whole group. within bounds the wait; 0 = as the

@@ -120,6 +120,8 @@ func (s *schedule) take(now int64, ev event, fx *effects) {
 	switch ev := ev.(type) {
 	case greeted:
 		s.greet(now, ev, fx)
+	case amended:
+		s.amend(ev.key, ev.terms)
 	case wanted:
 		s.want(now, ev, fx)
 	case reported:

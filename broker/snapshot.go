@@ -76,6 +76,7 @@ type WorkerSnapshot struct {
 	Want      int      `json:"want"`
 	Held      int      `json:"held"`
 	Draining  bool     `json:"draining"`
+	Paused    bool     `json:"paused"`    // its pool is
 	SilentMS  int64    `json:"silent_ms"` // since it last sent anything
 }
 
@@ -158,7 +159,7 @@ func (s *schedule) snapshot(now int64) Snapshot {
 	}
 	for _, w := range s.workers {
 		ws := WorkerSnapshot{
-			Name: w.name, Key: w.key, Connected: w.session != 0, Want: w.wantN, Held: w.held, Draining: w.draining,
+			Name: w.name, Key: w.key, Connected: w.session != 0, Want: w.wantN, Held: w.held, Draining: w.draining, Paused: w.terms.Paused,
 			SilentMS: (now - w.heard) / int64(time.Millisecond),
 		}
 		for kind := range w.kinds {

@@ -19,7 +19,9 @@ type worker struct {
 	name    string                   // for people
 	kinds   map[string]time.Duration // what it serves, and how long one run may take; 0 = no limit
 	labels  map[string][]string      // of the kinds whose labels it has told; sorted
-	alone   []string                 // of these, those whose strands need a process of their own
+	terms   Terms                    // of its pool
+	says    []string                 // its kinds whose strands, as it says, need a process of their own
+	alone   []string                 // and those of which its pool says so, too, as of when it joined its class
 	sync    bool
 	ackAll  bool
 	session sessionID // 0 = not connected
@@ -89,7 +91,7 @@ func hasLabel(told map[string][]string, kind, label string) bool {
 
 // wants says whether some member wants strands.
 func (c *class) wants() bool {
-	return slices.ContainsFunc(c.members, func(w *worker) bool { return w.wantN > 0 && !w.draining })
+	return slices.ContainsFunc(c.members, func(w *worker) bool { return w.wantN > 0 && !w.draining && !w.terms.Paused })
 }
 
 // pick takes the member with credit whose turn it is. A turn lasts for a portion: strands that are spread thinly over
@@ -114,7 +116,7 @@ func (w *worker) portion() int { return w.wantN / w.slots }
 
 // credit is how many more strands the worker may get now.
 func (w *worker) credit() int {
-	if w.session == 0 || w.draining || w.reserved || w.exclusive || w.silent || w.full || w.died != nil {
+	if w.session == 0 || w.draining || w.terms.Paused || w.reserved || w.exclusive || w.silent || w.full || w.died != nil {
 		return 0
 	}
 	if w.bytesHeld >= w.wantBytes {
@@ -143,7 +145,7 @@ func (s *schedule) leastBusy(kind, label string) (best *worker, soon bool) {
 			continue
 		}
 		for _, w := range c.members {
-			if w.draining || w.silent || w.died != nil || w.wantN == 0 {
+			if w.draining || w.terms.Paused || w.silent || w.died != nil || w.wantN == 0 {
 				continue
 			}
 			if w.exclusive {
@@ -177,7 +179,7 @@ func (s *schedule) join(w *worker) {
 	}
 	w.class = s.classes[i]
 	w.class.members = append(w.class.members, w)
-	w.counted = 0
+	w.counted, w.alone = 0, w.isolates()
 	s.isolate(w)
 	s.recount(w)
 	s.announce()
@@ -245,14 +247,14 @@ func (s *schedule) greet(now int64, ev greeted, fx *effects) {
 		s.disconnect(w)
 	}
 	w.session, w.key, w.name, w.sync, w.ackAll = ev.session, ev.key, ev.name, ev.sync, ev.ackAll
-	w.kinds, w.labels, w.alone = map[string]time.Duration{}, map[string][]string{}, nil
+	w.kinds, w.labels, w.says, w.terms = map[string]time.Duration{}, map[string][]string{}, nil, ev.terms
 	for _, k := range ev.kinds {
 		w.kinds[k.Name] = time.Duration(k.RunMS) * time.Millisecond
 		if len(k.Labels) > 0 {
 			w.labels[k.Name] = slices.Sorted(slices.Values(k.Labels))
 		}
 		if k.Isolate {
-			w.alone = append(w.alone, k.Name)
+			w.says = append(w.says, k.Name)
 		}
 	}
 	w.heard, w.silent, w.wantN, w.slots, w.draining = now, false, 0, 0, w.endBy != 0

@@ -97,6 +97,9 @@ func (p *Processes) die(key, how, stderr string) {
 // Admit implements [broker.Processes].
 func (p *Processes) Admit(_ string, _ int, kinds []string) []string { return kinds }
 
+// Terms implements [broker.Processes].
+func (p *Processes) Terms(string) broker.Terms { return broker.Terms{} }
+
 // Connected implements [broker.Processes].
 func (p *Processes) Connected(key string) {
 	p.mu.Lock()

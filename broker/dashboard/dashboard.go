@@ -64,6 +64,7 @@ type Worker struct {
 	Want      int      `json:"want"` // strands it may hold
 	Held      int      `json:"held"`
 	Draining  bool     `json:"draining"`
+	Paused    bool     `json:"paused"`    // its pool is
 	SilentMS  int64    `json:"silent_ms"` // since it last sent anything
 	supervisor.Info
 }

@@ -105,7 +105,7 @@ var metrics = struct {
 }
 
 var (
-	poolStates = []string{"running", "starting", "rolling", "old build", "crash-looping", "halted", "refused"}
+	poolStates = []string{"running", "starting", "paused", "rolling", "old build", "crash-looping", "halted", "refused"}
 	seatStates = []string{"starting", "connected", "backing-off", "ending", "adopted", "killed", "stuck", "stopped", "crash-looping"}
 )
 

@@ -284,8 +284,11 @@ func (d *dashboard) showPools(v *view, snap broker.Snapshot) {
 		if w.PID != 0 {
 			pid = strconv.Itoa(w.PID)
 		}
-		if w.Connected && w.Draining {
+		switch {
+		case w.Connected && w.Draining:
 			state = "draining"
+		case w.Paused && w.State == "connected":
+			state = "paused"
 		}
 		cells := texts(w.Pool, strconv.Itoa(w.Index), pid, state, explain.Ago(w.Started, now), strconv.Itoa(w.Restarts), strconv.Itoa(w.Want),
 			strconv.Itoa(w.Held), w.LastExit, strings.Join(w.Kinds, " "))
@@ -298,7 +301,7 @@ func moodOf(state string) string {
 	switch state {
 	case "crash-looping", "halted", "refused", "stuck":
 		return "bad"
-	case "old build", "backing-off", "killed", "draining", "ending":
+	case "old build", "backing-off", "killed", "draining", "ending", "paused":
 		return "warn"
 	case "running", "connected":
 		return "good"

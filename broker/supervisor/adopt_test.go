@@ -87,7 +87,7 @@ func write(t *testing.T, cfg Config, records ...record) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := (stateFile{path: cfg.StateFile, boot: boot}).save(records); err != nil {
+	if err := (stateFile{path: cfg.StateFile, boot: boot}).save(records, nil); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -375,12 +375,17 @@ func TestStateFileOfAnotherKindIsRefused(t *testing.T) {
 func TestSavedStateIsLoadedAgain(t *testing.T) {
 	s := stateFile{path: filepath.Join(t.TempDir(), "workers.json"), boot: "b"}
 	want := []record{{Pool: "a", Index: 3, Key: newKey(), PID: 4711, Start: "99", Binary: "/b", Started: t0, ErrFrom: 12}}
-	if err := s.save(want); err != nil {
+	if err := s.save(want, []string{"b"}); err != nil {
 		t.Fatal(err)
 	}
 	got, err := s.load()
 	if err != nil || !slices.Equal(got, want) {
 		t.Errorf("got %+v (%v), want %+v", got, err, want)
+	}
+	for _, boot := range []string{"b", "another"} {
+		if got := (stateFile{path: s.path, boot: boot}).paused(); !slices.Equal(got, []string{"b"}) {
+			t.Errorf("in boot %q: %v are paused, want b", boot, got)
+		}
 	}
 	if left, _ := filepath.Glob(s.path + "?*"); left != nil {
 		t.Errorf("%v left over", left)

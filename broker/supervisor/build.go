@@ -48,9 +48,10 @@ func (b *build) kept() *os.File {
 	return b.file
 }
 
-// runsLike says whether processes of both pools are started in the same way. How many there are, and when they are
-// recycled, makes no difference to them.
+// runsLike says whether processes of both pools are started in the same way. How many there are, when they are recycled, and
+// which strands they get makes no difference to them.
 func (p Pool) runsLike(q Pool) bool {
 	p.Procs, p.Recycle, p.StopTimeout, p.BootTimeout = q.Procs, q.Recycle, q.StopTimeout, q.BootTimeout
+	p.Isolate = q.Isolate
 	return reflect.DeepEqual(p, q)
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -38,10 +39,18 @@ type PoolInfo struct {
 	Build     string `json:"build"` // changes with the binary
 	Procs     int    `json:"procs"` // wanted
 	Connected int    `json:"connected"`
-	Slots     int    `json:"slots"` // of each process
-	State     string `json:"state"` // running, starting, rolling, old build, crash-looping, halted, refused
-	Note      string `json:"note"`  // why; "" = nothing to say
+	Slots     int    `json:"slots"`  // of each process
+	State     string `json:"state"`  // running, starting, paused, rolling, old build, crash-looping, halted, refused
+	Paused    bool   `json:"paused"` // it gets no new strands, whatever its state
+	Note      string `json:"note"`   // why; "" = nothing to say
 	DropIn    bool   `json:"drop_in"`
+
+	Kinds   []string `json:"kinds"`   // that it may serve; empty = all that its workers announce
+	Isolate []string `json:"isolate"` // kinds whose strands run alone in a process, besides those of which workers say so
+	Env     []string `json:"env"`     // names of the variables that its processes see besides the usual ones
+	Dir     string   `json:"dir"`     // "" = the daemon's
+	User    string   `json:"user"`    // "" = the daemon's
+	Limits  string   `json:"limits"`  // for people; "" = none
 }
 
 func (l *loop) addCrew(p Pool) *crew {
@@ -124,6 +133,10 @@ func (l *loop) removeCrew(c *crew) {
 	if c.next != nil {
 		c.next.close()
 	}
+	if l.paused[c.Name] {
+		delete(l.paused, c.Name)
+		l.unsaved = true
+	}
 	l.crews = slices.DeleteFunc(l.crews, func(other *crew) bool { return other == c })
 	for i, other := range l.crews {
 		other.place = i
@@ -144,6 +157,7 @@ func (l *loop) change(c *crew, p Pool) {
 			s.wear = newWear(s.rec.Started, p.Recycle, jitter) // what has no process gets another one when it has
 		}
 	}
+	l.agreeAll(c)
 	if !was.runsLike(p) {
 		l.rollOut(c, "its configuration has changed")
 	}
@@ -401,7 +415,8 @@ func (l *loop) poolInfos() []PoolInfo {
 		}
 		infos[i] = PoolInfo{
 			Name: c.Name, Binary: c.Binary, Build: c.build.image.String(), Procs: c.Procs, Slots: c.Slots, State: c.state(),
-			Note: note, DropIn: c.dropIn,
+			Note: note, DropIn: c.dropIn, Paused: l.paused[c.Name], Kinds: listed(c.Kinds), Isolate: listed(c.Isolate),
+			Env: envNames(c.Env), Dir: c.Dir, User: c.User, Limits: c.Limits.String(),
 		}
 	}
 	for _, s := range l.seats {
@@ -410,11 +425,27 @@ func (l *loop) poolInfos() []PoolInfo {
 		}
 	}
 	for i := range infos {
-		if infos[i].State == "running" && infos[i].Connected == 0 {
-			infos[i].State = "starting"
+		switch info := &infos[i]; {
+		case info.State != "running":
+		case info.Paused:
+			info.State = "paused"
+		case info.Connected == 0:
+			info.State = "starting"
 		}
 	}
 	return append(infos, l.dropIns.refused...)
+}
+
+// listed is a list that is never null in JSON.
+func listed(names []string) []string { return append([]string{}, names...) }
+
+// envNames leaves out values, which may be secrets.
+func envNames(env []string) []string {
+	names := make([]string, len(env))
+	for i, entry := range env {
+		names[i], _, _ = strings.Cut(entry, "=")
+	}
+	return names
 }
 
 func (c *crew) state() string {

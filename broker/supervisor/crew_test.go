@@ -157,13 +157,17 @@ func TestAppliedPoolsComeGoAndChangeTheirSize(t *testing.T) {
 	if err := h.sup.Apply([]Pool{bad}); err == nil {
 		t.Error("a pool without a binary is applied")
 	}
-	if err := h.sup.Resize("b", 1); err != nil {
+	if err := h.resize("b", 1); err != nil {
 		t.Fatal(err)
 	}
 	h.until("one of b", func(infos []Info) bool { return len(infos) == 1 && infos[0].Pool == "b" })
-	if err := h.sup.Resize("a", 1); err == nil {
+	if err := h.resize("a", 1); err == nil {
 		t.Error("a pool that is gone is resized")
 	}
+}
+
+func (h *host) resize(pool string, procs int) error {
+	return h.sup.Change(pool, func(p *Pool) { p.Procs = procs })
 }
 
 func apply(t *testing.T, h *host, pools ...Pool) {
@@ -292,7 +296,7 @@ func TestRollAfterARestartOfTheDaemon(t *testing.T) {
 	boot, _ := bootID()
 	was := image{inode: 1}
 	rec := record{Pool: "a", Key: order.key, PID: former.pid, Start: former.start, Binary: p.Binary, Image: was.String(), Started: time.Now()}
-	if err := (stateFile{path: c.StateFile, boot: boot}).save([]record{rec}); err != nil {
+	if err := (stateFile{path: c.StateFile, boot: boot}).save([]record{rec}, nil); err != nil {
 		t.Fatal(err)
 	}
 	h.run()
@@ -344,7 +348,7 @@ func TestOldBuildIsFoundAgainByAnotherDaemon(t *testing.T) {
 	go former.wait(func() {})
 	boot, _ := bootID()
 	rec := record{Pool: "a", Key: order.key, PID: former.pid, Start: former.start, Binary: program, Image: was.String(), Started: time.Now()}
-	if err := (stateFile{path: c.StateFile, boot: boot}).save([]record{rec}); err != nil {
+	if err := (stateFile{path: c.StateFile, boot: boot}).save([]record{rec}, nil); err != nil {
 		t.Fatal(err)
 	}
 	h.install(program, "exit 3", "polite") // while no daemon runs
@@ -439,7 +443,7 @@ func TestPoolThatShrinksAndGrowsHasNoMoreProcessesThanItMay(t *testing.T) {
 	h.until("connected", func(infos []Info) bool { return len(infos) == 3 && all("connected")(infos) })
 	for range 5 {
 		for _, n := range []int{1, 3} {
-			if err := h.sup.Resize("a", n); err != nil {
+			if err := h.resize("a", n); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -67,6 +67,42 @@ func (l Limits) check() error {
 	return nil
 }
 
+// String is for people, such as "memory 512MiB, cpu 1.5"; "" = there are none.
+func (l Limits) String() string {
+	var all []string
+	add := func(limited bool, format string, args ...any) {
+		if limited {
+			all = append(all, fmt.Sprintf(format, args...))
+		}
+	}
+	add(l.Memory > 0, "memory %s", sizeOf(l.Memory))
+	add(l.MemorySoft > 0, "memory_soft %s", sizeOf(l.MemorySoft))
+	add(l.CPU > 0, "cpu %v", l.CPU)
+	add(l.PIDs > 0, "pids %d", l.PIDs)
+	add(l.Files > 0, "nofile %d", l.Files)
+	if l.Core != nil {
+		add(true, "core %s", sizeOf(*l.Core))
+	}
+	add(l.AddressSpace > 0, "address_space %s", sizeOf(l.AddressSpace))
+	add(l.Procs > 0, "nproc %d", l.Procs)
+	add(l.Nice != 0, "nice %d", l.Nice)
+	if l.Umask != nil {
+		add(true, "umask %#o", *l.Umask)
+	}
+	add(l.NoNewPrivs, "no_new_privs")
+	return strings.Join(all, ", ")
+}
+
+// sizeOf writes bytes in the largest unit that loses nothing, as a configuration has them.
+func sizeOf(bytes int64) string {
+	units := []string{"", "KiB", "MiB", "GiB", "TiB"}
+	no := 0
+	for ; no < len(units)-1 && bytes != 0 && bytes%1024 == 0; no++ {
+		bytes /= 1024
+	}
+	return strconv.FormatInt(bytes, 10) + units[no]
+}
+
 const (
 	leastFiles = 16
 	leastCPU   = 0.01

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"sync"
 	"syscall"
@@ -26,8 +27,9 @@ type loop struct {
 	groups   groups
 	dropIns  dropIns
 	sampler  *sampler
-	unsaved  bool // workers.json is behind
-	unsorted bool // seats are not in their order
+	paused   map[string]bool // pools that get no strands, by name
+	unsaved  bool            // workers.json is behind
+	unsorted bool            // seats are not in their order
 	quitting bool
 }
 
@@ -47,6 +49,10 @@ func newLoop(s *Supervisor) *loop {
 	l := &loop{Supervisor: s, log: s.cfg.Log, byKey: make(map[string]*seat), timer: time.NewTimer(0)}
 	l.dropIns = dropIns{dir: s.cfg.WorkersDir, files: make(map[string]*dropIn)}
 	l.sampler = newSampler(s.sampling, l.mail.put)
+	l.paused = map[string]bool{}
+	for _, pool := range s.state.paused() {
+		l.paused[pool] = true
+	}
 	for _, p := range s.cfg.Pools {
 		l.addCrew(p)
 	}
@@ -78,6 +84,7 @@ func (l *loop) run(ctx context.Context) error {
 	defer l.timer.Stop()
 	defer l.sampler.start()()
 	l.takeIn(time.Now())
+	maps.DeleteFunc(l.paused, func(pool string, _ bool) bool { return l.crewOf(pool) == nil })
 	l.admitUsers()
 	l.adoptAll()
 	l.compareBuilds()
@@ -110,6 +117,7 @@ func (l *loop) compareBuilds() {
 		}
 		s.wear = newWear(s.rec.Started, s.crew.Recycle, jitter)
 		l.kinds.Store(s.rec.Key, s.crew.Kinds)
+		l.agree(s) // in case that it was admitted before
 		if s.rec.Image == "" || s.rec.Image == s.crew.build.image.String() {
 			s.build = s.crew.build
 		}
@@ -243,6 +251,7 @@ func (l *loop) vacate(s *seat) {
 	defer l.back(s.rec.Key) // its death is told by now
 	delete(l.byKey, s.rec.Key)
 	l.kinds.Delete(s.rec.Key)
+	l.terms.Delete(s.rec.Key)
 	s.proc, s.rec, s.due, s.blame = nil, record{}, "", ""
 	l.unsaved = true
 }
@@ -377,7 +386,7 @@ func (l *loop) save() {
 			records = append(records, s.rec)
 		}
 	}
-	if err := l.state.save(records); err != nil {
+	if err := l.state.save(records, slices.Sorted(maps.Keys(l.paused))); err != nil {
 		l.log.Error("workers cannot be written down for the next daemon", "error", err)
 		return
 	}

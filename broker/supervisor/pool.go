@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -28,6 +29,7 @@ type Pool struct {
 	Dir         string        // working directory; "" = the daemon's
 	StopTimeout time.Duration // from TERM to KILL; 0 = that of Config
 	Kinds       []string      // what its processes may serve, of the kinds that they announce; none = all
+	Isolate     []string      // kinds whose strands run alone in a process; all are told who serve them on this host
 	BootTimeout time.Duration // a process that has not said hello by then is ended; 0 = 2 min
 	Recycle     Recycle       // when a process has lived long enough
 	User        string        // whom its processes run as: "name", "name:group", or numbers; "" = the daemon's user
@@ -105,6 +107,11 @@ func (p Pool) checkFields() error {
 	}
 	if err := errors.Join(p.Limits.check(), checkUser(p.User)); err != nil {
 		return err
+	}
+	for _, kind := range p.Isolate {
+		if kind == "" || p.Kinds != nil && !slices.Contains(p.Kinds, kind) {
+			return fmt.Errorf("isolate lists %q, must be a kind that the pool may serve", kind)
+		}
 	}
 	for _, entry := range p.Env {
 		if name, _, _ := strings.Cut(entry, "="); name == "" || strings.Contains(entry, "\x00") {

@@ -22,6 +22,7 @@ func (l *loop) startPending() {
 		}
 		l.byKey[s.rec.Key] = s
 		l.kinds.Store(s.rec.Key, s.build.pool.Kinds)
+		l.agree(s)
 	}
 	l.save()
 	for _, s := range l.pending {

@@ -23,6 +23,7 @@ type state struct {
 	Version int      `json:"version"`
 	Boot    string   `json:"boot"` // pids and start times mean nothing in another boot
 	Workers []record `json:"workers"`
+	Paused  []string `json:"paused,omitempty"` // pools that get no strands; they are so in another boot, too
 }
 
 // record is one worker process.
@@ -48,24 +49,40 @@ type stateFile struct {
 
 // load returns the workers of a former daemon. An error means that there is a file, but it is not to be trusted.
 func (s stateFile) load() ([]record, error) {
-	data, err := s.read()
+	st, err := s.parse()
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, err
 	}
-	var st state
-	if err := json.Unmarshal(data, &st); err != nil {
-		return nil, fmt.Errorf("parse %s: %w", s.path, err)
-	}
-	if st.Version != stateVersion {
-		return nil, fmt.Errorf("%s has version %d, this daemon knows %d", s.path, st.Version, stateVersion)
-	}
 	if st.Boot != s.boot {
 		return nil, fmt.Errorf("%s is of another boot of the host", s.path)
 	}
 	return st.Workers, checkRecords(st.Workers)
+}
+
+// paused returns the pools that were paused, as far as that can be told. [stateFile.load] tells what is wrong with the file.
+func (s stateFile) paused() []string {
+	st, err := s.parse()
+	if err != nil {
+		return nil
+	}
+	return st.Paused
+}
+
+func (s stateFile) parse() (st state, err error) {
+	data, err := s.read()
+	if err != nil {
+		return st, err
+	}
+	if err := json.Unmarshal(data, &st); err != nil {
+		return st, fmt.Errorf("parse %s: %w", s.path, err)
+	}
+	if st.Version != stateVersion {
+		return st, fmt.Errorf("%s has version %d, this daemon knows %d", s.path, st.Version, stateVersion)
+	}
+	return st, nil
 }
 
 // read takes the file only if nobody else can have written it: its pids are going to be signalled.
@@ -113,8 +130,8 @@ func checkRecords(records []record) error {
 }
 
 // save replaces the file. After an error the old one is still there.
-func (s stateFile) save(records []record) error {
-	data, err := json.MarshalIndent(state{Version: stateVersion, Boot: s.boot, Workers: records}, "", "\t")
+func (s stateFile) save(records []record, paused []string) error {
+	data, err := json.MarshalIndent(state{Version: stateVersion, Boot: s.boot, Workers: records, Paused: paused}, "", "\t")
 	if err != nil {
 		return fmt.Errorf("encode %s: %w", s.path, err)
 	}

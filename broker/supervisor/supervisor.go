@@ -45,6 +45,10 @@ type Config struct {
 	// Stranger is called each time that a worker says hello whose key is not known. nil = nobody wants to know.
 	Stranger func()
 
+	// TermsChanged is called with the spawn key of each process for which [Supervisor.Terms] may say something else than before. It
+	// takes turns with Exited. nil = nobody wants to know.
+	TermsChanged func(key string)
+
 	// Hook is told what happens to workers. nil = nobody is.
 	Hook Hook
 
@@ -78,6 +82,7 @@ type Supervisor struct {
 	pools     atomic.Pointer[[]PoolInfo]
 	adopted   chan struct{} // closed when those of a former daemon are among kinds
 	kinds     sync.Map      // []string by spawn key: what the process may serve; nil = all kinds
+	terms     sync.Map      // broker.Terms by spawn key
 	lookEvery time.Duration // see binariesEvery
 	sampling  sampling
 	reaping   sync.RWMutex // held by a pause, and otherwise by whoever takes in a death: none is seen in a pause
@@ -161,6 +166,9 @@ func (c Config) check() (Config, error) {
 	}
 	if c.Exited == nil {
 		c.Exited = func(broker.WorkerExit) {}
+	}
+	if c.TermsChanged == nil {
+		c.TermsChanged = func(string) {}
 	}
 	for _, told := range []*func(){&c.Returned, &c.Stranger} {
 		if *told == nil {
@@ -301,19 +309,6 @@ func (s *Supervisor) Apply(pools []Pool) error {
 
 // ErrNoPool says that there is no such pool, or seat in it.
 var ErrNoPool = errors.New("there is no such pool")
-
-// Resize has a pool have so many processes, until the next [Supervisor.Apply].
-func (s *Supervisor) Resize(pool string, procs int) error {
-	if procs < 1 || procs > maxProcs {
-		return fmt.Errorf("procs is %d, must be 1 to %d", procs, maxProcs)
-	}
-	return s.orderCrew(pool, func(l *loop, c *crew) {
-		p := c.Pool
-		p.Procs = procs
-		l.change(c, p)
-		l.fill()
-	})
-}
 
 // Recycle replaces the process on a seat, or with index -1 all processes of the pool one after the other. Each is asked
 // to end after its successor is connected.

@@ -162,7 +162,8 @@ func joined(s broker.WorkerSnapshot, seat supervisor.Info) workerStatus {
 		s.Kinds = []string{}
 	}
 	return workerStatus{
-		Name: s.Name, Connected: s.Connected, Kinds: s.Kinds, Want: s.Want, Held: s.Held, Draining: s.Draining, SilentMS: s.SilentMS, Info: seat,
+		Name: s.Name, Connected: s.Connected, Kinds: s.Kinds, Want: s.Want, Held: s.Held, Draining: s.Draining, Paused: s.Paused,
+		SilentMS: s.SilentMS, Info: seat,
 	}
 }
 

@@ -37,7 +37,9 @@ func (k known) Workers() []supervisor.Info { return k.seats }
 
 func (k known) Pools() []supervisor.PoolInfo { return nil }
 
-func (k known) Resize(string, int) error { return supervisor.ErrNoPool }
+func (k known) Change(string, func(*supervisor.Pool)) error { return supervisor.ErrNoPool }
+func (k known) PausePool(string) error                      { return supervisor.ErrNoPool }
+func (k known) ResumePool(string) error                     { return supervisor.ErrNoPool }
 
 func (k known) Recycle(string, int, string) error { return supervisor.ErrNoPool }
 

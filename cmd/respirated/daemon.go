@@ -79,6 +79,7 @@ func newDaemon(ctx context.Context, cfg fileConfig, partition broker.Partition, 
 	}
 	supervision.Owned, supervision.SocketFor = d.socket.Owned, d.socket.For
 	supervision.Exited = func(e broker.WorkerExit) { d.broker.Exited(e) } // supervisor and broker know each other
+	supervision.TermsChanged = func(key string) { d.broker.TermsChanged(key) }
 	d.marks = formerMarks(d.socket, log)
 	supervision.Stranger = d.marks.strangers
 	supervision.Returned = func() {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"math"
 	"strconv"
 	"strings"
@@ -35,18 +36,25 @@ func (c limitsConfig) limits() supervisor.Limits {
 // size is a number of bytes of the configuration file.
 type size int64
 
-// UnmarshalYAML takes "512MiB", or a plain number, and says where anything else stands.
-func (s *size) UnmarshalYAML(node ast.Node) error {
-	text := scalar(node)
+// Set takes "512MiB", or a plain number.
+func (s *size) Set(text string) error {
 	digits := strings.TrimRight(text, "KMGTiB")
 	n, err := strconv.ParseInt(digits, 10, 64)
 	unit, known := map[string]int64{"": 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}[text[len(digits):]]
 	if err != nil || !known || n < 0 || n > math.MaxInt64/unit {
-		return misplaced(node, "a size such as 512MiB")
+		return errors.New("want a size such as 512MiB")
 	}
 	*s = size(n * unit)
 	return nil
 }
+
+func (s *size) String() string { return strconv.FormatInt(int64(*s), 10) }
+
+// Type names the value in a help text.
+func (s *size) Type() string { return "SIZE" }
+
+// UnmarshalYAML takes a size, and says where anything else stands.
+func (s *size) UnmarshalYAML(node ast.Node) error { return setFrom(s, node) }
 
 // octal is a mask of rights of the configuration file.
 type octal int

@@ -109,8 +109,11 @@ func seatOf(w workerStatus) string {
 }
 
 func stateOf(w workerStatus) string {
-	if w.Connected && w.Draining {
+	switch {
+	case w.Connected && w.Draining:
 		return "draining"
+	case w.Paused && w.State == "connected":
+		return "paused"
 	}
 	return w.State
 }

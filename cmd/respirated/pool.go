@@ -1,8 +1,8 @@
 package main
 
 import (
+	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -23,11 +23,6 @@ type poolStatus struct {
 	Workers []workerStatus `json:"workers"`
 }
 
-// orders are what POST /api/v1/pools/{name} can ask for. What is not given stays.
-type poolOrder struct {
-	Procs int `json:"procs"` // 0 = as many as there are
-}
-
 // asked is the answer to an order: it is being done.
 type asked struct {
 	Pool  string `json:"pool"`
@@ -39,7 +34,9 @@ type asked struct {
 type steeredSupervisor interface {
 	Workers() []supervisor.Info
 	Pools() []supervisor.PoolInfo
-	Resize(pool string, procs int) error
+	Change(pool string, with func(*supervisor.Pool)) error
+	PausePool(pool string) error
+	ResumePool(pool string) error
 	Recycle(pool string, index int, why string) error
 	Roll(pool string) error
 	End(key string, within time.Duration, why string)
@@ -56,6 +53,12 @@ func (c control) poolRoutes(mux *http.ServeMux) {
 		pool := r.PathValue("pool")
 		return asked{Pool: pool, Asked: "recycle"}, c.supervisor.Recycle(pool, -1, "an operator asked for it")
 	}))
+	for verb, do := range map[string]func(string) error{"pause": c.supervisor.PausePool, "resume": c.supervisor.ResumePool} {
+		mux.HandleFunc("POST /api/v1/pools/{pool}/"+verb, obey(func(r *http.Request) (asked, error) {
+			pool := r.PathValue("pool")
+			return asked{Pool: pool, Asked: verb}, do(pool)
+		}))
+	}
 	mux.HandleFunc("POST /api/v1/pools/{pool}/roll", obey(func(r *http.Request) (asked, error) {
 		pool := r.PathValue("pool")
 		return asked{Pool: pool, Asked: "roll"}, c.supervisor.Roll(pool)
@@ -109,17 +112,6 @@ func (c control) pool(r *http.Request) (poolStatus, error) {
 	return poolStatus{}, fmt.Errorf("pool %q: %w", name, supervisor.ErrNoPool)
 }
 
-func (c control) setPool(r *http.Request) (asked, error) {
-	var order poolOrder
-	decoder := json.NewDecoder(io.LimitReader(r.Body, 1<<10))
-	decoder.DisallowUnknownFields()
-	if err := decoder.Decode(&order); err != nil {
-		return asked{}, fmt.Errorf("read the order: %w", err)
-	}
-	pool := r.PathValue("pool")
-	return asked{Pool: pool, Asked: "set"}, c.supervisor.Resize(pool, order.Procs)
-}
-
 // errNoWorker is that a pid is of none that this daemon could steer.
 var errNoWorker = errors.New("no pool of this daemon has a worker with this pid")
 
@@ -133,12 +125,16 @@ func (c control) worker(pid string) (supervisor.Info, error) {
 }
 
 func poolCommand(s *settings) *cobra.Command {
-	cmd := group("pool", "List pools of workers, change their size, recycle and roll them",
+	cmd := group("pool", "List pools of workers, change, pause, recycle and roll them",
 		"A pool is a set of worker processes that are started from one binary in one way. It is the daemon of this host that has them.")
 	cmd.AddCommand(
 		poolListCommand(s),
 		poolShowCommand(s),
 		poolSetCommand(s),
+		poolOrderCommand(s, "pause", "Give the workers of a pool no new strands",
+			"Give the workers of a pool no new strands. What they hold they finish, and the processes stay. What waits is for other pools that\nmay take it, on any host. It lasts until respirated pool resume, also when the daemon or the host starts again."),
+		poolOrderCommand(s, "resume", "Give the workers of a paused pool strands again",
+			"Give the workers of a paused pool strands again, as before respirated pool pause."),
 		poolOrderCommand(s, "recycle", "Replace each process of a pool by a fresh one",
 			"Replace each process of a pool by a fresh one, one after the other. Each is asked to end after its successor has connected, and\nfinishes what it holds."),
 		poolOrderCommand(s, "roll", "Have a pool go over to its binary as it is now",
@@ -151,8 +147,8 @@ func poolListCommand(s *settings) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List the pools of the daemon on this host",
-		Long: `List the pools of the daemon on this host. STATE is running; starting (no process is connected yet); rolling (to another
-build); old build (another one was held back, because it died); crash-looping (one process is tried each 30 s); halted (it
+		Long: `List the pools of the daemon on this host. STATE is running; starting (no process is connected yet); paused (its workers
+get no new strands); rolling (to another build); old build (another one was held back, because it died); crash-looping (one process is tried each 30 s); halted (it
 starts nothing until its binary or configuration changes); or refused (a file in the folder of workers that is not started).`,
 		Example: `  respirated pool list
   respirated pool list --json`,
@@ -214,6 +210,17 @@ func (p poolStatus) print(out io.Writer, now time.Time) error {
 	t.row("note", p.Note)
 	t.row("binary", p.Binary)
 	t.row("build", p.Build)
+	if p.Paused {
+		t.row("paused", "its workers get no new strands: see respirated pool resume")
+	}
+	t.row("kinds", cmp.Or(strings.Join(p.Kinds, " "), "all that its workers serve"))
+	for _, set := range [][2]string{
+		{"isolate", strings.Join(p.Isolate, " ")}, {"env", strings.Join(p.Env, " ")}, {"dir", p.Dir}, {"user", p.User}, {"limits", p.Limits},
+	} {
+		if set[1] != "" {
+			t.row(set[0], set[1])
+		}
+	}
 	t.row("processes", fmt.Sprintf("%d connected of %d, with %d slots each", p.Connected, p.Procs, p.Slots))
 	if err := t.flush(); err != nil {
 		return err
@@ -228,28 +235,6 @@ func (p poolStatus) print(out io.Writer, now time.Time) error {
 }
 
 func poolPath(name string) string { return "/api/v1/pools/" + url.PathEscape(name) }
-
-func poolSetCommand(s *settings) *cobra.Command {
-	cmd := &cobra.Command{
-		Use:   "set NAME --procs N",
-		Short: "Change how many processes a pool has",
-		Long: `Change how many processes a pool has. New ones are started; those that are too many finish what they hold and end, the
-highest seats first. It lasts until the daemon reads its configuration again, or starts again: to keep it, change the file.`,
-		Example: `  respirated pool set default --procs 8
-  respirated pool set default --procs 1 --json`,
-		Args: takes(cobra.ExactArgs(1)),
-	}
-	procs := cmd.Flags().Int("procs", 0, "how many processes it has from now on")
-	asJSON := addJSON(cmd)
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		if !cmd.Flags().Changed("procs") {
-			return usage(errors.New("say what to set: --procs N"))
-		}
-		return s.order(cmd, poolPath(args[0]), poolOrder{*procs}, *asJSON,
-			fmt.Sprintf("pool %s has %d processes from now on, until the daemon reads its configuration again", args[0], *procs))
-	}
-	return cmd
-}
 
 func poolOrderCommand(s *settings, verb, short, long string) *cobra.Command {
 	cmd := &cobra.Command{

@@ -78,14 +78,14 @@ func TestPoolsChangeWhileTheDaemonRuns(t *testing.T) {
 	h.start()
 	h.awaitPool("runs", "a", has("running", 2))
 
-	if out := h.cli("pool", "set", "a", "--procs", "3"); !strings.Contains(out, "pool a has 3 processes") {
+	if out := h.cli("pool", "set", "a", "--procs", "3"); !strings.Contains(out, "pool a is set") {
 		t.Errorf("pool set says %q", out)
 	}
 	h.awaitPool("has 3", "a", has("running", 3))
 	if code, _, stderr := call("pool", "set", "none", "--procs", "3", "--socket", h.socket()); code != exitNotFound || !strings.Contains(stderr, "there is no such pool") {
 		t.Errorf("pool set of a pool that is not there: code %d, %s", code, stderr)
 	}
-	if code, _, stderr := call("pool", "set", "a", "--procs", "0", "--socket", h.socket()); code != exitUsage || !strings.Contains(stderr, "must be 1 to") {
+	if code, _, stderr := call("pool", "set", "a", "--procs", "0", "--socket", h.socket()); code != exitUsage || !strings.Contains(stderr, "must be 1 at least") {
 		t.Errorf("pool set --procs 0: code %d, %s", code, stderr)
 	}
 
@@ -112,6 +112,7 @@ func TestWorkersAreRecycledAndStoppedByHand(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, privatetest.URL(t), "--worker", filepath.Join(programs(t), "demo-worker"), "--procs", "2")
 	h.start()
+	h.awaitPool("runs", "default", has("running", 2))
 	first := h.workers(2)
 	ids := h.insertLedger(40, 20*time.Millisecond)
 

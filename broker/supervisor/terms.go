@@ -1,0 +1,89 @@
+package supervisor
+
+import (
+	"fmt"
+
+	"github.com/respirated/respirated/broker"
+)
+
+// Terms are those on which a process works; see [broker.Processes].
+func (s *Supervisor) Terms(key string) broker.Terms {
+	t, _ := s.terms.Load(key)
+	terms, _ := t.(broker.Terms)
+	return terms
+}
+
+// agree has the process on a seat work on the terms that its pool has now. A surplus one keeps those that it has.
+func (l *loop) agree(s *seat) {
+	if s.crew == nil || s.rec.Key == "" {
+		return
+	}
+	key := s.rec.Key
+	l.terms.Store(key, broker.Terms{Isolate: s.crew.Isolate, Paused: l.paused[s.pool]})
+	l.deaths.put(func() { l.cfg.TermsChanged(key) })
+}
+
+// agreeAll has all processes of a crew do so.
+func (l *loop) agreeAll(c *crew) {
+	for _, s := range l.seats {
+		if s.crew == c {
+			l.agree(s)
+		}
+	}
+}
+
+// PausePool has the workers of a pool get no new strands, until [Supervisor.ResumePool], also in a later daemon. What they hold
+// they finish, and they stay.
+func (s *Supervisor) PausePool(pool string) error { return s.pausePool(pool, true) }
+
+// ResumePool has the workers of a pool get strands again.
+func (s *Supervisor) ResumePool(pool string) error { return s.pausePool(pool, false) }
+
+func (s *Supervisor) pausePool(pool string, pause bool) error {
+	return s.orderCrew(pool, func(l *loop, c *crew) {
+		if l.paused[pool] == pause {
+			return
+		}
+		if pause {
+			l.paused[pool] = true
+			l.log.Info("pool is paused: its workers get no new strands", "pool", pool)
+		} else {
+			delete(l.paused, pool)
+			l.log.Info("pool is resumed", "pool", pool)
+		}
+		l.unsaved = true
+		l.agreeAll(c)
+	})
+}
+
+// Change has a pool be as with makes it, until the next [Supervisor.Apply]. Zero values are defaults, as in a configuration. If
+// it cannot be so nothing changes, and the error says why. It waits for [Supervisor.Run].
+func (s *Supervisor) Change(pool string, with func(*Pool)) error {
+	answer := make(chan error, 1)
+	s.order(func(l *loop) { answer <- l.changeBy(pool, with) })
+	select {
+	case err := <-answer:
+		return err
+	case <-s.over:
+		return errOver
+	}
+}
+
+func (l *loop) changeBy(pool string, with func(*Pool)) error {
+	c := l.crewOf(pool)
+	switch {
+	case l.quitting:
+		return errOver
+	case c == nil:
+		return fmt.Errorf("pool %q: %w", pool, ErrNoPool)
+	}
+	p := c.Pool
+	with(&p)
+	p, err := p.check(l.cfg.StopTimeout)
+	if err != nil {
+		return err
+	}
+	l.change(c, p)
+	l.fill()
+	return nil
+}
