@@ -17,6 +17,20 @@ type buffer struct {
 type line struct {
 	label string
 	queue []queued
+	room  []queued // the memory that queue is the end of
+}
+
+// push adds q at the end. Where those that are gone from the front take half of the memory, it is used again.
+func (l *line) push(q queued) {
+	switch n := len(l.queue); {
+	case n < cap(l.queue):
+		l.queue = append(l.queue, q)
+	case 2*n < cap(l.room):
+		l.queue = append(append(l.room[:0], l.queue...), q)
+	default:
+		l.queue = append(l.queue, q)
+		l.room = l.queue
+	}
 }
 
 // sighting is a candidate as a scan has shown it.
@@ -63,7 +77,7 @@ func (b *buffer) add(c sighting) {
 	b.found++
 	b.have[c.ID] = struct{}{}
 	l := b.at(c.Kind, c.Label)
-	l.queue = append(l.queue, queued{c, b.found})
+	l.push(queued{c, b.found})
 	for i := len(l.queue) - 1; i > 0 && l.queue[i].before(l.queue[i-1]); i-- {
 		l.queue[i], l.queue[i-1] = l.queue[i-1], l.queue[i]
 	}

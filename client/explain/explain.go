@@ -3,6 +3,7 @@
 package explain
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -27,6 +28,14 @@ type Holder struct {
 	Held   bool          // by it
 	Worker string        // such as "pid 4711"; "" = none has it any more: its result is being stored
 	For    time.Duration // since its lease was asked for
+
+	Servers *Servers // who might run it there; nil = it has not been asked, or is too old to tell
+}
+
+// Servers counts workers that might run a strand.
+type Servers struct {
+	Kind  int // those that serve its kind
+	Label int // those of them that have its label, or have not told their labels
 }
 
 // Why says why a strand does not run now, or that it does.
@@ -37,6 +46,8 @@ func (l Strand) Why() string {
 	switch note := l.Note(); {
 	case l.State == client.Ready && !slices.ContainsFunc(l.Brokers, func(b *client.BrokerRow) bool { return b.Alive }):
 		return "no broker is there"
+	case l.State == client.Ready && note == kindUnserved:
+		return l.nobody()
 	case l.State == client.Deferred && l.awaits() != "":
 		return fmt.Sprintf("it waits for the signal %s until %s", l.awaits(), Time(l.ScheduledAt, l.Now))
 	case l.State == client.Deferred && l.ChildrenLeft == 0 && l.napsToDeadline() != "":
@@ -74,7 +85,7 @@ func (l Strand) Note() string {
 		}
 		return l.held()
 	}
-	return Note(l.StrandRow, l.Brokers, l.Now)
+	return cmp.Or(Note(l.StrandRow, l.Brokers, l.Now), l.parked())
 }
 
 // forEver is longer than anybody waits: a strand that is due only then waits for something else.
@@ -104,7 +115,7 @@ func Note(r *client.StrandRow, brokers []*client.BrokerRow, now time.Time) strin
 	case r.State == client.Deferred && r.Try > 0:
 		return fmt.Sprintf("it has failed %d times, and is retried %s", r.Try, Ago(*r.ScheduledAt, now))
 	case r.State == client.Ready && !served:
-		return "no worker serves this kind"
+		return kindUnserved
 	}
 	return ""
 }
@@ -171,4 +182,40 @@ func (l Strand) Host() string {
 		return ""
 	}
 	return l.Here.Host
+}
+
+// kindUnserved is the note on a strand that no live broker has a worker for.
+const kindUnserved = "no worker serves this kind"
+
+// nobody says of whom that is known.
+func (l Strand) nobody() string {
+	var hosts []string
+	for _, b := range l.Brokers {
+		if b.Alive {
+			hosts = append(hosts, fmt.Sprintf("%s (pid %d, %d workers)", b.Host, b.PID, b.Workers))
+		}
+	}
+	return fmt.Sprintf("%s, %s: none of %s; it is due since %s", kindUnserved, l.Kind, strings.Join(hosts, ", "), Time(l.ScheduledAt, l.Now))
+}
+
+// parked says that a strand is due at a label that nobody has, as far as that is known; "" = somebody may have it.
+func (l Strand) parked() string {
+	if l.State != client.Ready || l.Here == nil || l.Holder.Servers == nil || l.Holder.Servers.Label > 0 {
+		return ""
+	}
+	since := Time(l.ScheduledAt, l.Now)
+	var others []string
+	for _, b := range l.Brokers {
+		if b != l.Here && Serves(b, l.Kind) {
+			others = append(others, fmt.Sprintf("%s (pid %d)", b.Host, b.PID))
+		}
+	}
+	why := fmt.Sprintf("parked since %s: no worker on %s has the label %s of the kind %s", since, l.Here.Host, l.Label, l.Kind)
+	if n := l.Holder.Servers.Kind; n > 0 {
+		why = fmt.Sprintf("parked since %s: none of the %d workers on %s that serve its kind %s has its label %s", since, n, l.Here.Host, l.Kind, l.Label)
+	}
+	if others == nil {
+		return why + ", and no other host serves the kind; it goes on as soon as one comes that has it"
+	}
+	return why + "; ask there whether one on " + strings.Join(others, ", ") + " does"
 }

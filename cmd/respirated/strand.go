@@ -287,7 +287,7 @@ func (v steering) steerEach(cmd *cobra.Command, db *database, ids []string, asJS
 	for i, id := range ids {
 		state, err := v.one(cmd, db, id)
 		if errors.Is(err, client.ErrNotFound) {
-			missing = append(missing, id)
+			missing, state = append(missing, id), ""
 		} else if err != nil {
 			return err
 		}
@@ -322,6 +322,8 @@ func (v steering) now(state client.State) string {
 	switch {
 	case v.verb == "cancel" && state == client.Leased:
 		return "running and was asked to stop"
+	case v.verb == "edit" && (state == client.Dead || state == client.Cancelled):
+		return string(state) + "; the other args count when it is retried"
 	case v.verb == "edit":
 		return string(state) + ", with other args"
 	}

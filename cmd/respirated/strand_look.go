@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"net/url"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -35,7 +36,7 @@ func (db *database) look(ctx context.Context, socket, id string) (l look, err er
 	if l.Brokers, err = db.BrokerList(ctx); err != nil {
 		return l, err
 	}
-	if l.State == client.Leased {
+	if l.State == client.Leased || l.State == client.Ready {
 		askHere(ctx, socket, &l)
 		// It may have gone on meanwhile: what it is now fits to what the daemon said, or is newer.
 		if l.StrandRow, err = db.StrandGet(ctx, id); err != nil {
@@ -49,16 +50,20 @@ func (db *database) look(ctx context.Context, socket, id string) (l look, err er
 	return l, err
 }
 
-// askHere asks the daemon of this host, which knows its own leases; the database knows of nobody's.
+// askHere asks the daemon of this host, which knows its own leases and the labels of its workers; the database knows of nobody's.
 func askHere(ctx context.Context, socket string, l *look) {
 	var h strandHolder
-	if askDaemon(ctx, socket, "/api/v1/strands/"+l.ID, &h) != nil {
+	at := url.Values{"kind": {l.Kind}, "label": {l.Label}}
+	if askDaemon(ctx, socket, "/api/v1/strands/"+l.ID+"?"+at.Encode(), &h) != nil {
 		return // there is none
 	}
 	for _, b := range l.Brokers {
 		if b.ID == h.Broker {
 			l.Here = b
 			l.Holder = explain.Holder{Held: h.Held, Worker: h.Worker, For: time.Duration(h.HeldMS) * time.Millisecond}
+			if h.Servers != nil {
+				l.Holder.Servers = &explain.Servers{Kind: h.Servers.Kind, Label: h.Servers.Label}
+			}
 		}
 	}
 }

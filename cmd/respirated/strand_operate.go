@@ -112,8 +112,8 @@ func strandEditCommand(s *settings) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "edit ID --args JSON",
 		Short: "Replace the args of the frame of a strand that runs next",
-		Long: `Replace the args of the frame of a strand that runs next, while no worker runs it. Those of a finished strand count when it
-is retried. What they were, and who did it, is shown by strand show. It needs the rights of respirate.grant_operator('ROLE').`,
+		Long: `Replace the args of the frame of a strand that runs next, while no worker runs it. Those of a dead or cancelled strand
+count when it is retried; of one that is done they stand. What they were, and who did it, is shown by strand show. It needs the rights of respirate.grant_operator('ROLE').`,
 		Example: `  respirated strand edit 6ba7b810-9dad-41d1-80b4-00c04fd430c8 --args '{"to": "a@example.org"}'
   respirated strand edit 6ba7b810-9dad-41d1-80b4-00c04fd430c8 --args '{"n": 1}' --by 'ann, ticket 7' --json`,
 		Args: takes(cobra.ExactArgs(1)),
