@@ -1,10 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -14,6 +16,7 @@ import (
 
 	"github.com/respirated/respirated/client"
 	"github.com/respirated/respirated/client/explain"
+	"github.com/respirated/respirated/protocol"
 )
 
 func strandCommand(s *settings) *cobra.Command {
@@ -40,6 +43,27 @@ func (f *strandFilter) add(flags *pflag.FlagSet) {
 	flags.StringSliceVar(&f.queues, "queue", nil, "only these `QUEUES`")
 	flags.StringArrayVar(&f.tenants, "tenant", nil, "only this `TENANT`; \"\" = the default one; may be repeated")
 	flags.StringSliceVar(&f.states, "state", nil, "only these `STATES`, see respirated strand --help")
+}
+
+// check finds what is no filter at all.
+func (f *strandFilter) check() error {
+	states := []client.State{client.Ready, client.Deferred, client.Leased, client.Paused, client.Done, client.Cancelled, client.Dead}
+	for _, state := range f.wanted() {
+		if !slices.Contains(states, state) {
+			return usage(fmt.Errorf("%.40q is not a state; the states are %v", state, states))
+		}
+	}
+	return nil
+}
+
+// checkIDs finds what cannot be the id of a strand.
+func checkIDs(ids ...string) error {
+	for _, id := range ids {
+		if _, err := protocol.CanonicalID(id); err != nil {
+			return usage(fmt.Errorf("id %w", err))
+		}
+	}
+	return nil
 }
 
 func (f *strandFilter) given() bool {
@@ -73,6 +97,14 @@ func strandListCommand(s *settings) *cobra.Command {
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if *limit < 1 {
 			return usage(fmt.Errorf("--limit is %d, it must be at least 1", *limit))
+		}
+		if *parent != "" {
+			if err := checkIDs(*parent); err != nil {
+				return err
+			}
+		}
+		if err := filter.check(); err != nil {
+			return err
 		}
 		return s.withDatabase(cmd.Context(), client.InsertOpts{}, func(db *database) error {
 			page, err := listStrands(cmd, db, filter, *parent, *limit, *after)
@@ -249,6 +281,9 @@ func steerCommand(s *settings, v steering) *cobra.Command {
 			if err := v.check(cmd, *all); err != nil {
 				return usage(err)
 			}
+		}
+		if err := cmp.Or(filter.check(), checkIDs(ids...)); err != nil {
+			return err
 		}
 		return s.withDatabase(cmd.Context(), client.InsertOpts{}, func(db *database) error {
 			if *all {

@@ -16,6 +16,9 @@ type look = explain.Strand
 
 // lookAt gives a verb that names one strand what is known of that.
 func (s *settings) lookAt(cmd *cobra.Command, id string, show func(look) error) error {
+	if err := checkIDs(id); err != nil {
+		return err
+	}
 	cfg, err := s.load()
 	if err != nil {
 		return err

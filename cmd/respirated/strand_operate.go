@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -72,6 +73,14 @@ until the strand has used it; a strand that runs finds it when it runs next, whi
 			}
 			signal.Value = value
 		}
+		if err := filter.check(); err != nil {
+			return err
+		}
+		if !*all {
+			if err := checkIDs(signal.ID); err != nil {
+				return err
+			}
+		}
 		return s.withDatabase(cmd.Context(), client.InsertOpts{}, func(db *database) error {
 			verb := steering{
 				verb: "signal", done: "signalled",
@@ -126,7 +135,7 @@ count when it is retried; of one that is done they stand. What they were, and wh
 			return usage(errors.New("say what the args are to be: --args JSON"))
 		}
 		args, err := jsonArg("--args", *text)
-		if err != nil {
+		if err := cmp.Or(err, checkIDs(ids...)); err != nil {
 			return err
 		}
 		edit := steering{verb: "edit", one: func(cmd *cobra.Command, db *database, id string) (client.State, error) {
