@@ -26,6 +26,7 @@ type known struct {
 	err      error
 	hangs    bool
 	holder   broker.Holder
+	servers  broker.Servers
 	pages    []*client.PageRow
 	brokers  []*client.BrokerRow
 	strand   *client.StrandRow
@@ -43,6 +44,10 @@ func (k *known) Snapshot(ctx context.Context) (broker.Snapshot, error) {
 }
 
 func (k *known) Holder(context.Context, broker.ID) (broker.Holder, error) { return k.holder, k.err }
+
+func (k *known) Servers(context.Context, string, string) (broker.Servers, error) {
+	return k.servers, k.err
+}
 
 func (k *known) answer(ctx context.Context) error {
 	if k.noAnswer {

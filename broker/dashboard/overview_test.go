@@ -146,6 +146,11 @@ func TestStrandPageSaysWhy(t *testing.T) {
 	if said := text(s.wants(http.StatusOK, "/strands/"+strandID)); !strings.Contains(said, "no worker serves this kind") {
 		t.Errorf("the page is %s", said)
 	}
+	k.strand = &client.StrandRow{ID: strandID, Kind: "k", Label: "later", State: client.Ready, ScheduledAt: &due}
+	k.servers = broker.Servers{Kind: 2}
+	if said := text(s.wants(http.StatusOK, "/strands/"+strandID)); !strings.Contains(said, "none of the 2 workers on here that serve its kind k has its label later") {
+		t.Errorf("the page is %s", said)
+	}
 	k.strand = nil
 	s.wants(http.StatusNotFound, "/strands/"+strandID)
 	s.wants(http.StatusNotFound, "/strands/x")

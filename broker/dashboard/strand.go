@@ -77,18 +77,27 @@ func (d *dashboard) lookAt(ctx context.Context, i int, id broker.ID, snap broker
 		return s, err
 	}
 	s.Brokers, s.Now = all.brokers, time.Now()
-	if s.State != client.Leased {
-		return s, nil
-	}
 	for _, b := range s.Brokers {
 		if b.ID == snap.Broker {
-			if h, err := d.Broker.Holder(ctx, id); err == nil {
-				s.Here = b
-				s.Holder = explain.Holder{Held: h.Held, Worker: h.Worker, For: time.Duration(h.HeldMS) * time.Millisecond}
-			}
+			d.askHere(ctx, b, id, &s)
 		}
 	}
 	return s, nil
+}
+
+// askHere asks our broker what only it knows: who of its workers has the strand, or could take it.
+func (d *dashboard) askHere(ctx context.Context, here *client.BrokerRow, id broker.ID, s *explain.Strand) {
+	switch s.State {
+	case client.Leased:
+		if h, err := d.Broker.Holder(ctx, id); err == nil {
+			s.Here = here
+			s.Holder = explain.Holder{Held: h.Held, Worker: h.Worker, For: time.Duration(h.HeldMS) * time.Millisecond}
+		}
+	case client.Ready:
+		if n, err := d.Broker.Servers(ctx, s.Kind, s.Label); err == nil {
+			s.Here, s.Holder.Servers = here, &explain.Servers{Kind: n.Kind, Label: n.Label}
+		}
+	}
 }
 
 func (v *view) strand(s explain.Strand) {
