@@ -110,6 +110,7 @@ func checkFile(file string) (findings []string, whole bool, err error) {
 	}
 	cfg, err = new(runFlags).over(cfg)
 	find("$", err)
+	find("$.http", cfg.HTTP.check())
 	_, _, err = partitionOf(nil, "", cfg, func(string) string { return "" })
 	find("$.partition", err)
 	names := map[string]bool{}

@@ -8,6 +8,7 @@
 //	upgrade.go, become_*.go                         how it becomes another build of itself
 //	backlog.go                                      its log, which holds up nobody
 //	partition.go                                    which part of the strands it looks for
+//	dashboard.go                                    the dashboard: where it listens, who is let in, what it reads with
 //	dev.go, dev_show.go                             everything at once on a fresh machine, with a live demo
 //	bench*.go                                       what this installation can do, measured
 //	migrate.go, insert*.go, strand*.go, list.go,
