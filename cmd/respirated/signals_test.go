@@ -60,11 +60,11 @@ func (h *host) drained(id string) {
 	}
 }
 
-// running has a worker hold a strand for a while.
-func (h *host) running(args client.Args) string {
+// running has a handler run for a while. It has begun.
+func (h *host) running(d time.Duration) string {
 	h.t.Helper()
-	id := h.insertOne(args, once)
-	h.awaitState(id, client.Leased)
+	id := h.insertOne(demo.Ledger{Path: h.ledger, After: demo.Duration(d)}, once)
+	h.awaitLines(1)
 	return id
 }
 
@@ -76,7 +76,7 @@ func TestASignalToADaemonThatBecomesAnotherBuildDrainsIt(t *testing.T) {
 			h := newHost(t, migrated(t), demoWorkers(t, 1)...)
 			h.start()
 			h.workers(1)
-			id := h.running(demo.Sleep{For: demo.Duration(2 * time.Second)})
+			id := h.running(2 * time.Second)
 			// It passes the check, and then holds up the build that the process has become.
 			held := filepath.Join(h.dir, "held")
 			next := h.script("next", `case "$*" in *`+checkFlag+`*) ;; *) touch `+held+`; while [ -e `+held+` ]; do sleep 0.01; done;; esac
@@ -104,7 +104,7 @@ func TestHangupOfADaemonWithoutAConfigurationDrainsIt(t *testing.T) {
 	h := newHost(t, migrated(t), demoWorkers(t, 1)...)
 	h.start()
 	h.workers(1)
-	id := h.running(demo.Sleep{For: demo.Duration(time.Second)})
+	id := h.running(time.Second)
 	h.signal(syscall.SIGHUP)
 	h.drained(id)
 }
@@ -114,7 +114,7 @@ func TestASecondSignalEndsADaemonThatHasBecomeAnotherBuildAtOnce(t *testing.T) {
 	h := newHost(t, migrated(t), demoWorkers(t, 1)...)
 	h.start()
 	worker := h.workers(1)[0]
-	h.running(demo.Hang{})
+	h.running(time.Minute)
 	h.upgrade("")
 	h.signal(syscall.SIGTERM)
 	h.eventually("the first is taken in", func() bool {
