@@ -381,7 +381,7 @@ func (w *shared) checkParts() {
 func (w *shared) checkPartsOf(kind string) {
 	var parts []Slice
 	for _, h := range w.hosts {
-		if h.schedule != nil && !h.schedule.draining && h.schedule.canRun(kind, "") {
+		if h.schedule != nil && !h.schedule.draining && h.schedule.canRun(kind, "", Queue{}) {
 			parts = append(parts, h.schedule.databases[0].place.parts.among(kind).slice())
 		}
 	}

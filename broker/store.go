@@ -86,9 +86,10 @@ type Hint struct {
 
 // ScanRequest asks for due strands.
 type ScanRequest struct {
-	Kinds     []string         // only these, sorted; never empty
-	Slice     Slice            // the ids to look at
-	Otherwise map[string]Slice // and of kinds of which it is others; nil = there are none
+	Kinds     []string          // only these, sorted; never empty
+	Queues    map[string]Queues // and of kinds of which not all queues are to be looked at, only these; nil = there are none
+	Slice     Slice             // the ids to look at
+	Otherwise map[string]Slice  // and of kinds of which it is others; nil = there are none
 
 	Limit  int  // at least 1
 	Bottom bool // look at everything that is due; else go on behind what earlier scans returned, or a moment before
@@ -119,6 +120,7 @@ type ScanResult struct {
 type Candidate struct {
 	ID       ID
 	Kind     string
+	Queue    Queue
 	Label    string        // where it is
 	Priority int           // 1 is first
 	Bytes    int           // about what its payload takes; an estimate for flow control, 0 = small

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"github.com/respirated/respirated/broker"
 )
 
 // crew is a pool at work.
@@ -45,6 +47,7 @@ type PoolInfo struct {
 	DropIn    bool   `json:"drop_in"`
 
 	Kinds   []string `json:"kinds"`   // that it may serve; empty = all that its workers announce
+	Queues  []string `json:"queues"`  // that it may take strands of, such as mail or acme/mail; empty = all
 	Isolate []string `json:"isolate"` // kinds whose strands run alone in a process, besides those of which workers say so
 	Env     []string `json:"env"`     // variables of the daemon's that its processes may see besides the usual ones
 	Dir     string   `json:"dir"`     // "" = the daemon's
@@ -414,7 +417,7 @@ func (l *loop) poolInfos() []PoolInfo {
 		}
 		infos[i] = PoolInfo{
 			Name: c.Name, Binary: c.Binary, Build: c.build.image.String(), Procs: c.Procs, Slots: c.Slots, State: c.state(),
-			Note: note, DropIn: c.dropIn, Paused: l.paused[c.Name], Kinds: listed(c.Kinds), Isolate: listed(c.Isolate),
+			Note: note, DropIn: c.dropIn, Paused: l.paused[c.Name], Kinds: listed(c.Kinds), Queues: queueNames(c.Queues), Isolate: listed(c.Isolate),
 			Env: listed(c.Env), Dir: c.Dir, User: c.User, Limits: c.Limits.String(),
 		}
 	}
@@ -437,6 +440,14 @@ func (l *loop) poolInfos() []PoolInfo {
 
 // listed is a list that is never null in JSON.
 func listed(names []string) []string { return append([]string{}, names...) }
+
+func queueNames(queues []broker.Queue) []string {
+	names := make([]string, len(queues))
+	for i, q := range queues {
+		names[i] = q.String()
+	}
+	return names
+}
 
 func (c *crew) state() string {
 	switch {
