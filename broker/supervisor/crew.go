@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/respirated/respirated/broker"
@@ -49,7 +50,7 @@ type PoolInfo struct {
 	Kinds   []string `json:"kinds"`   // that it may serve; empty = all that its workers announce
 	Queues  []string `json:"queues"`  // that it may take strands of, such as mail or acme/mail; empty = all
 	Isolate []string `json:"isolate"` // kinds whose strands run alone in a process, besides those of which workers say so
-	Env     []string `json:"env"`     // variables of the daemon's that its processes may see besides the usual ones
+	Env     []string `json:"env"`     // names of the variables that its processes see besides the usual ones
 	Dir     string   `json:"dir"`     // "" = the daemon's
 	User    string   `json:"user"`    // "" = the daemon's
 	Limits  string   `json:"limits"`  // for people; "" = none
@@ -418,7 +419,7 @@ func (l *loop) poolInfos() []PoolInfo {
 		infos[i] = PoolInfo{
 			Name: c.Name, Binary: c.Binary, Build: c.build.image.String(), Procs: c.Procs, Slots: c.Slots, State: c.state(),
 			Note: note, DropIn: c.dropIn, Paused: l.paused[c.Name], Kinds: listed(c.Kinds), Queues: queueNames(c.Queues), Isolate: listed(c.Isolate),
-			Env: listed(c.Env), Dir: c.Dir, User: c.User, Limits: c.Limits.String(),
+			Env: envNames(c.Env), Dir: c.Dir, User: c.User, Limits: c.Limits.String(),
 		}
 	}
 	for _, s := range l.seats {
@@ -445,6 +446,15 @@ func queueNames(queues []broker.Queue) []string {
 	names := make([]string, len(queues))
 	for i, q := range queues {
 		names[i] = q.String()
+	}
+	return names
+}
+
+// envNames leaves out values, which may be secrets.
+func envNames(env []string) []string {
+	names := make([]string, len(env))
+	for i, entry := range env {
+		names[i], _, _ = strings.Cut(entry, "=")
 	}
 	return names
 }

@@ -27,7 +27,7 @@ type Pool struct {
 	Args        []string       // arguments after the binary's name
 	Procs       int            // processes; 0 means 4, at most 10,000
 	Slots       int            // concurrent runs in each process; 0 means 10, at most 1024
-	Env         []string       // names of variables of the daemon's that workers may see too, besides PATH, HOME, LANG ...
+	Env         []string       // what workers see besides PATH, HOME, LANG ...: NAME as the daemon has it, or NAME=VALUE
 	Dir         string         // working directory; "" = the daemon's
 	StopTimeout time.Duration  // from TERM to KILL; 0 = that of Config
 	Kinds       []string       // what its processes may serve, of the kinds that they announce; none = all
@@ -130,9 +130,9 @@ func (p Pool) checkFields() error {
 			return fmt.Errorf("isolate lists %q, must be a kind that the pool may serve", kind)
 		}
 	}
-	for _, name := range p.Env {
-		if name == "" || strings.ContainsAny(name, "=\x00") {
-			return fmt.Errorf("env lists %q, must be the name of a variable, without a value", name)
+	for _, entry := range p.Env {
+		if name, _, _ := strings.Cut(entry, "="); name == "" || strings.Contains(entry, "\x00") {
+			return fmt.Errorf("env lists %q, must be NAME of a variable of the daemon, or NAME=VALUE", entry)
 		}
 	}
 	return nil
@@ -192,9 +192,11 @@ func findDir(dir string) (string, error) {
 // environment is all that a worker of this pool sees. It may run as somebody else; nil = as we do.
 func (p Pool) environment(socket, key string, as *identity) []string {
 	var env []string
-	for _, name := range append(commonEnv[:len(commonEnv):len(commonEnv)], p.Env...) {
-		if value, ok := os.LookupEnv(name); ok {
-			env = append(env, name+"="+value)
+	for _, entry := range append(commonEnv[:len(commonEnv):len(commonEnv)], p.Env...) {
+		if strings.Contains(entry, "=") {
+			env = append(env, entry)
+		} else if value, ok := os.LookupEnv(entry); ok {
+			env = append(env, entry+"="+value)
 		}
 	}
 	// Ours come last: of two values the last one counts.

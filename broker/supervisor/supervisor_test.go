@@ -39,16 +39,16 @@ func TestWorkerSeesOnlyTheAllowedEnvironmentAndNoDescriptorOfOurs(t *testing.T) 
 	t.Setenv("APP_ENV", "test")
 	t.Setenv("RESPIRATE_SOCKET", "/somewhere/else")
 	p := poolAs("a", 1, "steady")
-	p.Env, p.Slots = []string{"APP_ENV", "NOT_SET", "RESPIRATE_SOCKET"}, 7
+	p.Env, p.Slots = []string{"APP_ENV", "NOT_SET", "APP_LEVEL=a=b", "RESPIRATE_SOCKET", "RESPIRATE_SLOTS=1"}, 7
 	h := newHost(t, "", p).run()
 	g := h.hello()
 	for _, v := range g.Env {
 		name, _, _ := strings.Cut(v, "=")
-		if !slices.Contains(append([]string{"APP_ENV", "RESPIRATE_SOCKET", "RESPIRATE_WORKER_KEY", "RESPIRATE_SLOTS"}, commonEnv...), name) {
+		if !slices.Contains(append([]string{"APP_ENV", "APP_LEVEL", "RESPIRATE_SOCKET", "RESPIRATE_WORKER_KEY", "RESPIRATE_SLOTS"}, commonEnv...), name) {
 			t.Errorf("worker sees %s", v)
 		}
 	}
-	want := map[string]string{"APP_ENV": "test", "RESPIRATE_SLOTS": "7", "RESPIRATE_SOCKET": h.cfg.Socket}
+	want := map[string]string{"APP_ENV": "test", "APP_LEVEL": "a=b", "RESPIRATE_SLOTS": "7", "RESPIRATE_SOCKET": h.cfg.Socket}
 	for name, value := range want {
 		if got := valueOf(g.Env, name); got != value {
 			t.Errorf("%s is %q, want %q", name, got, value)
@@ -317,7 +317,7 @@ func TestNewRefusesWhatCannotWork(t *testing.T) {
 		"negative slots":   {with(func(p *Pool) { p.Slots = -1 }), "slots is -1"},
 		"too many slots":   {with(func(p *Pool) { p.Slots = 1025 }), "slots is 1025, must be 1 to 1024"},
 		"negative timeout": {with(func(p *Pool) { p.StopTimeout = -1 }), "stop timeout is -1ns"},
-		"value in env":     {with(func(p *Pool) { p.Env = []string{"A=1"} }), `env lists "A=1"`},
+		"value in env":     {with(func(p *Pool) { p.Env = []string{"A=1", "=1"} }), `env lists "=1"`},
 		"missing folder":   {with(func(p *Pool) { p.Dir = dir + "/none" }), "no such file or directory"},
 		"file as folder":   {with(func(p *Pool) { p.Dir = notExecutable }), "is not a folder"},
 		"same name twice":  {[]Pool{good, good}, `two pools are named "a"`},

@@ -124,7 +124,7 @@ It lasts until the daemon reads its configuration again, or starts again: to kee
 		"kinds":       flags.StringSlice("kinds", nil, "the `KINDS` that they may serve"),
 		"queues":      flags.StringSlice("queues", nil, "the `QUEUES` that they may take strands of, such as mail or tenant/mail"),
 		"isolate":     flags.StringSlice("isolate", nil, "`KINDS` whose strands run alone in a process"),
-		"env":         flags.StringSlice("env", nil, "`NAMES` of variables that they see, too"),
+		"env":         flags.StringSlice("env", nil, "`VARIABLES` that they see, too: NAME as the daemon has it, or NAME=VALUE"),
 		"dir":         flags.String("dir", "", "their working `DIRECTORY`"),
 		"user":        flags.String("user", "", "the `USER`, or user:group, that they run as"),
 		"cpu":         flags.Float64("cpu", 0, "processors that each may use"),

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 
 	"github.com/goccy/go-yaml"
@@ -50,7 +51,7 @@ func (r Respirate) Settings() string {
 	if r.History {
 		kept = "retention 7 days"
 	}
-	return fmt.Sprintf("%d daemon, --slots %d, %s", r.Daemons, r.Slots, kept)
+	return fmt.Sprintf("%d daemon, --slots %d, GOMAXPROCS=1 in as many workers as processors or more, %s", r.Daemons, r.Slots, kept)
 }
 
 // Batch implements System.
@@ -105,7 +106,7 @@ func (r Respirate) configure(at Place, dir string, processes int) (file string, 
 		"database_url": at.URL,
 		"socket":       filepath.Join(dir, "respirate.sock"),
 		"pools": []any{map[string]any{
-			"name": "bench", "worker": self.Path, "args": self.Args[1:], "procs": processes, "slots": r.Slots,
+			"name": "bench", "worker": self.Path, "args": self.Args[1:], "procs": processes, "slots": r.Slots, "env": r.env(processes),
 		}},
 	})
 	if err != nil {
@@ -113,6 +114,15 @@ func (r Respirate) configure(at Place, dir string, processes int) (file string, 
 	}
 	file = filepath.Join(dir, "respirated.yaml")
 	return file, os.WriteFile(file, text, 0o600)
+}
+
+// env is what the processes of a pool see, too. Where all of them together use every processor, and handlers do nothing, a process
+// that has threads for several only wakes them to look for work.
+func (r Respirate) env(processes int) []string {
+	if r.Daemons*processes < runtime.NumCPU() {
+		return nil
+	}
+	return []string{"GOMAXPROCS=1"}
 }
 
 // Inserter implements System.
