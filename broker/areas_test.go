@@ -230,3 +230,37 @@ func TestKindsOfAScanAreSortedAndEachNamedOnce(t *testing.T) {
 	ab := Queues{Names: []Queue{queue("a"), queue("b")}}
 	equal(t, "queues", fx.scan.Queues, map[string]Queues{"k": ab, "ka": ab})
 }
+
+// TestBrokersDivideTheQueuesThatTheirPoolsAreFor: a host that serves a kind in one queue has no part of the kind, and relies for
+// that queue on those alone who say the same.
+func TestBrokersDivideTheQueuesThatTheirPoolsAreFor(t *testing.T) {
+	ka := areaName("k", queue("a"))
+	s := newHirer(t, Partition{Number: 2}, ka).sit(t0, 2)
+	s.heard(t0, serving(1, 1, "k"))
+	s.heard(t0, serving(3, 3, ka))
+	s.divided(t0, 2, 3, "joined, 1 has come, 3 has come")
+	equal(t, "part of the queue", s.part(ka), "00000000-7fffffff")
+	req := ScanRequest{Slice: s.parts.slice(), Otherwise: s.parts.slices(), Queues: map[string]Queues{"k": {Names: []Queue{queue("a")}}}}
+	equal(t, "where scans look", req.SliceOf("k", queue("a")).String(), "00000000-7fffffff")
+
+	whole := newHirer(t, Partition{Number: 1}, "k").sit(t0, 1)
+	whole.heard(t0, serving(2, 2, ka))
+	whole.heard(t0, serving(3, 3, "k"))
+	whole.divided(t0, 1, 3, "joined, 2 has come, 3 has come")
+	equal(t, "part of who takes all", whole.part("k"), "00000000-7fffffff")
+	equal(t, "also of the queue", whole.part(ka), "00000000-7fffffff")
+}
+
+func TestAKindIsServedInSomeQueuesAloneWhereNobodyTakesAll(t *testing.T) {
+	b := newBench(t)
+	ka, kb := areaName("k", queue("a")), areaName("k", queue("b"))
+	b.agree(t0, 1, "for a", 1, of("a"))
+	b.agree(t0, 2, "for b", 0, of("b"))
+	equal(t, "served", b.served(), []string{ka})
+	b.step(t0, wanted{session: 2, n: 1})
+	equal(t, "served", b.served(), []string{ka, kb})
+	b.agree(t0, 3, "for all", 1, Terms{})
+	equal(t, "served", b.served(), []string{"k"})
+	b.step(t0, amended{"key of for all", Terms{Paused: true}})
+	equal(t, "served", b.served(), []string{ka, kb})
+}

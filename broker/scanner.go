@@ -180,11 +180,12 @@ func (sc *scanner) found(d *database, now int64, ev scanned) {
 	added, ahead := sc.taken, d.s.ahead()
 	sc.taken = 0
 	for _, c := range ev.Candidates {
-		part := sc.parts.among(c.Kind)
+		area := d.s.area(c.Kind, c.Queue)
+		part := sc.parts.among(area)
 		if !d.s.canRun(c.Kind, c.Label, c.Queue) && (!d.s.canRun(c.Kind, "", c.Queue) || sc.pass(&c)) {
 			continue
 		}
-		seen := sighting{c, now - int64(c.Age), !part.slice().Has(c.ID), d.s.area(c.Kind, c.Queue)}
+		seen := sighting{c, now - int64(c.Age), !part.slice().Has(c.ID), area}
 		switch {
 		case !d.isNew(c.ID):
 			continue

@@ -115,7 +115,7 @@ func (s *Store) asked(req broker.ScanRequest, r *strand, now time.Time) bool {
 func (s *Store) covers(req broker.ScanRequest, r *strand) bool {
 	some, limited := req.Queues[r.kind]
 	asked := slices.Contains(req.Kinds, r.kind) && (!limited || some.Has(broker.Queue{Tenant: r.tenant, Name: r.name}))
-	return asked && req.SliceOf(r.kind).Has(r.id) && !s.paused[r.queue]
+	return asked && req.SliceOf(r.kind, broker.Queue{Tenant: r.tenant, Name: r.name}).Has(r.id) && !s.paused[r.queue]
 }
 
 // small is a payload that need not be told from none.

@@ -195,7 +195,7 @@ type columns struct {
 
 // ask adds the slice of a lane, and, where a scan is for what is overdue elsewhere too, what is below and above it.
 func (c *columns) ask(req broker.ScanRequest, at spot) {
-	slice := req.SliceOf(at.kind)
+	slice := req.SliceOf(at.kind, broker.Queue{Tenant: at.tenant, Name: at.queue})
 	if slice.Hi == 0 {
 		slice.Hi = 1 << 32
 	}
