@@ -1,6 +1,7 @@
 package client_test
 
 import (
+	"context"
 	"crypto/rand"
 	"database/sql"
 	"encoding/json"
@@ -30,8 +31,9 @@ type fixture struct {
 
 func newFixture(t testing.TB) *fixture {
 	t.Helper()
-	url := privatetest.URL(t)
-	migrate(t, postgres.Config{URL: url})
+	url := privatetest.Copy(t, "migrated", func(ctx context.Context, url string) error {
+		return migrateUp(ctx, postgres.Config{URL: url})
+	})
 	f := &fixture{t: t, url: url, pool: openPool(t, url)}
 	f.client = newClient(t, f.pool, nil)
 	return f
@@ -39,14 +41,19 @@ func newFixture(t testing.TB) *fixture {
 
 func migrate(t testing.TB, cfg postgres.Config) {
 	t.Helper()
-	migrator, err := postgres.NewMigrator(t.Context(), cfg)
-	if err != nil {
+	if err := migrateUp(t.Context(), cfg); err != nil {
 		t.Fatal(err)
+	}
+}
+
+func migrateUp(ctx context.Context, cfg postgres.Config) error {
+	migrator, err := postgres.NewMigrator(ctx, cfg)
+	if err != nil {
+		return err
 	}
 	defer migrator.Close()
-	if _, err := migrator.Up(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	_, err = migrator.Up(ctx)
+	return err
 }
 
 func openPool(t testing.TB, url string) *pgxpool.Pool {

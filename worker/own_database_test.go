@@ -115,17 +115,19 @@ func newHouse(t *testing.T) *house {
 
 // openHouse has the schema only.
 func openHouse(t *testing.T) *house {
-	h := &house{t: t, url: privatetest.URL(t)}
-	m, err := postgres.NewMigrator(t.Context(), postgres.Config{URL: h.url})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer m.Close()
-	if _, err := m.Up(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	h := &house{t: t, url: privatetest.Copy(t, "migrated", migrate)}
 	h.pool = openPool(t, h.url)
 	return h
+}
+
+func migrate(ctx context.Context, url string) error {
+	m, err := postgres.NewMigrator(ctx, postgres.Config{URL: url})
+	if err != nil {
+		return err
+	}
+	defer m.Close()
+	_, err = m.Up(ctx)
+	return err
 }
 
 func openPool(t *testing.T, url string) *pgxpool.Pool {

@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"fmt"
 	"math/big"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -76,16 +77,31 @@ func (s *subject) apply(reports ...broker.Report) {
 // family is a leased parent and its leased children.
 func (s *subject) family(children int) (parent broker.Pair, kids []broker.Pair) {
 	s.t.Helper()
-	parent = s.lease(s.insert(""))[0]
-	report := broker.Report{Pair: parent, Seq: 1, Act: broker.Save, Stack: []byte(`[]`)}
-	var ids []broker.ID
-	for range children {
-		id := newID()
-		ids = append(ids, id)
-		report.Inserts = append(report.Inserts, broker.Insert{ID: id, Kind: "child", Args: []byte(`{}`), Child: true})
+	parents, all := s.families(1, children)
+	return parents[0], all[0]
+}
+
+// families are n leased parents, each with its leased children.
+func (s *subject) families(n, children int) (parents []broker.Pair, kids [][]broker.Pair) {
+	s.t.Helper()
+	ids, err := s.Insert(s.t.Context(), slices.Repeat([]broker.Insert{{Kind: "one", Args: []byte(`{}`)}}, n))
+	if err != nil {
+		s.t.Fatal(err)
 	}
-	s.apply(report)
-	return parent, s.lease(ids...)
+	parents = s.lease(ids...)
+	var reports []broker.Report
+	var kidIDs []broker.ID
+	for _, parent := range parents {
+		report := broker.Report{Pair: parent, Seq: 1, Act: broker.Save, Stack: []byte(`[]`)}
+		for range children {
+			id := newID()
+			kidIDs = append(kidIDs, id)
+			report.Inserts = append(report.Inserts, broker.Insert{ID: id, Kind: "child", Args: []byte(`{}`), Child: true})
+		}
+		reports = append(reports, report)
+	}
+	s.apply(reports...)
+	return parents, slices.Collect(slices.Chunk(s.lease(kidIDs...), children))
 }
 
 func napOf(p broker.Pair) broker.Report {

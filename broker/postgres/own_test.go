@@ -1,7 +1,6 @@
 package postgres_test
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"strings"
@@ -162,41 +161,33 @@ func (p plot) report(c *cast) broker.Report {
 	return r
 }
 
-// look is what has become of a cast, in a form that can be compared: times in minutes, ids by role.
+// look is what has become of a cast, in a form that can be compared: times in minutes, ids by role. It is one query, since a
+// test looks often.
 func (s *subject) look(c *cast) string {
 	s.t.Helper()
-	var text bytes.Buffer
-	minutes := func(d time.Duration) int64 { return int64(d.Round(time.Minute) / time.Minute) }
-	for i, id := range c.all() {
-		row, live := s.Row(id)
-		due := minutes(row.Due)
-		if row.Leased {
-			due = 0
-		}
-		fmt.Fprintf(&text, "%d: live %t, %s at %s, stack %s, due %d, leased %t, try %d, crashes %d, parent %s, children %d, asked %t, inbox %d\n", i, live,
-			row.Kind, row.Label, row.Stack, due, row.Leased, row.Try, row.Crashes, row.Parent, row.ChildrenLeft, row.CancelAsked, row.Inbox)
-		f, found := s.Finished(id)
-		fmt.Fprintf(&text, "  finished %t %s %s\n", found, f.State, f.Value)
-		in := s.Waiting(id)
-		for _, m := range in.Semaphores {
-			fmt.Fprintf(&text, "  semaphore %s %s\n", m.Name, m.Value)
-		}
-		for _, e := range in.Ended {
-			fmt.Fprintf(&text, "  ended %s %s %s %s\n", e.ID, e.Kind, e.State, e.Value)
-		}
-		fmt.Fprintf(&text, "  left %d\n", in.Left)
-		for _, d := range s.Deadlines(id) {
-			fmt.Fprintf(&text, "  deadline of %d: %s in %d, paged %t\n", d.Frame, d.Target, minutes(d.In), d.Paged)
-		}
-		for _, p := range s.Pages(id) {
-			fmt.Fprintf(&text, "  page of %d: %s, resolved %t\n", p.Frame, p.Target, p.Resolved)
-		}
-		fmt.Fprintf(&text, "  woken %s, deadline %s, seq %s\n", one[string](s, `select coalesce((select woken::text from respirate.strand where id = $1), '')`, [16]byte(id)),
-			one[string](s, `select coalesce((select case when deadline = 'infinity' then 'all' else round(extract(epoch from deadline - now()) / 60)::text end
-				from respirate.strand where id = $1), '')`, [16]byte(id)),
-			one[string](s, `select coalesce((select seq::text from respirate.strand where id = $1), '')`, [16]byte(id)))
+	var ids [][16]byte
+	for _, id := range c.all() {
+		ids = append(ids, id)
 	}
-	return c.roles().Replace(text.String())
+	return c.roles().Replace(one[string](s, `
+		select jsonb_pretty(jsonb_agg(jsonb_build_object(
+			'row', (select to_jsonb(r) from (
+				select l.kind, s.label, s.stack, s.lease > '-infinity' as leased, s.try, s.crashes, s.parent, s.children_left, s.cancel_at is not null as asked,
+					case when s.lease > '-infinity' then 0 else round(extract(epoch from s.schedule - clock_timestamp()) / 60) end as due,
+					coalesce(s.inbox, 0) as inbox, s.woken, s.seq,
+					case when s.deadline = 'infinity' then 'all' else round(extract(epoch from s.deadline - clock_timestamp()) / 60)::text end as deadline
+				from respirate.strand s join respirate.lane l using (lane) where s.id = u.id) r),
+			'finished', (select jsonb_build_array(h.state, h.value) from respirate.history h where h.id = u.id),
+			'semaphores', (select jsonb_agg(jsonb_build_array(m.name, m.value) order by m.id) from respirate.semaphore m where m.strand = u.id),
+			'ended', (select jsonb_agg(jsonb_build_array(c.child, c.kind, c.state, c.value) order by c.ended_at, c.child)
+				from respirate.child c where c.parent = u.id and c.state is not null),
+			'left', (select count(*) from respirate.child c where c.parent = u.id and c.state is null),
+			'deadlines', (select jsonb_agg(jsonb_build_array(d.frame, d.target, round(extract(epoch from d.at - clock_timestamp()) / 60),
+				d.paged_at is not null) order by d.frame) from respirate.deadline d where d.strand = u.id),
+			'pages', ( -- those of one moment are in no order
+				select jsonb_agg(jsonb_build_array(p.frame, p.target, p.resolved_at is not null) order by p.frame, p.id)
+				from respirate.page p where p.strand = u.id)
+		) order by u.role)) from unnest($1::uuid[]) with ordinality u (id, role)`, ids))
 }
 
 // What becomes of a strand does not depend on who takes its step: the broker, or the worker in its own transaction.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -21,11 +22,14 @@ import (
 // The conformance suite holds for the real store.
 func TestStoreKeepsThePromisesOfBrokerStore(t *testing.T) {
 	url := migrated(t)
+	pool := openPool(t, url)
+	var clear strings.Builder
+	for _, table := range []string{"strand", "lane", "queue", "history", "attempt", "broker", "semaphore", "child", "deadline", "page"} {
+		clear.WriteString("delete from respirate." + table + ";")
+	}
 	brokertest.TestStore(t, func(t *testing.T) brokertest.Subject {
-		sub := newSubject(t, url)
-		for _, table := range []string{"strand", "lane", "queue", "history", "attempt", "broker", "semaphore", "child", "deadline", "page"} {
-			sub.run("delete from respirate." + table)
-		}
+		sub := &subject{Store: openStore(t, url), t: t, pool: pool}
+		sub.run(clear.String())
 		return sub
 	})
 }
@@ -33,21 +37,26 @@ func TestStoreKeepsThePromisesOfBrokerStore(t *testing.T) {
 // migrated is the URL of a fresh database with the schema in it.
 func migrated(t testing.TB) string {
 	t.Helper()
-	url := privatetest.URL(t)
-	migrateUp(t, postgres.Config{URL: url})
-	return url
+	return privatetest.Copy(t, "migrated", func(ctx context.Context, url string) error {
+		return up(ctx, postgres.Config{URL: url})
+	})
 }
 
 func migrateUp(t testing.TB, cfg postgres.Config) {
 	t.Helper()
-	m, err := postgres.NewMigrator(t.Context(), cfg)
-	if err != nil {
+	if err := up(t.Context(), cfg); err != nil {
 		t.Fatal(err)
+	}
+}
+
+func up(ctx context.Context, cfg postgres.Config) error {
+	m, err := postgres.NewMigrator(ctx, cfg)
+	if err != nil {
+		return err
 	}
 	defer m.Close()
-	if _, err := m.Up(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	_, err = m.Up(ctx)
+	return err
 }
 
 // subject is a store and a pool of the test's own, to look behind it.

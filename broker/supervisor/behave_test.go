@@ -198,7 +198,7 @@ func picky(args []string) {
 func telling([]string) {
 	g := myself()
 	g.Proc = make(map[string]string)
-	for _, name := range []string{"status", "limits", "cmdline", "oom_score_adj", "stat", "cgroup"} {
+	for _, name := range []string{"status", "limits", "cmdline", "stat", "cgroup"} {
 		text, err := os.ReadFile("/proc/self/" + name)
 		if err != nil {
 			panic(err)

@@ -13,7 +13,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/respirated/respirated/broker/postgres/private/privatetest"
 	"github.com/respirated/respirated/client"
 	"github.com/respirated/respirated/cmd/internal/demo"
 )
@@ -41,7 +40,7 @@ func (h *host) insertOne(args client.Args, opts *client.InsertOpts) string {
 
 func TestAWorkerThatMisbehavesDiesAloneAndTheReasonIsTold(t *testing.T) {
 	t.Parallel()
-	h := newHost(t, privatetest.URL(t), configured(t, "procs: 5", "slots: 1",
+	h := newHost(t, migrated(t), configured(t, "procs: 5", "slots: 1",
 		"limits: {memory: 150MiB, pids: 80, nofile: 256, core: 0, nice: 1, no_new_privs: true}")...)
 	h.start()
 	before := h.workers(5)
@@ -118,7 +117,7 @@ func TestDeathsAreSettledSoon(t *testing.T) {
 		{"killed, its socket held by a grandchild", demo.Leak{For: demo.Duration(time.Minute)}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			h := newHost(t, privatetest.URL(t), configured(t, fmt.Sprintf("procs: %d", deaths), "slots: 1")...)
+			h := newHost(t, migrated(t), configured(t, fmt.Sprintf("procs: %d", deaths), "slots: 1")...)
 			h.start()
 			pids := h.workers(deaths)
 			for range deaths {
@@ -168,7 +167,7 @@ func TestWorkersMayRunAsAnotherUser(t *testing.T) {
 	if err != nil {
 		t.Skip(err)
 	}
-	h := newHost(t, privatetest.URL(t))
+	h := newHost(t, migrated(t))
 	if err := os.Chmod(h.dir, 0o711); err != nil { // as /run is
 		t.Fatal(err)
 	}

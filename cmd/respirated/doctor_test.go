@@ -3,7 +3,6 @@ package main
 import (
 	"encoding/json"
 	"fmt"
-	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
@@ -17,7 +16,6 @@ import (
 	"github.com/respirated/respirated/broker"
 	"github.com/respirated/respirated/broker/postgres"
 	"github.com/respirated/respirated/broker/postgres/private"
-	"github.com/respirated/respirated/broker/postgres/private/privatetest"
 	"github.com/respirated/respirated/client"
 )
 
@@ -31,10 +29,7 @@ type patient struct {
 // newPatient is in good health, but nobody runs.
 func newPatient(t *testing.T) *patient {
 	t.Helper()
-	p := &patient{t: t, cfg: fileConfig{DatabaseURLs: urls{privatetest.URL(t)}, Schema: postgres.DefaultSchema, Socket: filepath.Join(t.TempDir(), "run", "r.sock")}}
-	if err := migrateUp(t.Context(), p.cfg, slog.New(slog.DiscardHandler)); err != nil {
-		t.Fatal(err)
-	}
+	p := &patient{t: t, cfg: fileConfig{DatabaseURLs: urls{migrated(t)}, Schema: postgres.DefaultSchema, Socket: filepath.Join(t.TempDir(), "run", "r.sock")}}
 	p.conn = p.connect()
 	return p
 }
@@ -105,7 +100,7 @@ func (p *patient) make(limits doctorLimits, check string) []finding {
 
 func TestDoctorFindsNothingWhereADaemonRuns(t *testing.T) {
 	t.Parallel()
-	h := newHost(t, privatetest.URL(t), "--worker", filepath.Join(programs(t), "demo-worker"), "--procs", "1")
+	h := newHost(t, migrated(t), "--worker", filepath.Join(programs(t), "demo-worker"), "--procs", "1")
 	h.start()
 	h.workers(1)
 	var listed struct{ Checks []finding }

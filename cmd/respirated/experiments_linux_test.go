@@ -16,7 +16,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/respirated/respirated/broker/postgres/private/privatetest"
 	"github.com/respirated/respirated/broker/supervisor"
 	"github.com/respirated/respirated/client"
 	"github.com/respirated/respirated/cmd/internal/demo"
@@ -53,7 +52,7 @@ func newExperiment(t *testing.T, name string, flags ...string) *experiment {
 		}
 	}
 	return &experiment{
-		host: newHost(t, privatetest.URL(t), flags...), name: name, full: length == "full",
+		host: newHost(t, migrated(t), flags...), name: name, full: length == "full",
 		seed: seed, chance: rand.New(rand.NewPCG(seed, 0)), began: time.Now(),
 	}
 }

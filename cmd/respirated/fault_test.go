@@ -28,7 +28,7 @@ func demoWorkers(t *testing.T, procs int) []string {
 
 func TestKilledDaemonLosesNothingAndItsWorkersGoOn(t *testing.T) {
 	t.Parallel()
-	h := newHost(t, privatetest.URL(t), demoWorkers(t, 4)...)
+	h := newHost(t, migrated(t), demoWorkers(t, 4)...)
 	h.start()
 	before := h.workers(4)
 	n := inShort(8000)
@@ -55,7 +55,7 @@ func TestKilledDaemonLosesNothingAndItsWorkersGoOn(t *testing.T) {
 
 func TestKilledWorkersLeaveEvidenceAndTheirStrandsFinish(t *testing.T) {
 	t.Parallel()
-	h := newHost(t, privatetest.URL(t), demoWorkers(t, 4)...)
+	h := newHost(t, migrated(t), demoWorkers(t, 4)...)
 	h.start()
 	n := inShort(6000)
 	ids := h.insertLedger(n, 20*time.Millisecond)
@@ -128,7 +128,7 @@ func TestRestartOfPostgresUnderLoadLosesNothingAndNobodyElseRestarts(t *testing.
 
 func TestTwoHundredWorkersCostFiveDatabaseConnections(t *testing.T) {
 	t.Parallel()
-	h := newHost(t, privatetest.URL(t))
+	h := newHost(t, migrated(t))
 	h.start()
 	const workers = 200
 	ctx, cancel := context.WithCancel(t.Context())
@@ -167,7 +167,7 @@ func TestTwoHundredWorkersCostFiveDatabaseConnections(t *testing.T) {
 
 func TestStrandThatDoesNotStopIsEndedWithItsWorkerAndGivenBack(t *testing.T) {
 	t.Parallel()
-	h := newHost(t, privatetest.URL(t), append(demoWorkers(t, 1), "--drain-timeout", "1s")...)
+	h := newHost(t, migrated(t), append(demoWorkers(t, 1), "--drain-timeout", "1s")...)
 	h.start()
 	inserted, err := h.db.Insert(t.Context(), demo.Hang{}, nil)
 	if err != nil {
@@ -186,7 +186,7 @@ func TestStrandThatDoesNotStopIsEndedWithItsWorkerAndGivenBack(t *testing.T) {
 
 func TestSecondSignalEndsTheDaemonAtOnce(t *testing.T) {
 	t.Parallel()
-	h := newHost(t, privatetest.URL(t), demoWorkers(t, 1)...)
+	h := newHost(t, migrated(t), demoWorkers(t, 1)...)
 	h.start()
 	inserted, err := h.db.Insert(t.Context(), demo.Hang{}, nil)
 	if err != nil {
@@ -214,7 +214,7 @@ func TestSecondSignalEndsTheDaemonAtOnce(t *testing.T) {
 
 func TestNextDaemonTakesTheSocketOfAKilledOneAndACancelReachesARunningStrand(t *testing.T) {
 	t.Parallel()
-	h := newHost(t, privatetest.URL(t), demoWorkers(t, 1)...)
+	h := newHost(t, migrated(t), demoWorkers(t, 1)...)
 	h.start()
 	inserted, err := h.db.Insert(t.Context(), demo.Sleep{For: demo.Duration(time.Hour)}, nil)
 	if err != nil {
@@ -233,7 +233,7 @@ func TestNextDaemonTakesTheSocketOfAKilledOneAndACancelReachesARunningStrand(t *
 // By itself the others would miss a killed broker after four seconds at the earliest, and its number be held for thirty.
 func TestNextDaemonHasThePartitionOfAKilledOneAtOnce(t *testing.T) {
 	t.Parallel()
-	url := privatetest.URL(t)
+	url := migrated(t)
 	first, second := newHost(t, url, demoWorkers(t, 1)...), newHost(t, url, demoWorkers(t, 1)...)
 	first.start()
 	second.start()
@@ -256,7 +256,7 @@ func TestNextDaemonHasThePartitionOfAKilledOneAtOnce(t *testing.T) {
 
 func TestDaemonIsNotHeldUpByWhatItsFormerHasLeft(t *testing.T) {
 	t.Parallel()
-	h := newHost(t, privatetest.URL(t))
+	h := newHost(t, migrated(t))
 	former := filepath.Join(filepath.Dir(h.socket()), formerFile)
 	if err := os.Mkdir(filepath.Dir(former), 0o700); err != nil {
 		t.Fatal(err)
@@ -279,7 +279,7 @@ func TestDaemonIsNotHeldUpByWhatItsFormerHasLeft(t *testing.T) {
 
 func TestFolderThatSomebodyRemovesIsMadeAnewAndTheNextDaemonKnowsItsWorkers(t *testing.T) {
 	t.Parallel()
-	h := newHost(t, privatetest.URL(t), demoWorkers(t, 2)...)
+	h := newHost(t, migrated(t), demoWorkers(t, 2)...)
 	run := filepath.Dir(h.socket())
 	h.start()
 	before := h.workers(2)

@@ -10,7 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/respirated/respirated/broker/postgres/private/privatetest"
 	"github.com/respirated/respirated/client"
 	"github.com/respirated/respirated/cmd/internal/demo"
 	"github.com/respirated/respirated/worker"
@@ -41,7 +40,7 @@ func (h *host) leaseAsKilled(ids []string) {
 
 func TestWhatAKilledDaemonHadLeasedAndNotHandedOutRunsSoon(t *testing.T) {
 	t.Parallel()
-	h := newHost(t, privatetest.URL(t), demoWorkers(t, 2)...)
+	h := newHost(t, migrated(t), demoWorkers(t, 2)...)
 	h.start()
 	h.workers(2)
 	h.kill()
@@ -54,7 +53,7 @@ func TestWhatAKilledDaemonHadLeasedAndNotHandedOutRunsSoon(t *testing.T) {
 
 func TestWhatAKilledDaemonHadLeasedRunsOutIfItHadWorkersOfOthers(t *testing.T) {
 	t.Parallel()
-	h := newHost(t, privatetest.URL(t), demoWorkers(t, 2)...)
+	h := newHost(t, migrated(t), demoWorkers(t, 2)...)
 	h.start()
 	h.workers(2)
 	stranger := h.external()

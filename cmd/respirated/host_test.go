@@ -17,6 +17,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/respirated/respirated/broker/postgres"
+	"github.com/respirated/respirated/broker/postgres/private/privatetest"
 	"github.com/respirated/respirated/client"
 	"github.com/respirated/respirated/cmd/internal/demo"
 )
@@ -39,6 +40,15 @@ type host struct {
 	daemon *exec.Cmd
 	log    *os.File
 	db     *database
+}
+
+// migrated is the URL of a fresh database with the schema in it.
+func migrated(t testing.TB) string {
+	t.Helper()
+	return privatetest.Copy(t, "migrated", func(ctx context.Context, url string) error {
+		cfg := fileConfig{DatabaseURLs: urls{url}, Schema: postgres.DefaultSchema}
+		return migrateUp(ctx, cfg, slog.New(slog.DiscardHandler))
+	})
 }
 
 // newHost migrates the database. Nothing runs yet.

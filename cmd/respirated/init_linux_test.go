@@ -9,8 +9,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-
-	"github.com/respirated/respirated/broker/postgres/private/privatetest"
 )
 
 // inContainer is a command that makes what follows it process 1, as a container's engine does.
@@ -67,7 +65,7 @@ func TestProcessOneReapsOrphansAndHandsOnSignals(t *testing.T) {
 	if err := syscall.Mkfifo(filepath.Join(dir, "pipe"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	h := newHost(t, privatetest.URL(t), "--worker", script, "--procs", "1")
+	h := newHost(t, migrated(t), "--worker", script, "--procs", "1")
 	h.under = under
 	h.start()
 	h.workers(1)

@@ -41,6 +41,16 @@ func (r *pageRoom) logged() string {
 	return r.log.String()
 }
 
+// await waits until something has been logged.
+func (r *pageRoom) await(t *testing.T, want string) {
+	t.Helper()
+	for end := time.Now().Add(patience); !strings.Contains(r.logged(), want); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("never logged %q:\n%s", want, r.logged())
+		}
+	}
+}
+
 // sender is that of one daemon.
 func (r *pageRoom) sender(command string) *pageSender {
 	r.t.Helper()

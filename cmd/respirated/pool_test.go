@@ -12,7 +12,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/respirated/respirated/broker/postgres/private/privatetest"
 	"github.com/respirated/respirated/broker/supervisor"
 )
 
@@ -74,7 +73,7 @@ func TestPoolsChangeWhileTheDaemonRuns(t *testing.T) {
 	worker := filepath.Join(programs(t), "demo-worker")
 	config := filepath.Join(t.TempDir(), "daemon.yaml")
 	replaceFile(t, config, fmt.Sprintf("pools:\n- {name: a, worker: %s, procs: 2}\n", worker), 0o600)
-	h := newHost(t, privatetest.URL(t), "--config", config)
+	h := newHost(t, migrated(t), "--config", config)
 	h.start()
 	h.awaitPool("runs", "a", has("running", 2))
 
@@ -110,8 +109,9 @@ func TestPoolsChangeWhileTheDaemonRuns(t *testing.T) {
 
 func TestWorkersAreRecycledAndStoppedByHand(t *testing.T) {
 	t.Parallel()
-	h := newHost(t, privatetest.URL(t), "--worker", filepath.Join(programs(t), "demo-worker"), "--procs", "2")
+	h := newHost(t, migrated(t), "--worker", filepath.Join(programs(t), "demo-worker"), "--procs", "2")
 	h.start()
+	h.awaitPool("runs", "default", has("running", 2))
 	first := h.workers(2)
 	ids := h.insertLedger(40, 20*time.Millisecond)
 
@@ -148,7 +148,7 @@ func TestDroppedInBinaryIsRolledAndABadOneHeldBack(t *testing.T) {
 	}
 	script := func(line string) string { return fmt.Sprintf("#!/bin/sh\n%s\nexec %s\n", line, worker) }
 	replaceFile(t, filepath.Join(folder, "jobs"), script("# 1"), 0o700)
-	h := newHost(t, privatetest.URL(t), "--workers-dir", folder)
+	h := newHost(t, migrated(t), "--workers-dir", folder)
 	h.start()
 	h.awaitPool("runs", "jobs", has("running", 4))
 	build := h.pools()["jobs"].Build

@@ -49,7 +49,7 @@ func (h *host) doneHere() int {
 func TestTwoDatabasesAreServedByOneDaemon(t *testing.T) {
 	t.Parallel()
 	server := privatetest.Server(t)
-	h, other := twoDatabases(t, privatetest.URL(t), server.TCPURL("postgres"), append(demoWorkers(t, 4), "--partition", "auto")...)
+	h, other := twoDatabases(t, migrated(t), server.TCPURL("postgres"), append(demoWorkers(t, 4), "--partition", "auto")...)
 	h.start()
 	h.workers(4)
 	n := inShort(2000)
@@ -89,7 +89,7 @@ func TestTwoDatabasesAreServedByOneDaemon(t *testing.T) {
 // TestNextDaemonFindsTheDatabasesOfWhatWorkersHold: the workers' hellos do not say which database a strand is in.
 func TestNextDaemonFindsTheDatabasesOfWhatWorkersHold(t *testing.T) {
 	t.Parallel()
-	h, other := twoDatabases(t, privatetest.URL(t), privatetest.URL(t), demoWorkers(t, 4)...)
+	h, other := twoDatabases(t, migrated(t), migrated(t), demoWorkers(t, 4)...)
 	h.start()
 	before := h.workers(4)
 	n := inShort(2000)
@@ -114,7 +114,7 @@ func TestNextDaemonFindsTheDatabasesOfWhatWorkersHold(t *testing.T) {
 
 func TestListingsTellOfSeveralDatabases(t *testing.T) {
 	t.Parallel()
-	h, other := twoDatabases(t, privatetest.URL(t), privatetest.URL(t), demoWorkers(t, 1)...)
+	h, other := twoDatabases(t, migrated(t), migrated(t), demoWorkers(t, 1)...)
 	h.start()
 	h.workers(1)
 	names := []string{databaseName(h.url), databaseName(other.url)}

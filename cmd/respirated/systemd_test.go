@@ -12,8 +12,6 @@ import (
 	"syscall"
 	"testing"
 	"time"
-
-	"github.com/respirated/respirated/broker/postgres/private/privatetest"
 )
 
 // manager stands in for systemd: it takes what is notified, all the time.
@@ -100,7 +98,7 @@ func (m *manager) until(line string) {
 
 func TestServiceManagerIsToldOfStartLifeAndEnd(t *testing.T) {
 	m := newManager(t, "200000")
-	h := newHost(t, privatetest.URL(t), "--worker", filepath.Join(programs(t), "demo-worker"), "--procs", "1")
+	h := newHost(t, migrated(t), "--worker", filepath.Join(programs(t), "demo-worker"), "--procs", "1")
 	h.start()
 	if got := m.next(); !strings.HasPrefix(got, "READY=1\n") {
 		t.Errorf("the first word is %q, want READY=1", got)
@@ -161,7 +159,7 @@ func TestReloadIsToldWithTheManagersClock(t *testing.T) {
 
 // A socket that systemd holds is served, and outlives the daemon: who connects meanwhile waits.
 func TestSocketOfTheServiceManagerIsServedAndLeftAlone(t *testing.T) {
-	h := newHost(t, privatetest.URL(t), "--worker", filepath.Join(programs(t), "demo-worker"), "--procs", "1")
+	h := newHost(t, migrated(t), "--worker", filepath.Join(programs(t), "demo-worker"), "--procs", "1")
 	if err := os.Mkdir(filepath.Dir(h.socket()), 0o700); err != nil {
 		t.Fatal(err)
 	}

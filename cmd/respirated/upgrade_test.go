@@ -12,7 +12,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/respirated/respirated/broker/postgres/private/privatetest"
 	"github.com/respirated/respirated/client"
 	"github.com/respirated/respirated/cmd/internal/demo"
 )
@@ -61,7 +60,7 @@ func (h *host) isParentOf(pid int) bool {
 
 func TestUpgradeInPlaceKeepsTheProcessItsWorkersAndEveryStrand(t *testing.T) {
 	t.Parallel()
-	h := newHost(t, privatetest.URL(t), demoWorkers(t, 4)...)
+	h := newHost(t, migrated(t), demoWorkers(t, 4)...)
 	h.start()
 	before, broker := h.workers(4), h.status().Broker
 	n := inShort(8000)
@@ -111,7 +110,7 @@ func TestUpgradeInPlaceKeepsTheProcessItsWorkersAndEveryStrand(t *testing.T) {
 
 func TestUpgradeIsNoNewsToOtherHosts(t *testing.T) {
 	t.Parallel()
-	url := privatetest.URL(t)
+	url := migrated(t)
 	first, second := newHost(t, url, demoWorkers(t, 1)...), newHost(t, url, demoWorkers(t, 1)...)
 	first.start()
 	first.workers(1)
@@ -155,7 +154,7 @@ func (h *host) script(name, text string) string {
 
 func TestUpgradeThatCannotBeIsRefusedAndTheOldBuildGoesOn(t *testing.T) {
 	t.Parallel()
-	h := newHost(t, privatetest.URL(t), demoWorkers(t, 2)...)
+	h := newHost(t, migrated(t), demoWorkers(t, 2)...)
 	h.under = []string{"sh", "-c", `ulimit -Sn 512; exec "$@"`, "sh"}
 	h.start()
 	before, limits := h.workers(2), h.limits()
@@ -202,7 +201,7 @@ func TestUpgradeThatCannotBeIsRefusedAndTheOldBuildGoesOn(t *testing.T) {
 
 func TestUpgradeIsRefusedWhileAResultCannotBeWritten(t *testing.T) {
 	t.Parallel()
-	h := newHost(t, privatetest.URL(t), demoWorkers(t, 1)...)
+	h := newHost(t, migrated(t), demoWorkers(t, 1)...)
 	h.start()
 	before := h.workers(1)
 	inserted, err := h.db.Insert(t.Context(), demo.Sleep{For: demo.Duration(time.Second)}, nil)
@@ -237,7 +236,7 @@ func TestUpgradeIsRefusedWhileAResultCannotBeWritten(t *testing.T) {
 
 func TestUpgradeKeepsTheWorkerThatHasTakenOverFromOneThatFinishes(t *testing.T) {
 	t.Parallel()
-	h := newHost(t, privatetest.URL(t), demoWorkers(t, 1)...)
+	h := newHost(t, migrated(t), demoWorkers(t, 1)...)
 	h.start()
 	old := h.workers(1)[0]
 	inserted, err := h.db.Insert(t.Context(), demo.Sleep{For: demo.Duration(time.Hour)}, nil)
@@ -269,7 +268,7 @@ func TestHangupsDuringAnUpgradeEndNoDaemon(t *testing.T) {
 	t.Parallel()
 	config := filepath.Join(t.TempDir(), "daemon.yaml")
 	replaceFile(t, config, fmt.Sprintf("pools:\n- {name: a, worker: %s, procs: 1}\n", filepath.Join(programs(t), "demo-worker")), 0o600)
-	h := newHost(t, privatetest.URL(t), "--config", config)
+	h := newHost(t, migrated(t), "--config", config)
 	h.start()
 	before := h.workers(1)
 	var storm sync.WaitGroup

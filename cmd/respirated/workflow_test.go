@@ -9,7 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/respirated/respirated/broker/postgres/private/privatetest"
 	"github.com/respirated/respirated/client"
 	"github.com/respirated/respirated/cmd/internal/demo"
 )
@@ -18,7 +17,7 @@ import (
 // and when the cause is gone and the workflow is retried, nothing but that child and what comes after it is run.
 func TestAWorkflowOutlivesItsWorkersAndIsResumed(t *testing.T) {
 	t.Parallel()
-	h := newHost(t, privatetest.URL(t), demoWorkers(t, 4)...)
+	h := newHost(t, migrated(t), demoWorkers(t, 4)...)
 	h.start()
 	size := inShort(1000)
 	gate := filepath.Join(h.dir, "gate", "ledger") // in a folder that is not there yet
@@ -76,7 +75,7 @@ func TestAWorkflowOutlivesItsWorkersAndIsResumed(t *testing.T) {
 
 func TestACancelledWorkflowLeavesNothing(t *testing.T) {
 	t.Parallel()
-	h := newHost(t, privatetest.URL(t), demoWorkers(t, 2)...)
+	h := newHost(t, migrated(t), demoWorkers(t, 2)...)
 	h.start()
 	size := inShort(1000)
 	flow, err := h.db.Insert(t.Context(), demo.Batch{Path: h.ledger, Size: size, For: demo.Duration(20 * time.Millisecond)}, &client.InsertOpts{Keep: true})

@@ -13,10 +13,13 @@ const folderPrefix = "respirate-pg-"
 // maxScratch is how long the scratch directory's path may be, in bytes, for a socket's path to fit: macOS allows 103.
 const maxScratch = 103 - len("/"+folderPrefix+"4294967295/.s.PGSQL.65535")
 
-// scratchDir is where servers' folders go: the temporary directory, or the usual one where the account may not be let
-// into that or its path is too long for a socket.
-func scratchDir(a account) (string, error) {
+// scratchDir is where servers' folders go: what is wished for, else the temporary directory, or the usual one where the
+// account may not be let into those or their paths are too long for a socket.
+func scratchDir(a account, wished string) (string, error) {
 	dirs := []string{os.TempDir(), "/tmp"}
+	if wished != "" {
+		dirs = append([]string{wished}, dirs...)
+	}
 	for _, dir := range dirs {
 		if len(dir) <= maxScratch && a.reaches(dir) {
 			return dir, nil

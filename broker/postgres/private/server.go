@@ -1,7 +1,7 @@
 // Package private runs a PostgreSQL server of one's own: for `respirated dev` on a machine that has none set up, and
 // for tests (see privatetest).
 //
-// A server lives in a folder of the temporary directory:
+// A server lives in a folder of the temporary directory, or of Config.Scratch:
 //
 //	respirate-pg-XXXX/             mode 0700; owned by the account that the server runs as
 //	    lock                       flocked by the process that started the server, for as long as that lives
@@ -48,6 +48,7 @@ type Config struct {
 	Dir        string            // the cluster's folder, made when missing and kept; "" = a temporary one, removed at Stop
 	TCP        bool              // listen on a free loopback port too, where a password is asked: see [Server.TCPURL]
 	Settings   map[string]string // server settings such as "fsync": "off"
+	Scratch    string            // where the server's folder goes, if it can; "" = the temporary directory
 	Template   bool              // without Dir: copy a cluster kept for this purpose, 0.1 s instead of 1 s; for tests
 	Bin        string            // the folder of initdb and postgres; "" = found on the machine, else fetched
 	Repository string            // Maven repository that the binaries are fetched from; "" = Maven Central
@@ -92,7 +93,7 @@ func (s *Server) prepare(ctx context.Context) (err error) {
 	if s.bin, err = s.binaries(ctx); err != nil {
 		return err
 	}
-	scratch, err := scratchDir(s.account)
+	scratch, err := scratchDir(s.account, s.cfg.Scratch)
 	if err != nil {
 		return err
 	}
@@ -233,11 +234,26 @@ func (s *Server) TCPURL(database string) string {
 
 // Database makes a fresh, empty database and returns its URL over the socket.
 func (s *Server) Database(ctx context.Context, name string) (string, error) {
-	// template0 rather than template1: nobody can be connected to it, which would make the copy fail.
-	if err := s.exec(ctx, "create database "+pgx.Identifier{name}.Sanitize()+" template template0"); err != nil {
+	return s.Copy(ctx, name, "template0") // rather than template1: nobody can be connected to it, which would make the copy fail
+}
+
+// Copy makes a database with all that another holds, to which nobody is connected, and returns its URL over the socket.
+func (s *Server) Copy(ctx context.Context, name, of string) (string, error) {
+	if err := s.exec(ctx, "create database "+pgx.Identifier{name}.Sanitize()+" template "+pgx.Identifier{of}.Sanitize()); err != nil {
 		return "", fmt.Errorf("create database %q: %w", name, err)
 	}
 	return s.socketURL(name), nil
+}
+
+// Seal ends whoever is connected to a database, and lets nobody in any more. It is there to be copied.
+func (s *Server) Seal(ctx context.Context, name string) error {
+	if err := s.exec(ctx, "alter database "+pgx.Identifier{name}.Sanitize()+" allow_connections false"); err != nil {
+		return fmt.Errorf("seal database %q: %w", name, err)
+	}
+	if err := s.exec(ctx, "select pg_terminate_backend(pid, 60000) from pg_stat_activity where datname = $1", name); err != nil {
+		return fmt.Errorf("end who is connected to database %q: %w", name, err)
+	}
+	return nil
 }
 
 // Drop removes a database, ending whoever is connected to it.
@@ -248,12 +264,12 @@ func (s *Server) Drop(ctx context.Context, name string) error {
 	return nil
 }
 
-func (s *Server) exec(ctx context.Context, sql string) error {
+func (s *Server) exec(ctx context.Context, sql string, args ...any) error {
 	conn, err := pgx.Connect(ctx, s.URL())
 	if err != nil {
 		return err
 	}
-	_, err = conn.Exec(ctx, sql)
+	_, err = conn.Exec(ctx, sql, args...)
 	return errors.Join(err, conn.Close(ctx))
 }
 

@@ -1,6 +1,7 @@
 package privatetest_test
 
 import (
+	"context"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -18,6 +19,32 @@ func TestEachTestGetsAnEmptyDatabaseOfItsOwn(t *testing.T) {
 		if _, err := conn.Exec(t.Context(), "create table here (id int)"); err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+func TestCopiesAreOfOneOriginalAndApart(t *testing.T) {
+	made := 0
+	fill := func(ctx context.Context, url string) error {
+		made++
+		conn, err := pgx.Connect(ctx, url)
+		if err != nil {
+			return err
+		}
+		_, err = conn.Exec(ctx, "create table filled as select 1 as n")
+		return err // and somebody is still connected
+	}
+	for range 2 {
+		conn, err := pgx.Connect(t.Context(), privatetest.Copy(t, "original", fill))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close(t.Context())
+		if got, err := conn.Exec(t.Context(), "update filled set n = n + 1 where n = 1"); err != nil || got.RowsAffected() != 1 {
+			t.Errorf("got %v and error %v, want a table as it was filled", got, err)
+		}
+	}
+	if made != 1 {
+		t.Errorf("the original was made %d times, want once", made)
 	}
 }
 
