@@ -174,6 +174,27 @@ func TestHolderNamesWhoHasAStrand(t *testing.T) {
 	brokertest.Eventually(t, "nobody holds it", func() bool { got, err := h.broker.Holder(t.Context(), id); return err == nil && !got.Held })
 }
 
+func TestServersCountsTheWorkersThatHaveAKindAndItsLabel(t *testing.T) {
+	store := brokertest.NewStore(time.Now)
+	h := serve(t, store, filepath.Join(socketDir(t), "d", "s.sock"), broker.Config{})
+	exit := func(context.Context, *worker.Strand[echoArgs]) (worker.Outcome, error) { return worker.Exit(nil), nil }
+	for _, label := range []string{"old", "new"} {
+		mux := worker.NewMux()
+		worker.AddProg(mux, worker.Prog[echoArgs]{Start: "start", Labels: map[string]worker.Label[echoArgs]{"start": exit, label: exit}})
+		h.work(mux, 1)
+	}
+	for at, want := range map[[2]string]broker.Servers{
+		{"echo", "start"}: {Kind: 2, Label: 2}, {"echo", "new"}: {Kind: 2, Label: 1}, {"echo", "none"}: {Kind: 2}, {"other", "start"}: {},
+	} {
+		var got broker.Servers
+		brokertest.Eventually(t, fmt.Sprintf("%v at %v", want, at), func() (ok bool) {
+			var err error
+			got, err = h.broker.Servers(t.Context(), at[0], at[1])
+			return err == nil && got == want
+		})
+	}
+}
+
 func TestStrandInsertedIntoAnIdleBrokerStartsAtOnce(t *testing.T) {
 	store := brokertest.NewStore(time.Now)
 	h := serve(t, store, filepath.Join(socketDir(t), "d", "s.sock"), broker.Config{})

@@ -17,6 +17,20 @@ type buffer struct {
 type line struct {
 	label string
 	queue []queued
+	room  []queued // the memory that queue is the end of
+}
+
+// push adds q at the end. Where those that are gone from the front take half of the memory, it is used again.
+func (l *line) push(q queued) {
+	switch n := len(l.queue); {
+	case n < cap(l.queue):
+		l.queue = append(l.queue, q)
+	case 2*n < cap(l.room):
+		l.queue = append(append(l.room[:0], l.queue...), q)
+	default:
+		l.queue = append(l.queue, q)
+		l.room = l.queue
+	}
 }
 
 // sighting is a candidate as a scan has shown it.
@@ -64,7 +78,7 @@ func (b *buffer) add(c sighting) {
 	b.found++
 	b.have[c.ID] = struct{}{}
 	l := b.at(c.area, c.Label)
-	l.queue = append(l.queue, queued{c, b.found})
+	l.push(queued{c, b.found})
 	for i := len(l.queue) - 1; i > 0 && l.queue[i].before(l.queue[i-1]); i-- {
 		l.queue[i], l.queue[i-1] = l.queue[i-1], l.queue[i]
 	}
@@ -163,8 +177,7 @@ func (b *buffer) regroup(areaOf func(kind string, q Queue) string) {
 	b.lines = map[string][]line{}
 	for _, q := range all {
 		q.area = areaOf(q.Kind, q.Queue)
-		l := b.at(q.area, q.Label)
-		l.queue = append(l.queue, q)
+		b.at(q.area, q.Label).push(q)
 	}
 }
 

@@ -52,7 +52,7 @@ func (d *database) clone(of *schedule) *database {
 	c.buffer = buffer{lines: map[string][]line{}, have: maps.Clone(d.buffer.have), found: d.buffer.found}
 	for kind, lines := range d.buffer.lines {
 		for _, l := range lines {
-			c.buffer.lines[kind] = append(c.buffer.lines[kind], line{l.label, slices.Clone(l.queue)})
+			c.buffer.lines[kind] = append(c.buffer.lines[kind], line{label: l.label, queue: slices.Clone(l.queue)})
 		}
 	}
 	if d.taking != nil {

@@ -248,3 +248,16 @@ func TestWhatIsCutIsFoundAgain(t *testing.T) {
 		t.Errorf("scan %+v, want one from the bottom", fx.scan)
 	}
 }
+
+func TestServersCountsNoWorkerThatIsAwayOrDrains(t *testing.T) {
+	b := newBench(t)
+	b.connect(t0, 1, "here", 1)
+	b.connect(t0, 2, "away", 1)
+	b.connect(t0, 3, "drains", 1)
+	equal(t, "of all", b.servers("k", "l"), Servers{Kind: 3, Label: 3})
+	b.lease(t0, due(1), due(2), due(3)) // or who parts would be forgotten
+	b.step(t0, parted{session: 2})
+	b.workerNamed("drains").draining = true
+	equal(t, "of those that are left", b.servers("k", "l"), Servers{Kind: 1, Label: 1})
+	equal(t, "of another kind", b.servers("other", "l"), Servers{})
+}

@@ -151,6 +151,20 @@ var programMutants = []mutant{
 	},
 }
 
+// lateMutants must be found where a worker stops nothing: the kill comes before the lease passes on (I8).
+var lateMutants = []mutant{
+	{
+		"a worker is killed when its leases have passed on", "run.go",
+		"return r.leaseEnd + int64(lease/16)",
+		"return r.leaseEnd + int64(lease/4)",
+	},
+	{
+		"the kill of a worker does not heed its leases", "run.go",
+		"within = left",
+		"_ = left",
+	},
+}
+
 // storeMutants must be found in the store in memory by the suite that holds for every Store.
 var storeMutants = []mutant{
 	{
@@ -299,8 +313,9 @@ func TestExhaustiveSearchCatchesMutants(t *testing.T) {
 		catchMutants(t, "TestExhaustivePartitions", sharedMutants, &caught)
 		catchMutants(t, "TestExhaustivePrograms", programMutants, &caught)
 		catchMutants(t, "TestStoreInMemoryKeepsThePromises", storeMutants, &caught)
+		catchMutants(t, "TestProcessWhoseLeaseEndsIsKilledBeforeItDoes", lateMutants, &caught)
 	})
-	t.Logf("%d of %d mutants caught", caught.Load(), len(mutants)+len(sharedMutants)+len(programMutants)+len(storeMutants))
+	t.Logf("%d of %d mutants caught", caught.Load(), len(mutants)+len(sharedMutants)+len(programMutants)+len(storeMutants)+len(lateMutants))
 }
 
 func catchMutants(t *testing.T, search string, all []mutant, caught *atomic.Int64) {

@@ -119,7 +119,7 @@ func insertsOf(wire []protocol.Insert) ([]Insert, error) {
 		if err != nil {
 			return nil, err
 		}
-		inserts = append(inserts, Insert{ID: id, Kind: w.Kind, Args: w.Args, Opts: w.Opts, Child: w.Child})
+		inserts = append(inserts, Insert{ID: id, Kind: w.Kind, Args: w.Args, Opts: w.Opts, Child: w.Child, Watch: w.Watch})
 	}
 	if len(inserts) == 0 {
 		return nil, nil

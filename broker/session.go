@@ -19,6 +19,8 @@ type door struct {
 	most   int // sessions
 	outbox int // bytes that may wait for a worker that does not read
 
+	buffers protocol.Buffers // of all sessions
+
 	mu       sync.Mutex // guards what follows
 	sessions map[sessionID]*session
 	closed   bool
@@ -42,7 +44,7 @@ func (d *door) enter(id sessionID, conn net.Conn, p peer) (*session, *protocol.E
 	case len(d.sessions) >= d.most:
 		return nil, &protocol.Err{Code: protocol.CodeFull, Message: fmt.Sprintf("%d connections are open; that is the most", d.most), Fatal: true, RetryMS: 1000}
 	}
-	s := &session{id: id, conn: conn, peer: p, out: protocol.NewOutbox(conn, d.outbox)}
+	s := &session{id: id, conn: conn, peer: p, out: protocol.NewOutbox(conn, d.outbox, &d.buffers)}
 	d.sessions[s.id] = s
 	return s, nil
 }

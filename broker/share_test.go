@@ -382,6 +382,9 @@ func TestPartitionIsGivenBackWhenTheDrainBegins(t *testing.T) {
 	if fx.finished {
 		t.Fatal("it ends before the others know")
 	}
+	if fx := b.step(now, presenceOf(3, 3)); fx.change != nil || fx.scan != nil {
+		t.Errorf("a newcomer changes %+v, and brings the scan %+v", fx.change, fx.scan)
+	}
 	if fx := b.step(now, told{Presence: *fx.present}); !fx.finished || fx.present != nil || fx.join != nil {
 		t.Errorf("finished %v, presence %v, join %v; want the end", fx.finished, fx.present, fx.join)
 	}

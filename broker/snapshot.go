@@ -118,6 +118,30 @@ func (s *schedule) holder(strand ID, now int64) Holder {
 	return h
 }
 
+// Servers counts the connected workers of this broker that might run a strand.
+type Servers struct {
+	Kind  int `json:"kind"`  // those that serve its kind, and do not drain
+	Label int `json:"label"` // those of them that have its label, or have not told their labels
+}
+
+// Servers asks the loop who might run a strand of that kind at that label, as [Broker.Snapshot] does.
+func (b *Broker) Servers(ctx context.Context, kind, label string) (Servers, error) {
+	return inquire(ctx, b, func(s *schedule) Servers { return s.servers(kind, label) })
+}
+
+func (s *schedule) servers(kind, label string) (n Servers) {
+	for _, w := range s.workers {
+		if _, serves := w.kinds[kind]; !serves || w.session == 0 || w.draining {
+			continue
+		}
+		n.Kind++
+		if hasLabel(w.labels, kind, label) {
+			n.Label++
+		}
+	}
+	return n
+}
+
 // inquire has the loop answer a question about its state.
 func inquire[T any](ctx context.Context, b *Broker, question func(*schedule) T) (none T, err error) {
 	answer := make(chan T, 1)

@@ -299,6 +299,7 @@ type Insert struct {
 	Args  []byte // JSON
 	Opts  []byte // JSON object as respirate.insert takes it; nil = none
 	Child bool   // its parent is the strand whose report carries it
+	Watch bool   // Child: its end wakes that parent, unless it is done, although other children are left
 }
 
 // InsertError says which of several inserts was refused, and why.

@@ -17,6 +17,9 @@ var ErrPageNotFound = errors.New("no such page")
 // ErrLeased says that a worker runs the strand, so that nothing can be done to it by hand.
 var ErrLeased = errors.New("the strand is leased")
 
+// ErrDone says that the strand has done its work, so that nothing would come of the change.
+var ErrDone = errors.New("the strand is done")
+
 // InsertError says which of the strands handed to an insert was refused, and why. Nothing of the call was stored.
 type InsertError struct {
 	Index int    // its place among those handed in, from 0
@@ -36,6 +39,7 @@ const (
 	stateDeadlock      = "40P01"
 	stateSerialization = "40001"
 	stateInUse         = "55006" // somebody runs the strand
+	stateOver          = "55000" // it is done
 )
 
 // refusal turns the database's refusal of one of rows into an [InsertError].

@@ -13,8 +13,9 @@ import (
 // The verbs of this file change strands by hand. They need the rights that the SQL function respirate.grant_operator(role)
 // gives, and leave an [Audit], in which by is who does it; "" = the role of the connection.
 
-// StrandEdit replaces the args of the frame of a strand that runs next, or that would if a finished strand were retried. It
-// tells the state that the strand is in. One that a worker runs gives [ErrLeased], one that is not there [ErrNotFound].
+// StrandEdit replaces the args of the frame of a strand that runs next, or that would if a dead or cancelled strand were
+// retried. It tells the state that the strand is in. One that a worker runs gives [ErrLeased], one that is done [ErrDone], one that is
+// not there [ErrNotFound].
 func (c *Client[TTx]) StrandEdit(ctx context.Context, id string, args json.RawMessage, by string) (State, error) {
 	return c.alone(ctx, func(db driver.Conn) (State, error) { return c.edit(ctx, db, id, args, by) })
 }
@@ -66,6 +67,8 @@ func (c *Client[TTx]) byHand(ctx context.Context, db driver.Conn, verb, statemen
 	var state *string
 	err = db.Query(ctx, func(scan driver.Scan) error { return scan(&state) }, statement, id, what, by)
 	switch {
+	case sqlState(err) == stateOver:
+		return "", fmt.Errorf("%s strand: %w: %w", verb, ErrDone, err)
 	case sqlState(err) == stateInUse:
 		return "", fmt.Errorf("%s strand: %w: %w", verb, ErrLeased, err)
 	case err != nil:

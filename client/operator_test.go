@@ -63,6 +63,11 @@ func TestEditAndRetryAtRefuseALeasedStrandAndOneThatIsNotThere(t *testing.T) {
 			t.Errorf("retry: got %v, want %v", err, c.want)
 		}
 	}
+	over := f.insert(mail{}, &client.InsertOpts{Keep: true})
+	end(t, f.store(), over, done(`1`))
+	if _, err := f.client.StrandEdit(t.Context(), over, json.RawMessage(`1`), ""); !errors.Is(err, client.ErrDone) {
+		t.Errorf("edit of one that is done: got %v, want %v", err, client.ErrDone)
+	}
 	for _, args := range []string{``, `{`, `"` + strings.Repeat("x", 1<<20) + `"`} {
 		if _, err := f.client.StrandEdit(t.Context(), id, json.RawMessage(args), ""); err == nil || errors.Is(err, client.ErrLeased) {
 			t.Errorf("args %.10q: got %v", args, err)

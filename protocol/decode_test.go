@@ -92,6 +92,7 @@ func TestBrokerRefusesBadFieldsWithACodeThatSaysWhatIsLost(t *testing.T) {
 		{"call", "enq", []fields{{"key": made, "kind": "k"}}, CodeBadField, false, "call: enq[0].args: missing"},
 		{"call", "enq", []fields{{"key": made, "kind": "k", "args": []byte(`1`), "child": 1}}, CodeBadField, false, "call: enq[0].child: a int, want a bool"},
 		{"call", "enq", []fields{{"key": made, "kind": "k", "args": []byte(`1`), "child": true}}, CodeBadField, false, "call: enq[0].child: a call has no strand"},
+		{"call", "enq", []fields{{"key": made, "kind": "k", "args": []byte(`1`), "watch": true}}, CodeBadField, false, "call: enq[0].watch: a call has no strand"},
 		{"result", "id", nil, CodeBadFrame, true, "result: id: missing"},
 		{"result", "r", []fields{}, CodeBadFrame, true, "result: r: empty"},
 		{"result", "r", []any{1}, CodeBadFrame, true, "result: r[0]: a int, want a map"},

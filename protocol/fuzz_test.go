@@ -242,7 +242,8 @@ func drawResult(t *rapid.T) Result {
 		return r // these leave nothing behind
 	}
 	for range rapid.IntRange(0, 3).Draw(t, "inserts") {
-		r.Inserts = append(r.Inserts, Insert{Key: drawUUID(t), Kind: drawName(t), Args: drawJSON(t), Child: rapid.Bool().Draw(t, "child")})
+		r.Inserts = append(r.Inserts, Insert{Key: drawUUID(t), Kind: drawName(t), Args: drawJSON(t), Child: rapid.Bool().Draw(t, "child"),
+			Watch: rapid.Bool().Draw(t, "watch")})
 	}
 	for range rapid.IntRange(0, 2).Draw(t, "signals") {
 		r.Signals = append(r.Signals, Signal{Strand: drawUUID(t), Name: drawName(t), Value: drawJSON(t), Quiet: rapid.Bool().Draw(t, "quiet")})

@@ -45,7 +45,7 @@ func toBrokerSamples() []ToBroker {
 			{Strand: strandA, Token: tokenA, Seq: 2, Act: ActExit, Value: []byte(`{"sent":true}`)},
 			{Strand: strandB, Token: tokenB, Seq: 1, Act: ActNap, DelayMS: ms(60000), Stack: []byte(`[{"cursor":600}]`)},
 			{Strand: strandC, Token: tokenC, Seq: 1, Act: ActHop, DelayMS: ms(0), Label: "charge", NewKind: "billing", Stack: []byte(`[]`), Inserts: []Insert{
-				{Key: made, Kind: "mail.send", Args: []byte(`{"to":"ann@example.org"}`), Opts: []byte(`{"queue":"slow","in":30}`), Child: true},
+				{Key: made, Kind: "mail.send", Args: []byte(`{"to":"ann@example.org"}`), Opts: []byte(`{"queue":"slow","in":30}`), Child: true, Watch: true},
 			}, Signals: []Signal{{Strand: strandA, Name: "paid", Value: []byte(`{"eur":12}`), Quiet: true}}, Used: []uint64{7, 9}, Reaped: []string{strandB},
 				Due: &Due{Target: "shipped", MS: 3600000, MostMS: 7200000}, Frame: 1, Chain: true},
 			{Strand: strandA, Token: tokenA, Seq: 3, Act: ActFail, DelayMS: ms(1500), Stack: []byte(`[]`), Failure: &Failure{Class: "Timeout", Message: "no answer from smtp.example.org", Trace: "mail.go:41\nmail.go:12"}, Final: true},

@@ -173,6 +173,7 @@ type Insert struct {
 	Args  []byte `msgpack:"args"`            // JSON
 	Opts  []byte `msgpack:"opts,omitempty"`  // JSON object
 	Child bool   `msgpack:"child,omitempty"` // a child of the strand whose result carries it
+	Watch bool   `msgpack:"watch,omitempty"` // Child: an end other than done wakes the parent, also if others are left
 }
 
 // Call asks the broker for something outside a result. Methods are listed in PROTOCOL.md.

@@ -24,21 +24,46 @@ const DefaultOutbox = 256 << 10
 //
 // One goroutine calls Run, once; any may call Send and Close.
 type Outbox struct {
-	conn  net.Conn
-	limit int
-	wake  chan struct{} // has one element while Run may have something to do
-	done  chan struct{} // closed when nothing will be written any more
+	conn    net.Conn
+	limit   int
+	buffers *Buffers
+	wake    chan struct{} // has one element while Run may have something to do
+	done    chan struct{} // closed when nothing will be written any more
 
 	mu      sync.Mutex // guards what follows
-	queued  []byte     // encoded, not yet handed to conn
+	queued  *buffer    // encoded, not yet handed to conn; nil = nothing
 	writing int        // bytes that conn is writing now
 	begun   bool       // Run or Close writes
 	closed  bool       // Send takes nothing more
 }
 
-// NewOutbox returns an Outbox for conn that holds at most limit bytes, or one message if that is larger.
-func NewOutbox(conn net.Conn, limit int) *Outbox {
-	return &Outbox{conn: conn, limit: limit, wake: make(chan struct{}, 1), done: make(chan struct{})}
+// Buffers are what Outboxes share that encode and write now: those that have nothing to send hold no memory. The zero value is
+// ready, and several goroutines may use it.
+type Buffers struct{ free sync.Pool }
+
+type buffer struct{ b []byte }
+
+func (p *Buffers) get() *buffer {
+	if b, ok := p.free.Get().(*buffer); ok {
+		return b
+	}
+	return new(buffer)
+}
+
+// put takes back a buffer, unless one large message has made it larger than most.
+func (p *Buffers) put(b *buffer, most int) {
+	if cap(b.b) <= most {
+		b.b = b.b[:0]
+		p.free.Put(b)
+	}
+}
+
+// NewOutbox returns an Outbox for conn that holds at most limit bytes, or one message if that is larger. nil buffers are its own.
+func NewOutbox(conn net.Conn, limit int, buffers *Buffers) *Outbox {
+	if buffers == nil {
+		buffers = new(Buffers)
+	}
+	return &Outbox{conn: conn, limit: limit, buffers: buffers, wake: make(chan struct{}, 1), done: make(chan struct{})}
 }
 
 // Send encodes m and queues it; it never waits for the peer. [ErrSlow] means that the bound is exceeded and [ErrClosed] that nothing
@@ -49,15 +74,22 @@ func (o *Outbox) Send(m Message) error {
 	if o.closed {
 		return ErrClosed
 	}
-	before := len(o.queued)
-	queued, err := Append(o.queued, m)
+	queue := o.queued
+	if queue == nil {
+		queue = o.buffers.get()
+	}
+	before := len(queue.b)
+	queued, err := Append(queue.b, m)
+	if err == nil && before+o.writing > 0 && len(queued)+o.writing > o.limit {
+		err = fmt.Errorf("send %s: %w: %d bytes are queued", m.Op(), ErrSlow, before+o.writing)
+	}
 	if err != nil {
+		if o.queued == nil {
+			o.buffers.put(queue, o.limit)
+		}
 		return err
 	}
-	if before+o.writing > 0 && len(queued)+o.writing > o.limit {
-		return fmt.Errorf("send %s: %w: %d bytes are queued", m.Op(), ErrSlow, before+o.writing)
-	}
-	o.queued = queued
+	queue.b, o.queued = queued, queue
 	o.signal()
 	return nil
 }
@@ -101,15 +133,15 @@ func (o *Outbox) flush(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, func() { _ = o.conn.SetWriteDeadline(time.Unix(1, 0)) }) // a write in flight ends too
 	defer stop()
 
-	var spare []byte
 	for {
-		batch, closed := o.take(spare)
-		spare = batch[:0] // from the next take on, when its write is over
-		if len(batch) == 0 && closed {
+		batch, closed := o.take()
+		if batch == nil && closed {
 			return nil
 		}
-		if len(batch) > 0 {
-			if err := o.write(ctx, batch); err != nil {
+		if batch != nil {
+			err := o.write(ctx, batch.b)
+			o.buffers.put(batch, o.limit)
+			if err != nil {
 				return err
 			}
 			continue
@@ -129,15 +161,14 @@ func (o *Outbox) shut() {
 	o.closed, o.queued = true, nil
 }
 
-// take returns what is queued and queues on in spare, whose write is over.
-func (o *Outbox) take(spare []byte) (batch []byte, closed bool) {
+// take returns what is queued, now that the write before is over; nil = nothing.
+func (o *Outbox) take() (batch *buffer, closed bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	batch = o.queued
-	if cap(spare) > o.limit {
-		spare = nil // one large message must not hold its memory for good
+	batch, o.queued, o.writing = o.queued, nil, 0
+	if batch != nil {
+		o.writing = len(batch.b)
 	}
-	o.queued, o.writing = spare, len(batch)
 	return batch, o.closed
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"strings"
@@ -31,7 +32,7 @@ func (c *countingConn) Write(b []byte) (int, error) {
 func runOutbox(ctx context.Context, limit int) (*Outbox, *countingConn, net.Conn, <-chan error) {
 	near, far := net.Pipe()
 	conn := &countingConn{Conn: near}
-	o := NewOutbox(conn, limit)
+	o := NewOutbox(conn, limit, nil)
 	ended := make(chan error, 1)
 	go func() { ended <- o.Run(ctx); near.Close() }()
 	return o, conn, far, ended
@@ -243,7 +244,7 @@ func TestBadMessageHarmsNothingElseInTheOutbox(t *testing.T) {
 func TestOutboxClosedBeforeItRanFlushesToo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		near, far := net.Pipe()
-		o := NewOutbox(near, DefaultOutbox)
+		o := NewOutbox(near, DefaultOutbox, nil)
 		if err := o.Send(&Ping{N: 1}); err != nil {
 			t.Fatal(err)
 		}
@@ -254,6 +255,48 @@ func TestOutboxClosedBeforeItRanFlushesToo(t *testing.T) {
 		}
 		if err := o.Run(t.Context()); err != nil {
 			t.Errorf("Run after Close: %v, want nil", err)
+		}
+	})
+}
+
+// A broker has a thousand of them, most of which have nothing to send at a time.
+func TestOutboxesThatHaveNothingToSendHoldNoMemory(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		shared := new(Buffers)
+		const n = 20
+		var all []*Outbox
+		var readers []*Reader
+		for range n {
+			near, far := net.Pipe()
+			o := NewOutbox(near, DefaultOutbox, shared)
+			go func() { _ = o.Run(t.Context()); near.Close() }() // nil once it is closed
+			all, readers = append(all, o), append(readers, NewReader(far, HardMaxFrame))
+		}
+		why := strings.Repeat("w", 4000)
+		for round := range uint64(3) {
+			for i, o := range all { // all at once: each has its own until it is written
+				if err := o.Send(&Bye{Why: fmt.Sprint(why, i, round)}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for i, r := range readers {
+				body, err := r.Next()
+				if err != nil {
+					t.Fatal(err)
+				}
+				if m, err := DecodeToWorker(body); err != nil || m.(*Bye).Why != fmt.Sprint(why, i, round) {
+					t.Fatalf("outbox %d sent %.20v, %v", i, m, err)
+				}
+			}
+			synctest.Wait()
+			for i, o := range all {
+				if o.queued != nil || o.writing != 0 {
+					t.Errorf("outbox %d holds %v while it has nothing to send", i, o.queued)
+				}
+			}
+		}
+		for _, o := range all {
+			o.Close()
 		}
 	})
 }

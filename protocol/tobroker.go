@@ -109,6 +109,7 @@ var insertFields = []field[Insert]{
 	{"args", need, func(c *cursor, i *Insert) error { return readJSON(c, &i.Args, 0) }},
 	{"opts", optional, func(c *cursor, i *Insert) error { return readJSON(c, &i.Opts, '{') }},
 	{"child", optional, func(c *cursor, i *Insert) error { return c.bool(&i.Child) }},
+	{"watch", optional, func(c *cursor, i *Insert) error { return c.bool(&i.Watch) }},
 }
 
 var callFields = []field[Call]{
@@ -148,6 +149,9 @@ func readOrphans(c *cursor, to *[]Insert) error {
 	for i := range *to {
 		if (*to)[i].Child {
 			return within(misfit("a call has no strand that could be the parent"), fmt.Sprintf("[%d].child", i))
+		}
+		if (*to)[i].Watch {
+			return within(misfit("a call has no strand that could be woken"), fmt.Sprintf("[%d].watch", i))
 		}
 	}
 	return nil

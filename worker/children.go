@@ -36,7 +36,17 @@ type Children struct {
 // of this run. When it ends, its parent finds its end among its [Strand.Children], and is woken when it was the last. It
 // goes its own way: its failures are its own, and it goes on if its parent ends, unless that is cancelled. ctx is the handler's.
 func Bud(ctx context.Context, args Args, opts *InsertOpts) (id string, err error) {
-	if id, err = insert(ctx, args, opts, true); err != nil {
+	return bud(ctx, args, opts, protocol.Insert{Child: true})
+}
+
+// BudWatched is [Bud] of a child whose failure the parent wants to hear of at once: if it ends dead or cancelled, that wakes the parent
+// although other children are left. If it is done, only the end of the last one does.
+func BudWatched(ctx context.Context, args Args, opts *InsertOpts) (id string, err error) {
+	return bud(ctx, args, opts, protocol.Insert{Child: true, Watch: true})
+}
+
+func bud(ctx context.Context, args Args, opts *InsertOpts, as protocol.Insert) (id string, err error) {
+	if id, err = insert(ctx, args, opts, as); err != nil {
 		return "", fmt.Errorf("bud: %w", err)
 	}
 	return id, nil

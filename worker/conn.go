@@ -25,7 +25,7 @@ func (c *conn) talk(ctx context.Context, dial func(context.Context) (net.Conn, e
 		post(disconnected{err})
 		return
 	}
-	c.nc, c.out = nc, protocol.NewOutbox(nc, inFlight+2*protocol.HardMaxFrame)
+	c.nc, c.out = nc, protocol.NewOutbox(nc, inFlight+2*protocol.HardMaxFrame, nil)
 	close(c.ready)
 
 	var writer sync.WaitGroup

@@ -46,7 +46,7 @@
 // [Strand.Incr] send semaphores, [Strand.Take], [Strand.Decr] and [Strand.Await] take them, [Strand.Reap] takes note of
 // children that have ended, and [Strand.RegisterDeadline] says by when the frame should be where. A strand that naps
 // holds no slot, no process and no lease. A semaphore wakes it, also one that comes in the very moment in which it goes
-// to sleep; so does the end of its last child.
+// to sleep; so does the end of its last child, and the failure of one that was budded with [BudWatched].
 //
 // While a program hops, it goes on under one lease and in one worker: the next label starts as soon as the step before is
 // in the database, and sees what came meanwhile.

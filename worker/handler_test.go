@@ -488,6 +488,24 @@ func TestLoggerCarriesTheStrand(t *testing.T) {
 	})
 }
 
+func TestRunsAreLoggedAtDebugAndFailuresAboveIt(t *testing.T) {
+	for _, c := range []struct {
+		err  error
+		want string
+	}{
+		{nil, `level=DEBUG msg="strand ran" strand=s kind=sum label=start try=2 act=exit`},
+		{errors.New("no luck"), `level=INFO msg="strand ran" strand=s kind=sum label=start try=2 act=fail class=*errors.errorString error="no luck"`},
+	} {
+		var log lockedBuffer
+		mux := muxOf(func(context.Context, *Strand[sums]) error { return c.err })
+		h := &handler{programs: mux.programs, log: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))}
+		h.work(t.Context(), start{&protocol.Strand{ID: "s", Kind: "sum", Label: StartLabel, Try: 2, Args: []byte("{}")}, 1}, func(*protocol.Result) {})
+		if !strings.HasSuffix(log.String(), c.want+"\n") || strings.Count(log.String(), "\n") != 1 {
+			t.Errorf("log is not one line that ends with %q:\n%s", c.want, log.String())
+		}
+	}
+}
+
 func TestLoggerOutsideOfAHandlerIsTheDefaultOne(t *testing.T) {
 	if Logger(t.Context()) != slog.Default() {
 		t.Error("another logger")

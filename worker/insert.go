@@ -17,13 +17,13 @@ type InsertOpts = protocol.InsertOpts
 // when the broker stores the outcome of this run, in the same transaction: it does not exist if the handler fails, and
 // not twice if the result has to be sent again. ctx is the handler's.
 func Insert(ctx context.Context, args Args, opts *InsertOpts) (id string, err error) {
-	if id, err = insert(ctx, args, opts, false); err != nil {
+	if id, err = insert(ctx, args, opts, protocol.Insert{}); err != nil {
 		return "", fmt.Errorf("insert: %w", err)
 	}
 	return id, nil
 }
 
-func insert(ctx context.Context, args Args, opts *InsertOpts, child bool) (id string, err error) {
+func insert(ctx context.Context, args Args, opts *InsertOpts, as protocol.Insert) (id string, err error) {
 	e, err := envOf(ctx)
 	if err != nil {
 		return "", err
@@ -32,7 +32,7 @@ func insert(ctx context.Context, args Args, opts *InsertOpts, child bool) (id st
 	if err != nil {
 		return "", err
 	}
-	in.Child = child
+	in.Child, in.Watch = as.Child, as.Watch
 	if err := e.insert(in); err != nil {
 		return "", fmt.Errorf("kind %q: %w", in.Kind, err)
 	}

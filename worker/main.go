@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 )
 
 // Exit statuses of a worker process. They are those of sysexits.h, which supervisors know.
@@ -15,6 +16,10 @@ const (
 	ExitTemporary = 75 // something is amiss that may be over soon; start it again
 	ExitConfig    = 78 // starting it again will not help
 )
+
+// oneSignal is how long after the first signal another one counts as the same: programs such as timeout(1) send it to a process,
+// and then to the group that this is in.
+const oneSignal = 500 * time.Millisecond
 
 // Main is the main function of a worker process: it calls [Run], logs to stderr, and ends the process with a status that
 // [ExitCode] tells. On SIGTERM or SIGINT it drains, on a second one it ends at once. It does not return.
@@ -26,8 +31,12 @@ func Main(mux *Mux) {
 	go func() {
 		log.Info("stopping; a second signal ends the process at once", "signal", <-signals)
 		cancel()
-		log.Warn("ending at once", "signal", <-signals)
-		os.Exit(ExitTemporary)
+		for same := time.Now().Add(oneSignal); ; {
+			if sig := <-signals; time.Now().After(same) {
+				log.Warn("ending at once", "signal", sig)
+				os.Exit(ExitTemporary)
+			}
+		}
 	}()
 	err := Run(ctx, mux, Config{Logger: log})
 	if err != nil {

@@ -171,6 +171,7 @@ func stepReport(r *protocol.Result) (string, error) {
 		o := object{"key": in.Key, "kind": in.Kind, "args": json.RawMessage(in.Args)}
 		set(o, "opts", in.Opts != nil, json.RawMessage(in.Opts))
 		set(o, "child", in.Child, true)
+		set(o, "watch", in.Watch, true)
 		return o
 	}))
 	set(report, "sig", len(r.Signals) > 0, list(len(r.Signals), func(i int) object {

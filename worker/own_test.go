@@ -74,7 +74,7 @@ func TestCommitTxStoresTheOutcomeWithAllThatTheRunHasDone(t *testing.T) {
 	var child string
 	result := runOwn(t, &strand, 3, func(ctx context.Context, s *Strand[tally]) (Outcome, error) {
 		var err error
-		if child, err = Bud(ctx, tally{5}, &InsertOpts{Queue: "q"}); err != nil {
+		if child, err = BudWatched(ctx, tally{5}, &InsertOpts{Queue: "q"}); err != nil {
 			return Outcome{}, err
 		}
 		s.Take("go")
@@ -98,7 +98,7 @@ func TestCommitTxStoresTheOutcomeWithAllThatTheRunHasDone(t *testing.T) {
 	if err := json.Unmarshal([]byte(tx.args[3].(string)), &got); err != nil {
 		t.Fatal(err)
 	}
-	text := `{"act":"hop","label":"next","ms":60000,"stack":[{"N":9}],"enq":[{"key":"` + child + `","kind":"tally","args":{"N":5},"opts":{"queue":"q"},"child":true}],
+	text := `{"act":"hop","label":"next","ms":60000,"stack":[{"N":9}],"enq":[{"key":"` + child + `","kind":"tally","args":{"N":5},"opts":{"queue":"q"},"child":true,"watch":true}],
 		"sig":[{"s":"` + other + `","name":"hello","val":1,"quiet":true},{"name":"mine"}],"used":[7],"reap":["` + strand.ID + `"],"due":{"target":"next","ms":1000,"most_ms":0}}`
 	if err := json.Unmarshal([]byte(text), &want); err != nil {
 		t.Fatal(err)

@@ -407,17 +407,21 @@ func TestAwaitWaitsForASignalUntilItsTimeIsOver(t *testing.T) {
 }
 
 func TestBudIsAnInsertOfAChild(t *testing.T) {
-	var id string
+	var id, watched string
 	r := atStart(t, func(ctx context.Context, s *Strand[sums]) (_ Outcome, err error) {
 		if id, err = Bud(ctx, tree{4}, &InsertOpts{Queue: "q"}); err != nil {
 			t.Error(err)
 		}
-		if c := s.Children(); c.Left != 3 {
-			t.Errorf("%d left, want 3 with the new one", c.Left)
+		if watched, err = BudWatched(ctx, tree{5}, nil); err != nil {
+			t.Error(err)
+		}
+		if c := s.Children(); c.Left != 4 {
+			t.Errorf("%d left, want 4 with the new ones", c.Left)
 		}
 		return Hibernate(), nil
 	}, withInbox(protocol.Inbox{Left: 2}))
-	want := []protocol.Insert{{Key: id, Kind: "tree", Args: []byte(`{"height":4}`), Opts: []byte(`{"queue":"q"}`), Child: true}}
+	want := []protocol.Insert{{Key: id, Kind: "tree", Args: []byte(`{"height":4}`), Opts: []byte(`{"queue":"q"}`), Child: true},
+		{Key: watched, Kind: "tree", Args: []byte(`{"height":5}`), Child: true, Watch: true}}
 	if d := cmp.Diff(want, r.Inserts); d != "" {
 		t.Errorf("inserts (-want +got):\n%s", d)
 	}

@@ -628,7 +628,7 @@ func TestLoopReportsAFrameThatCannotBeEncoded(t *testing.T) {
 	near, far := net.Pipe()
 	defer near.Close()
 	defer far.Close()
-	l := &loop{session: &session{}, conn: &conn{nc: near, out: protocol.NewOutbox(near, 1000)}}
+	l := &loop{session: &session{}, conn: &conn{nc: near, out: protocol.NewOutbox(near, 1000, nil)}}
 	l.send(&protocol.Results{ID: 7, Results: []protocol.Result{{Label: "\xff"}}})
 	if len(l.echo) != 1 || l.echo[0].(unsendable).id != 7 {
 		t.Errorf("echo %+v, want frame 7 reported", l.echo)

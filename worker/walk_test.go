@@ -22,6 +22,7 @@ type walk struct {
 	finished map[string]bool   // handlers that have returned, by token
 	sent     map[string]bool   // results on the wire in this session, by token
 	asks     map[string]bool   // whether the result of that token asks to go on
+	own      map[string]bool   // tokens whose handler has committed its step itself: nothing else may be reported of them
 	seq      map[string]uint64 // of that result, the current or the next, by token
 	leased   map[string]string // strand by token: what the broker thinks the worker holds
 	order    []string          // tokens in order, for reproducible choices
@@ -31,7 +32,7 @@ func newWalk(seed uint64) *walk {
 	w := &walk{
 		rand: rand.New(rand.NewPCG(seed, 1)), now: t0, s: newTestSession(3),
 		running: map[string]bool{}, finished: map[string]bool{}, sent: map[string]bool{}, leased: map[string]string{},
-		asks: map[string]bool{}, seq: map[string]uint64{},
+		asks: map[string]bool{}, own: map[string]bool{}, seq: map[string]uint64{},
 	}
 	w.s.rand = w.rand.Float64
 	w.step(tick{})
@@ -96,6 +97,9 @@ func (w *walk) see(m protocol.ToBroker) {
 			}
 			if r.Chain != (r.Act == protocol.ActHop) {
 				w.bad("%s=%s asks to go on: %v", r.Token, r.Act, r.Chain)
+			}
+			if (r.Act == protocol.ActOwn) != w.own[r.Token] {
+				w.bad("%s=%s is sent, and its handler has committed the step itself: %v", r.Token, r.Act, w.own[r.Token])
 			}
 			w.sent[r.Token], w.asks[r.Token] = true, r.Chain
 		}
@@ -183,8 +187,12 @@ func (w *walk) endHandler() {
 	w.finished[token] = true
 	w.now += w.rand.Int64N(int64(50 * time.Millisecond))
 	result := protocol.Result{Act: protocol.ActExit}
-	if w.rand.IntN(2) == 0 {
+	switch w.rand.IntN(3) {
+	case 0:
 		result = protocol.Result{Act: protocol.ActHop, Label: "next"}
+	case 1:
+		result = protocol.Result{Act: protocol.ActOwn}
+		w.own[token] = true
 	}
 	w.step(returned{token, &result})
 }

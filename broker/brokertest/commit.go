@@ -147,7 +147,7 @@ func (b *batch) add(row *strand, inserts []broker.Insert, made []*strand) {
 		}
 		b.madeDue = true
 		if inserts[i].Child {
-			child.parent = row.id
+			child.parent, child.watched = row.id, inserts[i].Watch
 			row.childrenLeft++
 		}
 	}
@@ -289,6 +289,7 @@ func (b *batch) finish(row *strand, f Finished) {
 		b.store.leave(row)
 	}
 	if row.parent != (broker.ID{}) && !row.orphan {
-		b.ends = append(b.ends, end{row.parent, broker.Ended{ID: row.id, Kind: row.kind, State: f.State, Value: f.Value}})
+		failed := row.watched && f.State != Done
+		b.ends = append(b.ends, end{row.parent, failed, broker.Ended{ID: row.id, Kind: row.kind, State: f.State, Value: f.Value}})
 	}
 }

@@ -29,6 +29,7 @@ func (s *Store) Row(id broker.ID) (Row, bool) {
 		Crashes:      r.crashes,
 		Rescues:      r.rescues,
 		Parent:       r.parent,
+		Watched:      r.watched && s.heir(r.parent) != nil && !r.orphan,
 		ChildrenLeft: r.childrenLeft,
 		CancelAsked:  r.cancelAsked,
 		Inbox:        len(r.semaphores) + len(r.ended),

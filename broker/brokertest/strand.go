@@ -35,6 +35,7 @@ type strand struct {
 
 	parent       broker.ID
 	orphan       bool // that has ended, and will not have it back
+	watched      bool // its parent is woken if it ends, and is not done
 	childrenLeft int
 	cancelAsked  bool
 

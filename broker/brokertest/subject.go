@@ -60,6 +60,7 @@ type Row struct {
 	Crashes      int
 	Rescues      int
 	Parent       broker.ID // zero = none
+	Watched      bool      // its end wakes that, unless it is done
 	ChildrenLeft int
 	CancelAsked  bool
 	Inbox        int // semaphores and ended children that wait, as the row itself counts them

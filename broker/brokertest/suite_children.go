@@ -159,6 +159,66 @@ func childrenCases() []testCase {
 			tr.waits(parent, 1)
 		}},
 		{"LockedParentDoesNotLoseItsWake", lockedParent},
+		{"WatchedChildThatDiesWakesItsParentAtOnce", func(tr *trial) {
+			tr.watches(true, broker.Report{Act: broker.Fail, Final: true, Failure: &boom})
+		}},
+		{"WatchedChildThatGivesUpWakesItsParentAtOnce", func(tr *trial) { tr.watches(true, broker.Report{Act: broker.Cancel}) }},
+		{"WatchedChildThatIsDoneWakesNobodyWhileOthersLive", func(tr *trial) { tr.watches(false, broker.Report{Act: broker.Exit}) }},
+		{"WatchedChildThatFailsAndIsRetriedWakesNobody", func(tr *trial) {
+			tr.watches(false, broker.Report{Act: broker.Fail, Failure: &boom})
+		}},
+		{"WatchedChildThatCrashesForTheThirdTimeWakesItsParent", func(tr *trial) {
+			parent, child := tr.watched()
+			tr.rest(parent)
+			for range 2 {
+				tr.applied(broker.Report{Pair: child, Act: broker.Crash, Failure: &boom})
+				tr.waits(parent, 2)
+				child = tr.leaseAgain(child.ID)
+			}
+			tr.applied(broker.Report{Pair: child, Act: broker.Crash, Failure: &boom})
+			tr.isTold(parent)
+		}},
+		{"WatchedChildThatIsCancelledWhileFreeWakesItsParent", func(tr *trial) {
+			parent, child := tr.watched()
+			tr.rest(parent)
+			tr.applied(broker.Report{Pair: child, Seq: 1, Act: broker.Release})
+			tr.store.Cancel(child.ID)
+			tr.isTold(parent)
+		}},
+		{"WatchedChildThatDiesWhileItsParentRunsCutsItsNap", func(tr *trial) {
+			parent, child := tr.watched()
+			tr.applied(broker.Report{Pair: child, Seq: 1, Act: broker.Fail, Final: true, Failure: &boom})
+			tr.rest(parent)
+			tr.isTold(parent)
+		}},
+		{"WatchedChildOfAStepInATransactionOfItsOwnWakesItsParent", func(tr *trial) {
+			parent := tr.insertLeased("")
+			r := napOf(parent)
+			r.Inserts = watchedAndOther()
+			tr.takes(r)
+			tr.waits(parent, 2)
+			tr.takes(broker.Report{Pair: pairOf(tr.lease(r.Inserts[1].ID)), Seq: 1, Act: broker.Exit})
+			tr.waits(parent, 1)
+			child := pairOf(tr.lease(r.Inserts[0].ID))
+			tr.applied(broker.Report{Pair: child, Seq: 1, Act: broker.Cancel})
+			tr.isWoken(parent)
+		}},
+		{"WatchedChildThatIsThereAlreadyIsNobodysBusiness", func(tr *trial) {
+			parent, other := tr.family(2)
+			tr.applied(broker.Report{Pair: parent, Seq: 2, Act: broker.Nap, Delay: time.Hour,
+				Inserts: []broker.Insert{{ID: other[0].ID, Kind: kind, Args: []byte(`{}`), Child: true, Watch: true}}})
+			tr.equal("watched", tr.row(other[0].ID).Watched, false)
+			tr.applied(broker.Report{Pair: other[0], Seq: 1, Act: broker.Cancel})
+			tr.waits(parent, 1)
+		}},
+		{"DeathOfAWatchedChildAndNapOfItsParentMayShareABatch", func(tr *trial) {
+			for _, last := range []int{0, 1} {
+				parent, child := tr.watched()
+				all := [2]broker.Report{napOf(parent), {Pair: child, Seq: 1, Act: broker.Fail, Final: true, Failure: &boom}}
+				tr.applied(all[1-last], all[last])
+				tr.isTold(parent)
+			}
+		}},
 	}
 	for _, order := range [][3]int{{0, 1, 2}, {0, 2, 1}, {1, 0, 2}, {1, 2, 0}, {2, 0, 1}, {2, 1, 0}} {
 		cases = append(cases, testCase{
@@ -220,6 +280,49 @@ func (tr *trial) family(n int) (parent broker.Pair, children []broker.Pair) {
 		children = append(children, pairOf(tr.lease(in.ID)))
 	}
 	return parent, children
+}
+
+// watchedAndOther are two children, of which the first is watched.
+func watchedAndOther() []broker.Insert {
+	return []broker.Insert{
+		{ID: newID(), Kind: kind, Args: []byte(`{}`), Child: true, Watch: true},
+		{ID: newID(), Kind: kind, Args: []byte(`{}`), Child: true},
+	}
+}
+
+// watched adds a parent with two children, and gives the one that is watched.
+func (tr *trial) watched() (parent, child broker.Pair) {
+	tr.t.Helper()
+	parent = tr.insertLeased("")
+	r := broker.Report{Pair: parent, Seq: 1, Act: broker.Save, Inserts: watchedAndOther()}
+	tr.applied(r)
+	return parent, pairOf(tr.lease(r.Inserts[0].ID))
+}
+
+// watches has a watched child end by a report, or not, and checks whether its parent is woken by that.
+func (tr *trial) watches(wakes bool, r broker.Report) {
+	tr.t.Helper()
+	parent, child := tr.watched()
+	tr.rest(parent)
+	r.Pair, r.Seq = child, 1
+	tr.applied(r)
+	if wakes {
+		tr.isTold(parent)
+		return
+	}
+	left := 2
+	if r.Act == broker.Exit {
+		left = 1
+	}
+	tr.waits(parent, left)
+}
+
+// isTold checks that a parent can run, and knows of one end, though another child lives.
+func (tr *trial) isTold(parent broker.Pair) {
+	tr.t.Helper()
+	tr.equal("children left", tr.row(parent.ID).ChildrenLeft, 1)
+	tr.about("due", tr.row(parent.ID).Due, 0)
+	tr.equal("ends in its inbox", len(tr.lease(parent.ID).Inbox.Ended), 1)
 }
 
 func napOf(p broker.Pair) broker.Report {

@@ -272,6 +272,7 @@ func (w *walk) drawReport(t *rapid.T) broker.Report {
 	for range rapid.IntRange(0, 2).Draw(t, "inserts") {
 		in := w.drawInsert(t)
 		in.Child = rapid.IntRange(0, 3).Draw(t, "child") > 0
+		in.Watch = rapid.Bool().Draw(t, "watch")
 		r.Inserts = append(r.Inserts, in)
 	}
 	if hasEffects(r.Act) {

@@ -11,8 +11,8 @@ import (
 // A book is what a walk knows by itself about who should hear of what, from what was answered alone. The model is held
 // against it and so, by way of the model, is the subject:
 //
-//   - No wake is lost: a strand that naps is due if, since it was leased or stayed last, it was signalled aloud or its last
-//     child ended.
+//   - No wake is lost: a strand that naps is due if, since it was leased or stayed last, it was signalled aloud, its last
+//     child ended, or a watched one did and was not done.
 //   - Effects happen once: the semaphores of a live strand are those that were sent to it and not used.
 //   - The end of a child is there until it is reaped, as long as the parent lives, or is dead and may come back.
 type book struct {
@@ -21,6 +21,7 @@ type book struct {
 	semaphores map[broker.ID]map[string]bool    // by strand: values of those sent to it and not used
 	ends       map[broker.ID]map[broker.ID]bool // by parent: children that have ended and are not reaped
 	parents    map[broker.ID]broker.ID          // of each child
+	watched    map[broker.ID]bool               // children
 	unheard    map[broker.ID]bool               // it was woken since it was leased or stayed
 	naps       map[broker.ID]bool               // its last run ended in a nap or hop
 	mail       map[broker.ID]bool               // something was stored for it when we looked last
@@ -36,6 +37,7 @@ func newBook() book {
 		semaphores: map[broker.ID]map[string]bool{},
 		ends:       map[broker.ID]map[broker.ID]bool{},
 		parents:    map[broker.ID]broker.ID{},
+		watched:    map[broker.ID]bool{},
 		unheard:    map[broker.ID]bool{},
 		naps:       map[broker.ID]bool{},
 		mail:       map[broker.ID]bool{},
@@ -127,7 +129,9 @@ func (w *walk) enterEnd(id broker.ID) {
 		w.book.ends[parent] = map[broker.ID]bool{}
 	}
 	w.book.ends[parent][id] = true
-	if live && row.ChildrenLeft == 0 && !w.book.reported[parent] { // else its reports may have come later
+	f, _ := w.model.Finished(id)
+	heard := row.ChildrenLeft == 0 || w.book.watched[id] && f.State != Done
+	if live && heard && !w.book.reported[parent] { // else its reports may have come later
 		w.book.unheard[parent] = true
 	}
 }
@@ -139,7 +143,7 @@ func (w *walk) checkBook(t *rapid.T) {
 		if !live {
 			continue
 		}
-		w.book.parents[id] = row.Parent
+		w.book.parents[id], w.book.watched[id] = row.Parent, row.Watched
 		if w.book.naps[id] && w.book.unheard[id] && !row.Leased && row.Due > tolerance {
 			differ(t, "lost wake", "%s: it naps for %v, but was woken", id, row.Due)
 		}

@@ -91,11 +91,12 @@ func (b *batch) cancelTree(root *strand) {
 // end is a strand that has ended and has a parent.
 type end struct {
 	parent broker.ID
+	failed bool // it was watched, and is not done
 	broker.Ended
 }
 
 // settle carries out what a batch does to strands other than those that it reports on: it notes ended children for
-// their parents, wakes those that wait for none any more, and sends signals.
+// their parents, wakes those that wait for none any more or whose watched child has failed, and sends signals.
 func (b *batch) settle() {
 	for _, e := range b.ends {
 		parent := b.store.heir(e.parent)
@@ -103,7 +104,7 @@ func (b *batch) settle() {
 			continue
 		}
 		parent.ended = append(parent.ended, e.Ended)
-		if parent.childrenLeft--; parent.childrenLeft == 0 {
+		if parent.childrenLeft--; parent.childrenLeft == 0 || e.failed {
 			parent.wake(b.now)
 			b.madeDue = true
 		}

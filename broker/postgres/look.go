@@ -27,6 +27,8 @@ type look struct {
 	present map[broker.ID]bool      // those that somebody else has locked
 	fates   map[broker.ID]fate      // of the strands whose report is applied
 	woken   []broker.ID             // strands that others may have to be told of
+	parents uuids                   // of watched children that are new
+	watched uuids                   // those
 }
 
 func (s *Store) commitLooked(ctx context.Context, entries []*entry) error {
@@ -241,8 +243,12 @@ func (l *look) insert(ctx context.Context) (children map[broker.ID]int32, err er
 	seen := make(map[broker.ID]bool) // an id that comes twice is one child, of the first
 	for i, m := range made {
 		parent := rows[i].parent
-		if m.fresh && !seen[m.id] && parent != (broker.ID{}) && l.fates[parent].end == "" {
+		fresh := m.fresh && !seen[m.id] && parent != (broker.ID{})
+		if fresh && l.fates[parent].end == "" {
 			children[parent]++
+		}
+		if fresh && rows[i].Watch { // also by one that dies now, and may be retried
+			l.parents, l.watched = append(l.parents, parent), append(l.watched, m.id)
 		}
 		seen[m.id] = true
 	}
@@ -326,10 +332,13 @@ func outcome(a broker.Act) string {
 	return "failed"
 }
 
-// adopt queues the counting of new children.
+// adopt queues the counting of new children, and which of them are watched.
 func (l *look) adopt(b *plainBatch, children map[broker.ID]int32) {
 	if ids, counts := counted(children); len(ids) > 0 {
 		b.queue("children", ids, counts)
+	}
+	if l.watched != nil {
+		b.queue("watch", l.parents, l.watched)
 	}
 }
 

@@ -42,6 +42,7 @@ func (s *subject) refuses(code, why, sql string, args ...any) {
 const (
 	invalidParameter = "22023"
 	inUse            = "55006"
+	isOver           = "55000"
 )
 
 func TestEditReplacesTheArgsOfTheFrameThatRunsNext(t *testing.T) {
@@ -78,6 +79,12 @@ func TestEditReplacesTheArgsOfTheFrameThatRunsNext(t *testing.T) {
 	s.run(`select respirate.retry($1)`, [16]byte(over))
 	if got := one[string](s, `select args::text from respirate.strands where id = $1`, [16]byte(over)); got != "4" {
 		t.Errorf("dead, retried: got args %s", got)
+	}
+	done := s.insert(`{"keep":true}`)
+	s.apply(broker.Report{Pair: s.lease(done)[0], Seq: 1, Act: broker.Exit})
+	s.refuses(isOver, "is done: nothing would run with other args", `select respirate.edit($1, '4')`, [16]byte(done))
+	if got := s.audits(done); len(got) != 0 {
+		t.Errorf("done: got audits %q", got)
 	}
 	if got := state(newID(), `1`); got != "unknown" {
 		t.Errorf("one that is not there: got %s", got)

@@ -489,8 +489,8 @@ func TestPartitionsStandThatTwoHaveOneNumber(t *testing.T) {
 	c.whole(slices.Concat(ids, stop()), first, second)
 }
 
-// startsSoon inserts strands all over the ids, one after the other, and checks that each starts in well under a second, with
-// one of these.
+// startsSoon inserts strands all over the ids, one after the other, and checks that each starts sooner than scans would find it,
+// with one of these. It takes milliseconds, but this machine may be busy with something else.
 func (c *crew) startsSoon(kind string, where ...*mate) {
 	c.t.Helper()
 	slowest := time.Duration(0)
@@ -504,8 +504,8 @@ func (c *crew) startsSoon(kind string, where ...*mate) {
 		}
 	}
 	c.t.Logf("the slowest %s started after %v", kind, slowest)
-	if slowest > time.Second {
-		c.t.Errorf("a strand of kind %s started after %v, want a second at most", kind, slowest)
+	if most := 4 * time.Second; slowest > most {
+		c.t.Errorf("a strand of kind %s started after %v, want %v at most", kind, slowest, most)
 	}
 }
 

@@ -58,6 +58,7 @@ var carriers = map[string][]string{
 	"settle":      nil,
 	"signal":      nil,
 	"scan":        {"strand_ready"},
+	"watch":       {"child_pkey"},
 	"sweep":       {"strand_pkey"},
 	"take":        {"strand_ready", "strand_pkey"},
 	"taker":       nil,
@@ -90,7 +91,7 @@ var functionStatements = map[string]struct {
 		where m.strand = r.strand and m.id = r.id`, []string{"semaphore_pkey"}},
 	"respirate.settle reaps": {`delete from respirate.child c using unnest($1::uuid[], $2::uuid[]) r (parent, child)
 		where c.parent = r.parent and c.child = r.child and c.ended_at is not null`, []string{"child_pkey"}},
-	"respirate.children_done": {`select c.parent, count(*) from unnest($1::uuid[], $2::uuid[]) r (parent, child)
+	"respirate.children_done": {`select c.parent, count(*), bool_or(c.watched and c.state <> 'done') from unnest($1::uuid[], $2::uuid[]) r (parent, child)
 		join respirate.child c on c.parent = r.parent and c.child = r.child where c.ended_at is not null group by c.parent`,
 		[]string{"child_pkey"}},
 	"respirate.note_deadlines": {`update respirate.strand s set deadline = d.first from unnest($1::uuid[]) i (id)

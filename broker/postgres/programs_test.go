@@ -120,6 +120,46 @@ func TestSignalBetweenTheStatementOfANapAndItsCommitWakesTheSleeper(t *testing.T
 	s.isDueWith(p.ID, 1)
 }
 
+// Whichever comes first, the strand is due afterwards, and has what was sent.
+func TestNoSignalIsLostThatMeetsANap(t *testing.T) {
+	url := migrated(t)
+	s, other := newSubject(t, url), newSubject(t, url)
+	sender := s.lease(s.insert(""))[0]
+	seq := uint64(0)
+	for round := range 150 {
+		p := s.lease(s.insert(""))[0]
+		if round%3 > 0 { // by SQL
+			found := s.signalling(p.ID)
+			s.apply(napOf(p))
+			if !<-found {
+				t.Fatalf("round %d: there is no such strand", round)
+			}
+		} else { // by the report of another strand, in one batch or in two
+			seq++
+			inTwo(s, other, round%2 == 0, napOf(p), broker.Report{Pair: sender, Seq: seq, Act: broker.Hop, Label: "x", Stay: true,
+				Signals: []broker.Signal{{ID: p.ID, Name: "go"}}})
+		}
+		s.isDueWith(p.ID, 1)
+	}
+}
+
+// Each page has the kind of its own frame, whichever runs now.
+func TestPagesNameTheProgramOfTheirFrame(t *testing.T) {
+	s := newSubject(t, migrated(t))
+	p := s.lease(s.insert(""))[0]
+	due := func(target string) *broker.Due { return &broker.Due{Target: target, In: time.Minute} }
+	s.apply(broker.Report{Pair: p, Seq: 1, Act: broker.Nap, Due: due("low"), Stay: true})
+	s.apply(broker.Report{Pair: p, Seq: 2, Act: broker.Hop, Label: "start", Kind: "upper", Frame: 1, Stay: true})
+	s.apply(broker.Report{Pair: p, Seq: 3, Act: broker.Nap, Frame: 1, Due: due("high"), Stay: true})
+	s.Age(p.ID, time.Hour)
+	s.OpenPages()
+	got := one[string](s, `select string_agg(concat_ws(' ', frame, kind, target), ', ' order by frame) from respirate.pages`)
+	kind := one[string](s, `select kind from respirate.deadlines where frame = 0`)
+	if want := "0 " + kind + " low, 1 upper high"; got != want || kind == "upper" {
+		t.Errorf("pages: got %s, want %s", got, want)
+	}
+}
+
 func TestSignalThatWaitsForAStrandThatStaysCutsItsNextNap(t *testing.T) {
 	s := newSubject(t, migrated(t))
 	p := s.lease(s.insert(""))[0]

@@ -137,10 +137,11 @@ func (s *subject) Row(id broker.ID) (brokertest.Row, bool) {
 	err := s.pool.QueryRow(s.t.Context(), `
 		select l.kind, s.label, s.stack, extract(epoch from s.schedule - clock_timestamp())::float8, s.lease > '-infinity',
 			case when s.lease > '-infinity' then extract(epoch from s.lease - clock_timestamp())::float8 else 0 end,
-			s.try, s.crashes, s.rescues, s.parent, s.children_left, s.cancel_at is not null, coalesce(s.inbox, 0)
+			s.try, s.crashes, s.rescues, s.parent, s.children_left, s.cancel_at is not null, coalesce(s.inbox, 0),
+			exists (select from respirate.child c where c.parent = s.parent and c.child = s.id and c.watched)
 		from respirate.strand s join respirate.lane l using (lane) where s.id = $1`, [16]byte(id)).Scan(
 		&row.Kind, &row.Label, &row.Stack, &due, &row.Leased, &left, &row.Try, &row.Crashes, &row.Rescues, &parent,
-		&row.ChildrenLeft, &row.CancelAsked, &row.Inbox)
+		&row.ChildrenLeft, &row.CancelAsked, &row.Inbox, &row.Watched)
 	row.Due, row.Left, row.Parent = seconds(due), seconds(left), parent.Bytes
 	return row, s.found(err)
 }
@@ -321,7 +322,7 @@ func stepJSON(r broker.Report) ([]byte, error) {
 	}
 	var enq, sig []object
 	for _, in := range r.Inserts {
-		enq = append(enq, object{"key": in.ID.String(), "kind": in.Kind, "args": raw(in.Args), "opts": raw(in.Opts), "child": in.Child})
+		enq = append(enq, object{"key": in.ID.String(), "kind": in.Kind, "args": raw(in.Args), "opts": raw(in.Opts), "child": in.Child, "watch": in.Watch})
 	}
 	for _, g := range r.Signals {
 		one := object{"name": g.Name, "quiet": g.Quiet}

@@ -2,8 +2,13 @@ package postgres_test
 
 import (
 	"errors"
+	"regexp"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	"github.com/respirated/respirated/broker"
 	"github.com/respirated/respirated/broker/postgres"
@@ -78,5 +83,47 @@ func TestTakeThatWasCutOffLeasesNothingLater(t *testing.T) {
 	}
 	if row, _ := s.Row(id); row.Leased && len(held) == 0 {
 		t.Errorf("nothing was held, and then %+v is leased", row)
+	}
+}
+
+// What a killed broker had leased is found among what others hold, and behind a backlog, and the backlog itself is not read.
+func TestLookForLeasesOfKilledBrokersReadsNoBacklog(t *testing.T) {
+	url := migrated(t)
+	s := newPoolSubject(t, url)
+	// By what is due first: 450 leases of its own, 450 of another broker's, one more of its own, a backlog, and 50 that it has renewed.
+	s.run(`with q as (select respirate.lane('', 'q', 5, 'k') as lane)
+		insert into respirate.strand (id, lane, args, schedule, token, lease)
+		select gen_random_uuid(), q.lane, '{}',
+			case when n > 20901 then now() + interval '30 s' else now() - interval '1 hour' + n * interval '1 ms' end,
+			overlay(gen_random_uuid()::text placing case when n <= 450 or n = 901 or n > 20901 then '00000000-0000-4000' else '11111111-0000-4000' end from 1)::uuid,
+			case when n <= 901 or n > 20901 then now() + interval '30 s' else '-infinity' end
+		from q, generate_series(1, 20951) n`)
+	s.run(`vacuum analyze respirate.strand`)
+	left, err := openStore(t, url).Left(t.Context(), []broker.Mark{{6: 0x40}}, time.Minute)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := 450 + 1 + 50; len(left) != want {
+		t.Errorf("found %d leases, want %d", len(left), want)
+	}
+
+	rows, err := s.pool.Query(t.Context(), "explain analyze "+postgres.Statement("left"),
+		[]string{"00000000-0000-4000-0000-000000000000"}, []string{"00000000-0000-4000-ffff-ffffffffffff"}, time.Minute, 20_000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		t.Fatal(err)
+	}
+	plan := strings.Join(lines, "\n")
+	m := regexp.MustCompile(`strand_ready on strand .*actual.* rows=([0-9.]+) loops=([0-9]+)`).FindStringSubmatch(plan)
+	if m == nil {
+		t.Fatalf("got no use of strand_ready:\n%s", plan)
+	}
+	each, _ := strconv.ParseFloat(m[1], 64)
+	loops, _ := strconv.ParseFloat(m[2], 64)
+	if each*loops > 2000 {
+		t.Errorf("it read %.0f rows, want those that are leased and few more:\n%s", each*loops, plan)
 	}
 }

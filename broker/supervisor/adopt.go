@@ -61,7 +61,7 @@ func (l *loop) reportDead(rec record) {
 	adoptGroup(rec.Cgroup).remove()
 	logs := l.cfg.logsOf(rec.Pool, rec.Index)
 	l.tails.ended(rec.PID, logs)
-	stderr := lastLines(logs.err, rec.ErrFrom)
+	stderr := lastWords(logs.err, rec)
 	l.log.Info("worker of a former daemon has ended", "pool", rec.Pool, "index", rec.Index, "worker", rec.PID)
 	l.tell(Event{Kind: EventExit, Pool: rec.Pool, Index: rec.Index, PID: rec.PID, Text: adoptedEnd})
 	exit := broker.WorkerExit{Key: rec.Key, PID: rec.PID, How: adoptedEnd, Stderr: stderr}

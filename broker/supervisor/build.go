@@ -1,8 +1,12 @@
 package supervisor
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
 	"os"
 	"reflect"
+	"strings"
 )
 
 // build is what processes are started from: one version of a binary, and how it is run. The loop owns it.
@@ -46,6 +50,31 @@ func (b *build) kept() *os.File {
 		return nil
 	}
 	return b.file
+}
+
+// runsAs tells apart the ways in which processes of a pool are started, as runsLike does, between one daemon and the next.
+// What is not set makes no difference, so that a build which knows more settings finds the same.
+func (p Pool) runsAs() string {
+	p.Procs, p.Recycle, p.StopTimeout, p.BootTimeout, p.Isolate = 0, Recycle{}, 0, 0, nil
+	sum := sha256.Sum256([]byte(settings(reflect.ValueOf(p))))
+	return hex.EncodeToString(sum[:8])
+}
+
+// settings are the fields of a struct that are set.
+func settings(v reflect.Value) string {
+	switch v.Kind() {
+	case reflect.Pointer:
+		return settings(v.Elem())
+	case reflect.Struct:
+		var text strings.Builder
+		for i := range v.NumField() {
+			if f := v.Field(i); !f.IsZero() && !(f.Kind() == reflect.Slice && f.Len() == 0) {
+				fmt.Fprintf(&text, "%s: %s\n", v.Type().Field(i).Name, settings(f))
+			}
+		}
+		return text.String()
+	}
+	return fmt.Sprintf("%#v", v)
 }
 
 // runsLike says whether processes of both pools are started in the same way. How many there are, when they are recycled, and

@@ -185,6 +185,23 @@ func (l *loop) replace(s *seat, why string) {
 // mayBeDue says whether there is a process that could be replaced, and is not going to be.
 func (s *seat) mayBeDue() bool { return s.crew != nil && s.proc != nil && s.old == nil && s.due == "" }
 
+// renew replaces a process that uses too much, unless it is too young for that: its successor would do the same.
+func (l *loop) renew(s *seat, why string) {
+	if !s.mayBeDue() {
+		return
+	}
+	age, least := time.Since(s.rec.Started), s.diet.least(l.sampling.young)
+	if age < least {
+		if !s.spared {
+			s.spared = true
+			l.log.Warn("worker is over a bound early in its life: it is not replaced before it is older", append(s.facts(), "why", why, "age", age.Round(time.Second), "least", least)...)
+		}
+		return
+	}
+	s.diet.replaced(age, l.sampling.young)
+	l.replace(s, why)
+}
+
 // leaves says whether a process that has no place in a crew any more has yet to end: it was taken over from, or was to take over.
 func (l *loop) leaves(c *crew) bool {
 	return slices.ContainsFunc(l.seats, func(s *seat) bool {
@@ -235,7 +252,7 @@ func (l *loop) sendFor(old *seat) {
 func (l *loop) relieve(c *crew) {
 	heir, old := c.heir, c.heir.old
 	c.heir, heir.old = nil, nil
-	heir.restarts, heir.lastExit = old.restarts+1, old.lastExit
+	heir.restarts, heir.lastExit, heir.diet = old.restarts+1, old.lastExit, old.diet
 	l.retire(old)
 }
 
@@ -354,8 +371,11 @@ func (l *loop) mourn(c *crew, uptime time.Duration) {
 	}
 	c.note = fmt.Sprintf("%d processes died within %v, each in its first %v: one is tried each %v", enough, within, tooEarly, tryEvery)
 	l.log.Error("pool is crash-looping: "+c.note, "pool", c.Name, "binary", c.Binary)
+	l.tell(Event{Kind: EventLoop, Pool: c.Name, Text: c.note})
 	l.each(c, park{})
 }
+
+const recovered = "has recovered: a process lives"
 
 // endSpate has a crew start processes as usual.
 func (l *loop) endSpate(c *crew) {
@@ -364,6 +384,7 @@ func (l *loop) endSpate(c *crew) {
 	}
 	c.spate, c.note = spate{}, ""
 	l.log.Info("pool has recovered: a process lives", "pool", c.Name)
+	l.tell(Event{Kind: EventLoop, Pool: c.Name, Text: recovered})
 	l.each(c, unpark{})
 }
 

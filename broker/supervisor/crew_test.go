@@ -107,9 +107,13 @@ func TestWorkerWhoseSuccessorDiesStays(t *testing.T) {
 	h.until("alone", func(infos []Info) bool { return len(infos) == 1 && all("connected")(infos) && infos[0].Key != old.Key })
 }
 
-// letterRecycle is what the sampler of limits sends.
+// letterRecycle replaces a process, however young it is.
 func (s *Supervisor) letterRecycle(key, why string) {
-	s.mail.put(letter{key: key, event: recycle{}, why: why})
+	s.order(func(l *loop) {
+		if s := l.byKey[key]; s != nil {
+			l.replace(s, why)
+		}
+	})
 }
 
 func TestWorkersAreRecycledByStrandsAndByAge(t *testing.T) {
@@ -529,5 +533,65 @@ func TestCanaryOfAPoolThatCrashLoopsIsTriedAgain(t *testing.T) {
 	l.tickCrew(now, c)
 	if len(l.pending) != 1 || l.pending[0] != c.heir {
 		t.Errorf("%d processes are tried, want the canary alone", len(l.pending))
+	}
+}
+
+func TestWorkersOfAFormerDaemonThatWereStartedOtherwiseAreRolled(t *testing.T) {
+	h := newHost(t, "", poolAs("a", 1, "steady"))
+	before := h.formerDaemon()[0]
+	h.cfg.Pools[0].Args = append(h.cfg.Pools[0].Args, "otherwise")
+	h.run()
+	for proven := false; !proven; {
+		if g := h.hello(); g.Key != before.Key {
+			h.sup.Served(g.Key, 1)
+			proven = true
+		}
+	}
+	if e := h.exit(); e.Key != before.Key || !e.Asked {
+		t.Errorf("got %+v, want the end of the former daemon's worker", e)
+	}
+}
+
+func TestHowAPoolIsStartedIsToldApart(t *testing.T) {
+	none := int64(0)
+	p := Pool{Name: "a", Binary: "/bin/true", Args: []string{"x"}, Procs: 3}
+	same, args, core := p, p, p
+	same.Procs, same.Recycle.Strands, same.Env = 4, 7, []string{}
+	args.Args = []string{"y"}
+	core.Limits.Core = &none
+	again := core
+	again.Limits.Core = new(int64)
+	if p.runsAs() != same.runsAs() || core.runsAs() != again.runsAs() {
+		t.Error("pools that run alike are told apart")
+	}
+	if p.runsAs() == args.runsAs() || p.runsAs() == core.runsAs() {
+		t.Error("pools that do not run alike are not told apart")
+	}
+}
+
+func TestLastWordsOfAWorkerAreFoundInALogThatItsSuccessorHasSetAside(t *testing.T) {
+	h := newHost(t, "", poolAs("a", 1, "dying", "x", "9"))
+	h.cfg.LogKeep, h.cfg.LogLines = leastLogKeep, LogLinesOff
+	h.run()
+	old := h.hello()
+	h.until("connected", all("connected"))
+	log := h.cfg.logsOf("a", 0).err
+	f, err := os.OpenFile(log, os.O_WRONLY|os.O_APPEND, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = f.WriteString(strings.Repeat("a long life\n", leastLogKeep/8) + "its very last words\n")
+	if err := errors.Join(err, f.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.sup.Recycle("a", 0, "test"); err != nil {
+		t.Fatal(err)
+	}
+	h.hello()
+	if e := h.exit(); e.Key != old.Key || !strings.Contains(e.Stderr, "\nits very last words\n") {
+		t.Errorf("got %.300q of %s, want the last words of %s", e.Stderr, e.Key, old.Key)
+	}
+	if _, err := os.Stat(setAside(log)); err != nil {
+		t.Errorf("the log was not set aside: %v", err)
 	}
 }

@@ -56,6 +56,8 @@
 //   - Five deaths in a minute, each within 10 s of the start: the pool is crash-looping. What lives is left alone, and one
 //     process is started each 30 s, until one lives for 10 s. It is never given up.
 //   - A death within 60 s of hello, or before it, doubles the range that the back-off is drawn from, up to 30 s.
+//   - A process that uses more than Recycle allows is replaced when it is a minute old; where its successors do the same, each
+//     is spared for twice as long, up to an hour.
 //   - Exit status 75 says "not now": back off, however long it had been well. Exit status 78 says "my configuration is
 //     wrong": the pool starts nothing more until its binary or its configuration changes.
 //   - workers.json torn, of another boot, or writable by others: ignored with a warning. Workers that were running then

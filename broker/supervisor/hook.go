@@ -25,19 +25,20 @@ type EventKind string
 
 // The kinds of events.
 const (
-	EventSpawn   EventKind = "spawn"   // a process was started
-	EventConnect EventKind = "connect" // a process has said hello for the first time
-	EventExit    EventKind = "exit"    // a process has ended; Text says how
-	EventAdopt   EventKind = "adopt"   // a process of a former daemon is ours now
-	EventRecycle EventKind = "recycle" // a process is replaced by another one of its pool; Text says why
-	EventRoll    EventKind = "roll"    // a pool goes over to another build, has done so, or has given up; Text says which
-	EventHalt    EventKind = "halt"    // a pool starts nothing more; Text says why
-	EventIdle    EventKind = "idle"    // for a second no worker has held a strand, and none was at hand; told once until one was
+	EventSpawn   EventKind = "spawn"      // a process was started
+	EventConnect EventKind = "connect"    // a process has said hello for the first time
+	EventExit    EventKind = "exit"       // a process has ended; Text says how
+	EventAdopt   EventKind = "adopt"      // a process of a former daemon is ours now
+	EventRecycle EventKind = "recycle"    // a process is replaced by another one of its pool; Text says why
+	EventRoll    EventKind = "roll"       // a pool goes over to another build, has done so, or has given up; Text says which
+	EventHalt    EventKind = "halt"       // a pool starts nothing more; Text says why
+	EventLoop    EventKind = "crash-loop" // the processes of a pool die again and again, or one lives again; Text says which
+	EventIdle    EventKind = "idle"       // for a second no worker has held a strand, and none was at hand; told once until one was
 )
 
 // EventKinds are all there are.
 func EventKinds() []EventKind {
-	return []EventKind{EventSpawn, EventConnect, EventExit, EventAdopt, EventRecycle, EventRoll, EventHalt, EventIdle}
+	return []EventKind{EventSpawn, EventConnect, EventExit, EventAdopt, EventRecycle, EventRoll, EventHalt, EventLoop, EventIdle}
 }
 
 // mostEvents may wait for a hook.

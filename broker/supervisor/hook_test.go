@@ -102,3 +102,21 @@ func TestHookIsToldOfAdoptionAndOfTheReturn(t *testing.T) {
 		t.Errorf("process %d is adopted, want %d", got[0].PID, before[0].PID)
 	}
 }
+
+func TestHookIsToldOfACrashLoop(t *testing.T) {
+	h := newHost(t, "", poolAs("a", 3, "exit", "3"))
+	events := make(hookTo, 1000)
+	h.cfg.Hook = events
+	h.run()
+	for deaths := 0; ; {
+		switch ev := receive(t, "event", events); ev.Kind {
+		case EventExit:
+			deaths++
+		case EventLoop:
+			if deaths != enough || ev.Pool != "a" || !strings.Contains(ev.Text, "one is tried each 30s") {
+				t.Errorf("got %q after %d deaths", short(ev), deaths)
+			}
+			return
+		}
+	}
+}

@@ -73,6 +73,20 @@ func shorten(path string, keep int64) error {
 	return punch(f, info.Size()-keep)
 }
 
+// lastWords returns the end of what a process has written to its log of errors, which a process that has come to the same
+// seat since may have set aside.
+func lastWords(path string, rec record) string {
+	if rec.ErrFile != 0 {
+		for _, one := range []string{path, setAside(path)} {
+			if info, err := os.Lstat(one); err == nil && inodeOf(info) == rec.ErrFile {
+				return lastLines(one, rec.ErrFrom)
+			}
+		}
+		return "" // it is gone
+	}
+	return lastLines(path, rec.ErrFrom)
+}
+
 // lastLines returns the end of what was written to a log since it had the size from. It is evidence, not more: a log
 // that cannot be read gives nothing.
 func lastLines(path string, from int64) string {

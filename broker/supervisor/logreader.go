@@ -24,8 +24,8 @@ type LogReader struct {
 	stream string
 	place  place
 	ends   []logEnd // of processes that wrote to it, in order; at most maxEnds
-	buf    []byte
-	lost   int64 // bytes, since Lost was asked
+	buf    []byte   // readChunk; nil = it is made when there is something to read
+	lost   int64    // bytes, since Lost was asked
 }
 
 // logEnd says that up to an offset, and after the end before, a log is of a process that has ended.

@@ -118,7 +118,8 @@ func (l *loop) compareBuilds() {
 		s.wear = newWear(s.rec.Started, s.crew.Recycle, jitter)
 		l.kinds.Store(s.rec.Key, s.crew.Kinds)
 		l.agree(s) // in case that it was admitted before
-		if s.rec.Image == "" || s.rec.Image == s.crew.build.image.String() {
+		alike := s.rec.RunsAs == "" || s.rec.RunsAs == s.crew.build.pool.runsAs()
+		if alike && (s.rec.Image == "" || s.rec.Image == s.crew.build.image.String()) {
 			s.build = s.crew.build
 		}
 	}
@@ -126,7 +127,7 @@ func (l *loop) compareBuilds() {
 		if l.seatOf(c, func(s *seat) bool { return s.proc != nil && s.build == nil }) != nil {
 			c.build.close()
 			c.build = l.formerBuild(c)
-			l.rollOut(c, "its binary has changed while no daemon ran")
+			l.rollOut(c, "its binary or its configuration has changed while no daemon ran")
 		}
 	}
 }
@@ -186,7 +187,7 @@ func (l *loop) deliver(m letter) {
 	case overLimit:
 		l.punish(s, ev.blame)
 	case overSoft:
-		l.replace(s, m.why)
+		l.renew(s, m.why)
 	case died:
 		if m.trouble != "" {
 			l.log.Error("worker cannot be started", append(s.facts(), "error", m.trouble)...)
@@ -204,7 +205,7 @@ func (l *loop) deliver(m letter) {
 	case served:
 		s.results = max(s.results, ev.results)
 	case recycle:
-		l.replace(s, m.why)
+		l.renew(s, m.why)
 	case end:
 		l.log.Info("worker is asked to end", append(s.facts(), "why", m.why)...)
 		l.step(s, ev)
@@ -252,7 +253,7 @@ func (l *loop) vacate(s *seat) {
 	delete(l.byKey, s.rec.Key)
 	l.kinds.Delete(s.rec.Key)
 	l.terms.Delete(s.rec.Key)
-	s.proc, s.rec, s.due, s.blame = nil, record{}, "", ""
+	s.proc, s.rec, s.due, s.blame, s.spared = nil, record{}, "", "", false
 	l.unsaved = true
 }
 

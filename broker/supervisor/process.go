@@ -69,29 +69,29 @@ func (l launch) socketAs() (string, error) {
 	return l.socketFor(as.UID, as.GID)
 }
 
-// run starts the process. It also returns the size of its stderr log before it wrote anything.
-func (l launch) run() (p *process, errFrom int64, err error) {
+// run starts the process. It also returns what its stderr log was before it wrote anything.
+func (l launch) run() (p *process, log os.FileInfo, err error) {
 	if l.kept == nil {
 		if err := checkBinary(l.pool.Binary); err != nil {
-			return nil, 0, err
+			return nil, nil, err
 		}
 	}
 	stdout, err := l.logs.open(l.logs.out)
 	if err != nil {
-		return nil, 0, err
+		return nil, nil, err
 	}
 	defer stdout.Close()
 	stderr, err := l.logs.open(l.logs.err)
 	if err != nil {
-		return nil, 0, err
+		return nil, nil, err
 	}
 	defer stderr.Close()
 	info, err := stderr.Stat()
 	if err != nil {
-		return nil, 0, err
+		return nil, nil, err
 	}
 	p, err = l.start(stdout, stderr)
-	return p, info.Size(), err
+	return p, info, err
 }
 
 // start runs the binary with /dev/null, stdout and stderr as its only descriptors: all others are close-on-exec. A kept

@@ -161,6 +161,26 @@ func (s *spate) tries(now time.Time) bool {
 	return true
 }
 
+const (
+	youngest    = time.Minute // a process that uses too much is not replaced before
+	mostDoubled = 6           // times
+)
+
+// diet keeps a seat from getting one process after the other where each uses too much from its start.
+type diet struct{ early int } // replacements in a row that came as soon as they could, or nearly so
+
+// least is how old a process has to be before it is replaced for what it uses.
+func (d diet) least(young time.Duration) time.Duration { return young << min(d.early, mostDoubled) }
+
+// replaced takes in that a process of this age is.
+func (d *diet) replaced(age, young time.Duration) {
+	if age < 2*d.least(young) {
+		d.early++
+	} else {
+		d.early = 0
+	}
+}
+
 // wear is how much of its life a process has behind it.
 type wear struct {
 	strands int       // it has lived long enough then; 0 = never

@@ -162,3 +162,18 @@ func TestProcessWithoutHelloIsEndedAtTheBootTimeout(t *testing.T) {
 	expect(t, l, l.step(t0.Add(time.Minute-1), tick{}), nothing, starting, time.Minute)
 	expect(t, l, l.step(t0.Add(time.Minute), tick{}), term, ending, 90*time.Second)
 }
+
+func TestADietIsLongerEachTimeThatItEndsEarly(t *testing.T) {
+	var d diet
+	for _, c := range []struct{ age, least time.Duration }{
+		{time.Minute, 2 * time.Minute}, {2 * time.Minute, 4 * time.Minute}, {7 * time.Minute, 8 * time.Minute}, {time.Hour, time.Minute},
+	} {
+		if d.replaced(c.age, time.Minute); d.least(time.Minute) != c.least {
+			t.Errorf("after one that was %v old the next is spared for %v, want %v", c.age, d.least(time.Minute), c.least)
+		}
+	}
+	d.early = 1000
+	if got := d.least(time.Minute); got != 64*time.Minute {
+		t.Errorf("got %v at most, want 64 min", got)
+	}
+}

@@ -16,6 +16,8 @@ type seat struct {
 	due      string   // why another process shall take over; "" = none shall
 	wear     wear     // of proc
 	results  int      // that proc has brought
+	spared   bool     // that proc is too young to be replaced was said
+	diet     diet
 	restarts int
 	lastExit string
 	blame    string // why proc is killed, for which it is to blame; "" = it is not

@@ -19,6 +19,7 @@ func (l *loop) startPending() {
 		s.build = s.crew.buildFor(s)
 		s.rec = record{
 			Pool: s.pool, Index: s.index, Key: newKey(), Binary: s.build.pool.Binary, Image: s.build.image.String(), Started: time.Now(),
+			RunsAs: s.build.pool.runsAs(),
 		}
 		l.byKey[s.rec.Key] = s
 		l.kinds.Store(s.rec.Key, s.build.pool.Kinds)
@@ -46,11 +47,11 @@ func (l *loop) start(s *seat) {
 		pool: s.build.pool, kept: s.build.kept(), socket: l.cfg.Socket, socketFor: l.cfg.SocketFor, key: s.rec.Key, logs: l.cfg.logsOf(s.pool, s.index),
 	}
 	order.group = l.groups.make(order.pool, l.log)
-	p, errFrom, err := order.run()
+	p, stderr, err := order.run()
 	if err != nil && order.group != nil {
 		order.group.remove()
 		order.group = nil // it may be for that: some kernels have no cgroup that a process can be born in
-		if p, errFrom, err = order.run(); err == nil {
+		if p, stderr, err = order.run(); err == nil {
 			l.groups.giveUp(s.pool, l.log)
 		}
 	}
@@ -60,7 +61,7 @@ func (l *loop) start(s *seat) {
 		return
 	}
 	s.wear, s.results = newWear(s.rec.Started, s.crew.Recycle, jitter), 0
-	s.proc, s.rec.PID, s.rec.Start, s.rec.ErrFrom = p, p.pid, p.start, errFrom
+	s.proc, s.rec.PID, s.rec.Start, s.rec.ErrFrom, s.rec.ErrFile = p, p.pid, p.start, stderr.Size(), inodeOf(stderr)
 	if p.group != nil {
 		s.rec.Cgroup = p.group.path
 	}
@@ -91,7 +92,7 @@ func (l *loop) watch(s *seat) {
 		defer l.reaping.RUnlock()
 		l.tails.ended(rec.PID, logs)
 		exit := broker.WorkerExit{
-			Key: rec.Key, PID: rec.PID, How: end.how, Stderr: lastLines(logs.err, rec.ErrFrom), MaxRSS: end.used.peak, CPU: end.used.cpu,
+			Key: rec.Key, PID: rec.PID, How: end.how, Stderr: lastWords(logs.err, rec), MaxRSS: end.used.peak, CPU: end.used.cpu,
 		}
 		l.mail.put(letter{key: rec.Key, event: died{end.code}, exit: exit, trouble: end.trouble})
 		p.group.remove() // the news need not wait for that

@@ -34,9 +34,11 @@ type record struct {
 	PID     int       `json:"pid"`   // 0: it was about to be started
 	Start   string    `json:"start"` // the kernel's start time, in whatever form: it is only compared
 	Binary  string    `json:"binary"`
-	Image   string    `json:"image"`    // the version of the binary; "" = not known
-	Started time.Time `json:"started"`  // for people
-	ErrFrom int64     `json:"err_from"` // size of its stderr log when it was started
+	Image   string    `json:"image"`              // the version of the binary; "" = not known
+	Started time.Time `json:"started"`            // for people
+	RunsAs  string    `json:"runs_as,omitempty"`  // see [Pool.runsAs]; "" = not known
+	ErrFrom int64     `json:"err_from"`           // size of its stderr log when it was started
+	ErrFile uint64    `json:"err_file,omitempty"` // inode of that log; 0 = not known
 	Cgroup  string    `json:"cgroup,omitempty"`
 	Surplus bool      `json:"surplus,omitempty"` // it has no place any more, and was asked to end
 }

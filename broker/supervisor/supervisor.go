@@ -133,7 +133,7 @@ func New(cfg Config) (*Supervisor, error) {
 		mail:      newMailbox[letter](),
 		deaths:    newMailbox[func()](),
 		news:      newMailbox[Event](),
-		sampling:  sampling{every: sampleEvery, soft: softPeriod},
+		sampling:  sampling{every: sampleEvery, soft: softPeriod, young: youngest},
 		adopted:   make(chan struct{}),
 		lookEvery: binariesEvery,
 		over:      make(chan struct{}),

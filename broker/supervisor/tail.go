@@ -45,6 +45,7 @@ type tails struct {
 
 	// Of run's goroutine.
 	all     map[string]*tail // by path
+	buf     []byte           // of all readers, which read one after the other
 	unsaved bool
 	saveErr bool // the last try to write down the places failed
 	readErr bool // a log could not be read, and that was said
@@ -183,7 +184,11 @@ func (t *tails) meet() {
 
 func (t *tails) at(path, stream string) *tail {
 	if t.all[path] == nil {
+		if t.buf == nil {
+			t.buf = make([]byte, readChunk)
+		}
 		t.all[path] = &tail{LogReader: NewLogReader(path, stream)}
+		t.all[path].buf = t.buf
 	}
 	return t.all[path]
 }

@@ -162,3 +162,44 @@ func TestLinesOfWorkersStayOutOfTheLogWhereTheyAreNotWanted(t *testing.T) {
 		t.Error("loud is taken")
 	}
 }
+
+// A host may have hundreds of logs, and one goroutine that reads them.
+func TestLogsOfAHostAreReadWithOneBuffer(t *testing.T) {
+	kept := &keptLog{news: make(chan struct{}, 1)}
+	cfg := Config{Log: slog.New(slog.NewJSONHandler(kept, nil)), LogDir: t.TempDir(), LogLines: LogLinesInfo}
+	seats := make([]Info, 50)
+	for i := range seats {
+		seats[i] = Info{Pool: "p", Index: i, PID: i + 1}
+	}
+	tails := newTails(cfg, func() []Info { return seats })
+	for i := range seats {
+		l := cfg.logsOf("p", i)
+		if err := os.WriteFile(l.out, fmt.Appendf(nil, "out %d\n", i), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(l.err, fmt.Appendf(nil, "err %d\n", i), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	tails.turn(time.Now())
+	said := map[string]int{}
+	for _, r := range kept.all() {
+		said[fmt.Sprint(r["line"], " of ", r["index"])]++
+	}
+	for i := range seats {
+		for _, stream := range []string{"out", "err"} {
+			if line := fmt.Sprintf("%s %d of %d", stream, i, i); said[line] != 1 {
+				t.Errorf("%q was told %d times", line, said[line])
+			}
+		}
+	}
+	var first *byte
+	for _, one := range tails.all {
+		if first == nil {
+			first = &one.buf[0]
+		}
+		if &one.buf[0] != first {
+			t.Fatal("a log has a buffer of its own")
+		}
+	}
+}

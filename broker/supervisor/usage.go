@@ -25,8 +25,8 @@ const (
 	softPeriod  = 30 * time.Second // so long above a soft limit
 )
 
-// sampling says how often.
-type sampling struct{ every, soft time.Duration }
+// sampling says how often, for how long above a soft limit, and from which age on a process is replaced for what it uses.
+type sampling struct{ every, soft, young time.Duration }
 
 // sampler looks at all processes every few seconds, from a goroutine of its own: /proc may be slow, and supervision waits
 // for nobody. What is over its limit it reports to the loop.

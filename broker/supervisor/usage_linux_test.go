@@ -1,6 +1,7 @@
 package supervisor
 
 import (
+	"log/slog"
 	"strconv"
 	"strings"
 	"testing"
@@ -196,5 +197,43 @@ func TestWhatTheKernelDoesNotEnforceIsToldOnceForEachPool(t *testing.T) {
 				t.Errorf("log says %d times %s, want once:\n%s", n, want, text)
 			}
 		}
+	}
+}
+
+// linesTo hands lines of a log to a test.
+type linesTo chan string
+
+func (l linesTo) Write(line []byte) (int, error) {
+	select {
+	case l <- string(line):
+	default:
+	}
+	return len(line), nil
+}
+
+// await takes lines until one says so.
+func (l linesTo) await(t *testing.T, text string) string {
+	t.Helper()
+	for {
+		if line := receive(t, "line "+text, l); strings.Contains(line, text) {
+			return line
+		}
+	}
+}
+
+func TestAWorkerThatUsesTooMuchFromItsStartIsNotReplacedInACircle(t *testing.T) {
+	p := poolAs("a", 1, "eating", "150")
+	p.Recycle.RSS = 100 * mib
+	h := newHost(t, "", p)
+	h.sampling = sampling{every: 20 * time.Millisecond, young: 500 * time.Millisecond}
+	lines := make(linesTo, 10_000)
+	h.cfg.Log = slog.New(slog.NewTextHandler(lines, nil))
+	h.run()
+	for _, least := range []string{"500ms", "1s", "2s"} {
+		h.hello()
+		if line := lines.await(t, "over a bound early in its life"); !strings.Contains(line, "least="+least+"\n") {
+			t.Errorf("got %s, want it spared for %s", line, least)
+		}
+		lines.await(t, "worker is replaced")
 	}
 }

@@ -6,9 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"path/filepath"
-	"syscall"
 
 	"github.com/spf13/cobra"
 )
@@ -104,9 +102,8 @@ func (c *benchConfig) makeProfile() (err error) {
 // runBench measures, and prints what came out.
 func runBench(ctx context.Context, c benchConfig, asJSON bool, out, errOut io.Writer) error {
 	// From the first moment on, a signal means: stop and clean up. A second one ends the process at once.
-	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
+	ctx, stop := untilSignal(ctx)
 	defer stop()
-	context.AfterFunc(ctx, stop)
 
 	report, err := newBenchRun(c, errOut).run(ctx)
 	if err != nil {

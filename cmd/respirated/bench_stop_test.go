@@ -120,6 +120,7 @@ func TestBenchThatIsStoppedLeavesNothing(t *testing.T) {
 		if err := syscall.Kill(-p.Process.Pid, sig); err != nil {
 			t.Fatal(err)
 		}
+		_ = p.Process.Signal(syscall.SIGTERM) // at once, as timeout(1) does it
 		p.ends("interrupted before everything was measured")
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"strings"
@@ -68,13 +69,16 @@ type configCheck struct {
 
 // checkFile returns what is wrong with a file. An error says that it cannot be read.
 func checkFile(file string) (findings []string, err error) {
-	text, err := os.ReadFile(file)
-	if err != nil {
-		return nil, fmt.Errorf("read the configuration: %w: correct its name, or the rights to it", err)
-	}
 	cfg, err := readConfig(file)
+	if unread := (*fs.PathError)(nil); errors.As(err, &unread) {
+		return nil, fmt.Errorf("read the configuration: %w: correct its name, or the rights to it", unread)
+	}
 	if err != nil {
 		return []string{err.Error()}, nil // what follows it was not read
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("read the configuration: %w", err)
 	}
 	places := configPlaces{file, text}
 	find := func(path string, err error) {

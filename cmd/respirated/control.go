@@ -40,10 +40,11 @@ type databaseStatus struct {
 	OpenPages int `json:"open_pages"` // as of the last look for deadlines that have passed, each 15 s; see postgres.Store.PagesOpen
 }
 
-// strandHolder is what GET /api/v1/strands/{id} tells.
+// strandHolder is what GET /api/v1/strands/{id}?kind=KIND&label=LABEL tells.
 type strandHolder struct {
 	Broker string `json:"broker"`
 	broker.Holder
+	Servers *broker.Servers `json:"servers,omitempty"` // for that kind and label; none = the question names no kind
 }
 
 // workerStatus is a worker as GET /api/v1/workers tells of it: a seat of a pool, its session with the broker, or both.
@@ -69,6 +70,7 @@ type control struct {
 		ID() broker.ID
 		Snapshot(context.Context) (broker.Snapshot, error)
 		Holder(context.Context, broker.ID) (broker.Holder, error)
+		Servers(ctx context.Context, kind, label string) (broker.Servers, error)
 	}
 	supervisor steeredSupervisor
 	upgrader   *upgrader         // nil = it cannot be upgraded
@@ -86,7 +88,10 @@ func (c control) handler() http.Handler {
 			http.Error(w, err.Error(), http.StatusBadRequest)
 			return
 		}
-		answer(func(ctx context.Context) (strandHolder, error) { return c.holder(ctx, id) })(w, r)
+		at := r.URL.Query()
+		answer(func(ctx context.Context) (strandHolder, error) {
+			return c.holder(ctx, id, at.Get("kind"), at.Get("label"))
+		})(w, r)
 	})
 	c.poolRoutes(mux)
 	return mux
@@ -115,9 +120,14 @@ func (c control) status(ctx context.Context) (daemonStatus, error) {
 	return status, err
 }
 
-func (c control) holder(ctx context.Context, strand broker.ID) (strandHolder, error) {
-	h, err := c.broker.Holder(ctx, strand)
-	return strandHolder{c.broker.ID().String(), h}, err
+func (c control) holder(ctx context.Context, strand broker.ID, kind, label string) (h strandHolder, err error) {
+	h.Broker = c.broker.ID().String()
+	if h.Holder, err = c.broker.Holder(ctx, strand); err != nil || kind == "" {
+		return h, err
+	}
+	servers, err := c.broker.Servers(ctx, kind, label)
+	h.Servers = &servers
+	return h, err
 }
 
 func (c control) workers(ctx context.Context) ([]workerStatus, error) {

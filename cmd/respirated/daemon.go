@@ -8,11 +8,9 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"runtime/debug"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/oklog/run"
@@ -196,10 +194,11 @@ func (d *daemon) run(ctx context.Context, demo func(context.Context) error) erro
 	}
 	var g parts
 
-	// Signals: the first begins the end. From then on we do not catch them, so that the second ends the process at once.
+	// Signals: the first begins the end, the second ends the process at once.
 	{
-		ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
-		g.add("signals", func() error { <-ctx.Done(); return nil }, func() { d.notify.stopping(); stop() })
+		ctx, cancel := context.WithCancel(ctx)
+		ctx, _ = untilSignal(ctx)
+		g.add("signals", func() error { <-ctx.Done(); return nil }, func() { d.notify.stopping(); cancel() })
 	}
 
 	// An upgrade that is under way comes to its end first: what follows must not stop beneath it.

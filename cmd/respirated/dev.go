@@ -8,10 +8,8 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -54,6 +52,9 @@ Ctrl-C, or the end of --for, stops everything and removes it again.`,
 	flags.StringVar(&f.worker, "worker", "", "start workers from this `BINARY` (default: the demo's)")
 	flags.Var(&f.logLevel, "log-level", "what to show of the daemon's own log: debug, info, warn or error")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if f.time < 0 {
+			return usage(fmt.Errorf("--for %v is negative", f.time))
+		}
 		if len(s.databaseURLs) > 0 {
 			return usage(errors.New("dev brings a database of its own: leave out --database-url, or see respirated run"))
 		}
@@ -64,9 +65,8 @@ Ctrl-C, or the end of --for, stops everything and removes it again.`,
 
 func (f *devFlags) run(ctx context.Context, s *settings, out, errOut io.Writer) (err error) {
 	// From the first moment on, a signal means: stop and clean up. A second one ends the process at once.
-	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
+	ctx, stop := untilSignal(ctx)
 	defer stop()
-	context.AfterFunc(ctx, stop)
 
 	server, err := private.Start(ctx, private.Config{Dir: f.data})
 	if err != nil {
@@ -155,8 +155,7 @@ func demoWorkerCommand() *cobra.Command {
 		Hidden: true,
 		Args:   takes(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGTERM, syscall.SIGINT)
-			context.AfterFunc(ctx, stop) // a second signal ends the process at once
+			ctx, _ := untilSignal(cmd.Context())
 			log := slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil))
 			err := profiled(profile, "worker", func() error {
 				return worker.Run(ctx, demo.Mux(), worker.Config{OrphanAfter: demoOrphanAfter, Logger: log})

@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -98,10 +99,9 @@ func (x *experiment) judge(ids []string, explained func(id string, pids []int) b
 
 func never(string, []int) bool { return false }
 
-// reconnected waits until all of these workers are connected, and returns how long each took.
-func (x *experiment) reconnected(pids []int) (took []time.Duration) {
+// reconnected waits until all of these workers are connected, and returns how long after began each was.
+func (x *experiment) reconnected(pids []int, began time.Time) (took []time.Duration) {
 	x.t.Helper()
-	began := time.Now()
 	left := slices.Clone(pids)
 	x.eventually("all workers are back", func() bool {
 		var workers []workerStatus
@@ -141,8 +141,9 @@ func TestF1(t *testing.T) {
 	for range kills {
 		time.Sleep(2*time.Second - time.Duration(x.chance.Int64N(int64(time.Second/2))))
 		x.kill()
+		restart := time.Now()
 		x.start()
-		took = append(took, x.reconnected(before)...)
+		took = append(took, x.reconnected(before, restart)...)
 	}
 	x.awaitDone(n)
 	x.judge(ids, never)
@@ -152,11 +153,11 @@ func TestF1(t *testing.T) {
 	if failed := x.count("select count(*) from respirate.attempts"); failed != 0 {
 		t.Errorf("%d runs failed, want none", failed)
 	}
-	x.ok("%d kills of the daemon, %d strands, 0 lost, 0 duplicated, 0 worker restarts; workers back after it answers: p99 %v, most %v",
+	x.ok("%d kills of the daemon, %d strands, 0 lost, 0 duplicated, 0 worker restarts; workers back after its restart: p99 %v, most %v",
 		kills, n, p99(took), slices.Max(took).Round(time.Millisecond))
 }
 
-// TestF2: kill -9 of workers.
+// TestF2: kill -9 of workers, in every other round between the effect of their strands and their result.
 func TestF2(t *testing.T) {
 	x := newExperiment(t, "F2", demoWorkers(t, 4)...)
 	x.start()
@@ -164,14 +165,15 @@ func TestF2(t *testing.T) {
 	kills := x.times(40, 4)
 	var ids []string
 	var took []time.Duration
-	for range kills {
+	tenth := demo.Duration(100 * time.Millisecond)
+	for i := range kills {
 		x.eventually("no strand is a suspect", func() bool {
 			return x.count("select count(*) from respirate.strands where crashes > 0") == 0
 		})
 		pids := x.workers(4)
 		victim := pids[x.chance.IntN(len(pids))]
 		name := fmt.Sprintf("pid %d", victim)
-		ids = append(ids, x.insertLedger(400, 100*time.Millisecond)...)
+		ids = append(ids, x.insertLedgers(400, []demo.Ledger{{For: tenth}, {For: tenth / 2, After: tenth / 2}}[i%2])...)
 		x.awaitLines(len(ids) - 360) // all slots are taken
 		began := time.Now()
 		if err := syscall.Kill(victim, syscall.SIGKILL); err != nil {
@@ -262,8 +264,8 @@ func TestF19(t *testing.T) {
 }
 
 // upgradesUnderLoad upgrades the daemon so often while strands run.
-func upgradesUnderLoad(t *testing.T, name string, upgrades int) {
-	x := newExperiment(t, name, demoWorkers(t, 4)...)
+func upgradesUnderLoad(x *experiment, upgrades int) {
+	t, name := x.t, x.name
 	x.start()
 	before := x.workers(4)
 	n := upgrades * 100
@@ -274,7 +276,7 @@ func upgradesUnderLoad(t *testing.T, name string, upgrades int) {
 		began := time.Now()
 		x.upgrade("")
 		took = append(took, time.Since(began))
-		x.reconnected(before)
+		x.reconnected(before, began)
 	}
 	if code, _, errOut := x.askUpgrade(x.script("crash", "exit 2")); code != 1 {
 		t.Errorf("a build that crashes at its start: exit status %d, %s; want it refused", code, errOut)
@@ -300,12 +302,15 @@ func upgradesUnderLoad(t *testing.T, name string, upgrades int) {
 }
 
 // TestF20: upgrades in place under load, and one to a build that crashes.
-func TestF20(t *testing.T) { upgradesUnderLoad(t, "F20", 5) }
+func TestF20(t *testing.T) {
+	x := newExperiment(t, "F20", demoWorkers(t, 4)...)
+	upgradesUnderLoad(x, x.times(50, 5))
+}
 
 // TestUpgradeUnderLoad is what scripts/upgrade-under-load runs.
 func TestUpgradeUnderLoad(t *testing.T) {
 	upgrades, _ := strconv.Atoi(os.Getenv("RESPIRATE_UPGRADES"))
-	upgradesUnderLoad(t, "upgrade-under-load", cmp.Or(upgrades, 50))
+	upgradesUnderLoad(newExperiment(t, "upgrade-under-load", demoWorkers(t, 4)...), cmp.Or(upgrades, 50))
 }
 
 // TestF21: a broken binary takes the place of the workers'.
@@ -404,39 +409,56 @@ func (x *experiment) leakSockets(pid int) (n int) {
 	return n
 }
 
-// TestF23: a strand takes more memory than its pool allows, beside others.
+// TestF23: strands take more than their pool allows, of memory, of processes and of descriptors, beside others.
 func TestF23(t *testing.T) {
 	x := newExperiment(t, "F23")
 	config := filepath.Join(x.dir, "config.yaml")
-	pools := fmt.Sprintf("pools:\n  - {worker: %s, procs: 3, slots: 4, limits: {memory: 192MiB}}\n", filepath.Join(programs(t), "demo-worker"))
+	pools := fmt.Sprintf("pools:\n  - {worker: %s, procs: 4, slots: 1, limits: {memory: 192MiB, pids: 200, nofile: 256}}\n", filepath.Join(programs(t), "demo-worker"))
 	if err := os.WriteFile(config, []byte(pools), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	x.flags = []string{"--config", config, "--lease", "8s"}
 	x.start()
-	x.workers(3)
-	bomb, err := x.db.Insert(t.Context(), demo.Alloc{MiB: 400, For: demo.Duration(time.Minute)}, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	before := x.workers(4)
 	n := x.times(2000, 500)
 	ids := x.insertLedger(n, 20*time.Millisecond)
+
+	// That of descriptors is refused more, fails by itself, and leaves even its worker alive.
+	files := x.insertOne(demo.Bomb{Of: "files", For: demo.Duration(3 * time.Second)}, once)
+	x.awaitState(files, client.Dead)
+	if row, err := x.db.StrandGet(t.Context(), files); err != nil || len(row.Attempts) != 1 || !strings.Contains(row.Attempts[0].Message, "too many open files") {
+		t.Errorf("the bomb of files: %v, attempts %+v; want one that tells of too many", err, row.Attempts)
+	}
+	if after := x.workers(4); !slices.Equal(after, before) {
+		t.Errorf("workers are %v, were %v: a bomb of files has ended some", after, before)
+	}
+
+	// Those of memory and of processes are worth their worker's death, and are dead at the third.
 	deaths := x.times(3, 1)
-	x.eventually("the worker dies of what the strand takes", func() bool {
-		return x.count("select count(*) from respirate.attempts where strand = $1::uuid and exit like '%oom%'", bomb.ID) >= deaths
-	})
-	if x.full {
-		x.awaitState(bomb.ID, client.Dead)
+	forks := x.insertOne(demo.Bomb{Of: "processes", For: demo.Duration(30 * time.Second)}, nil)
+	bombs := map[string]string{ // by strand: what its worker's end is told to be
+		x.insertOne(demo.Alloc{MiB: 400, For: demo.Duration(time.Minute)}, nil): "oom", forks: "pids",
+	}
+	for id, label := range bombs {
+		x.eventually("the worker dies of what a strand takes: "+label, func() bool {
+			return x.count("select count(*) from respirate.attempts where strand = $1::uuid and exit like '%('||$2||'%'", id, label) >= deaths
+		})
+		if x.full {
+			x.awaitState(id, client.Dead)
+		}
 	}
 	x.eventually("all others are done", func() bool {
 		return x.count("select count(*) from respirate.finished where state = 'done'") == n
 	})
-	suspects := x.list("select distinct strand::text from respirate.attempts where outcome = 'crashed'")
-	twice := x.judge(ids, func(id string, _ []int) bool { return slices.Contains(suspects, id) })
-	if dead := x.count("select count(*) from respirate.finished where state = 'dead' and id <> $1::uuid", bomb.ID); dead != 0 {
-		t.Errorf("%d of its neighbours are dead, too", dead)
+	x.judge(ids, never)
+	if x.full {
+		x.eventually("the bomb's children are gone with its workers", func() bool { return len(processesWith("BOMB="+forks+"\x00")) == 0 })
 	}
-	x.ok("%d deaths labelled oom; %d strands beside it, 0 lost, %d of those that died with it ran twice", deaths, n, twice)
+	if hurt := x.count("select count(*) from respirate.attempts where strand <> all ($1::uuid[])", append(slices.Collect(maps.Keys(bombs)), files)); hurt != 0 {
+		t.Errorf("%d runs of their neighbours failed, too", hurt)
+	}
+	x.ok("bombs of memory, processes and descriptors; %d deaths each of the first two, labelled oom and pids, none of the third; %d strands beside them, 0 lost, 0 duplicated, 0 failed",
+		deaths, n)
 }
 
 // TestF24: the build of another commit as the daemon of this one's workers, and the other way round.

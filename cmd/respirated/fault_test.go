@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -188,11 +189,11 @@ func TestSecondSignalEndsTheDaemonAtOnce(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, migrated(t), demoWorkers(t, 1)...)
 	h.start()
-	inserted, err := h.db.Insert(t.Context(), demo.Hang{}, nil)
-	if err != nil {
+	runs := time.Duration(20_000+rand.IntN(10_000)) * time.Millisecond // by this time the handler's child is known
+	if _, err := h.db.Insert(t.Context(), demo.Leak{For: demo.Duration(runs)}, nil); err != nil {
 		t.Fatal(err)
 	}
-	h.awaitState(inserted.ID, client.Leased)
+	h.eventually("the handler runs", func() bool { return len(processesWith("sleep\x00"+fmt.Sprint(runs.Seconds()))) > 0 })
 	if err := h.daemon.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
@@ -200,6 +201,7 @@ func TestSecondSignalEndsTheDaemonAtOnce(t *testing.T) {
 		var status daemonStatus
 		return askDaemon(t.Context(), h.socket(), "/api/v1/status", &status) == nil && status.Draining
 	})
+	time.Sleep(2 * oneSignal) // one that comes with the first counts as the same
 	if err := h.daemon.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
@@ -228,6 +230,29 @@ func TestNextDaemonTakesTheSocketOfAKilledOneAndACancelReachesARunningStrand(t *
 		t.Fatal(err)
 	}
 	h.awaitState(inserted.ID, client.Cancelled)
+}
+
+// Its log may be a pipe to a program that ends.
+func TestDaemonOutlivesWhoReadsItsLog(t *testing.T) {
+	t.Parallel()
+	h := newHost(t, migrated(t), demoWorkers(t, 1)...)
+	reader, writer, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	log := h.log
+	h.log = writer
+	h.start()
+	h.log = log
+	h.workers(1)
+	if err := errors.Join(reader.Close(), writer.Close()); err != nil {
+		t.Fatal(err)
+	}
+	h.upgrade("")
+	h.workers(1)
+	ids := h.insertLedger(10, time.Millisecond) // each is logged
+	h.awaitDone(len(ids))
+	h.exactlyOnce(ids)
 }
 
 // By itself the others would miss a killed broker after four seconds at the earliest, and its number be held for thirty.

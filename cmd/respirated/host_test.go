@@ -174,9 +174,15 @@ func (h *host) leftWorkers() []int {
 // insertLedger inserts n strands that take a while and then add a line to the ledger. It returns their ids.
 func (h *host) insertLedger(n int, each time.Duration) []string {
 	h.t.Helper()
+	return h.insertLedgers(n, demo.Ledger{For: demo.Duration(each)})
+}
+
+func (h *host) insertLedgers(n int, args demo.Ledger) []string {
+	h.t.Helper()
+	args.Path = h.ledger
 	params := make([]client.InsertManyParams, n)
 	for i := range params {
-		params[i] = client.InsertManyParams{Args: demo.Ledger{Path: h.ledger, For: demo.Duration(each)}}
+		params[i].Args = args
 	}
 	results, err := h.db.InsertMany(h.t.Context(), params)
 	if err != nil {

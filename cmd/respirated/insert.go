@@ -102,6 +102,8 @@ func (f *insertFlags) check(args []string) error {
 		return errors.New("--timeout is for --wait")
 	case f.timeout < 0:
 		return fmt.Errorf("--timeout %v is negative", f.timeout)
+	case f.in < 0:
+		return fmt.Errorf("--in %v is negative", f.in)
 	case f.at != "" && f.in != 0:
 		return errors.New("--at goes without --in")
 	}

@@ -11,6 +11,7 @@
 //	bench*.go                                       what this installation can do, measured
 //	migrate.go, insert*.go, strand*.go, list.go,
 //	worker_logs.go, page.go                         the operator's verbs
+//	signals.go                                      when a process ends in peace, and when at once
 //	page_send.go, hooks.go, command.go              commands of the operator's: pages sent on, events of workers told
 //	check_config.go                                 a configuration, tried
 //	doctor*.go                                      what keeps strands from running, looked for

@@ -183,7 +183,7 @@ func poolShowCommand(s *settings) *cobra.Command {
 		Long:  "Show a pool and its workers. BUILD changes with the binary; DUE says why another process is going to take a worker's place.",
 		Example: `  respirated pool show default
   respirated pool show default --json`,
-		Args: takes(cobra.ExactArgs(1)),
+		Args: takes(onePool),
 	}
 	asJSON := addJSON(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -235,6 +235,17 @@ func (p poolStatus) print(out io.Writer, now time.Time) error {
 	return t.flush()
 }
 
+// onePool takes the name of a pool. What could be none is not made a path of, where it would lead elsewhere.
+func onePool(cmd *cobra.Command, args []string) error {
+	if err := cobra.ExactArgs(1)(cmd, args); err != nil {
+		return err
+	}
+	if name := args[0]; name == "" || name[0] == '.' {
+		return fmt.Errorf("%q is not the name of a pool", name)
+	}
+	return nil
+}
+
 func poolPath(name string) string { return "/api/v1/pools/" + url.PathEscape(name) }
 
 func poolOrderCommand(s *settings, verb, short, long string) *cobra.Command {
@@ -244,7 +255,7 @@ func poolOrderCommand(s *settings, verb, short, long string) *cobra.Command {
 		Long:  long,
 		Example: fmt.Sprintf(`  respirated pool %[1]s default
   respirated pool %[1]s default --json`, verb),
-		Args: takes(cobra.ExactArgs(1)),
+		Args: takes(onePool),
 	}
 	asJSON := addJSON(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {

@@ -112,7 +112,7 @@ It lasts until the daemon reads its configuration again, or starts again: to kee
   respirated pool set default --isolate convert,render
   respirated pool set default --memory 512MiB --cpu 1.5
   respirated pool set default --procs 1 --json`,
-		Args: takes(cobra.ExactArgs(1)),
+		Args: takes(onePool),
 	}
 	flags := cmd.Flags()
 	var memory, soft size

@@ -65,6 +65,7 @@ while the daemon runs; a file with an error changes nothing. If the daemon is ki
 	}
 	f.add(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		outliveLog()
 		former, err := takeHandover()
 		if err == nil {
 			err = f.run(cmd, args, s, former)

@@ -1,10 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -13,6 +15,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/respirated/respirated/client"
+	"github.com/respirated/respirated/protocol"
 )
 
 func strandCommand(s *settings) *cobra.Command {
@@ -39,6 +42,27 @@ func (f *strandFilter) add(flags *pflag.FlagSet) {
 	flags.StringSliceVar(&f.queues, "queue", nil, "only these `QUEUES`")
 	flags.StringArrayVar(&f.tenants, "tenant", nil, "only this `TENANT`; \"\" = the default one; may be repeated")
 	flags.StringSliceVar(&f.states, "state", nil, "only these `STATES`, see respirated strand --help")
+}
+
+// check finds what is no filter at all.
+func (f *strandFilter) check() error {
+	states := []client.State{client.Ready, client.Deferred, client.Leased, client.Paused, client.Done, client.Cancelled, client.Dead}
+	for _, state := range f.wanted() {
+		if !slices.Contains(states, state) {
+			return usage(fmt.Errorf("%.40q is not a state; the states are %v", state, states))
+		}
+	}
+	return nil
+}
+
+// checkIDs finds what cannot be the id of a strand.
+func checkIDs(ids ...string) error {
+	for _, id := range ids {
+		if _, err := protocol.CanonicalID(id); err != nil {
+			return usage(fmt.Errorf("id %w", err))
+		}
+	}
+	return nil
 }
 
 func (f *strandFilter) given() bool {
@@ -72,6 +96,14 @@ func strandListCommand(s *settings) *cobra.Command {
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if *limit < 1 {
 			return usage(fmt.Errorf("--limit is %d, it must be at least 1", *limit))
+		}
+		if *parent != "" {
+			if err := checkIDs(*parent); err != nil {
+				return err
+			}
+		}
+		if err := filter.check(); err != nil {
+			return err
 		}
 		return s.withDatabase(cmd.Context(), client.InsertOpts{}, func(db *database) error {
 			page, err := listStrands(cmd, db, filter, *parent, *limit, *after)
@@ -249,6 +281,9 @@ func steerCommand(s *settings, v steering) *cobra.Command {
 				return usage(err)
 			}
 		}
+		if err := cmp.Or(filter.check(), checkIDs(ids...)); err != nil {
+			return err
+		}
 		return s.withDatabase(cmd.Context(), client.InsertOpts{}, func(db *database) error {
 			if *all {
 				return v.steerAll(cmd, db, filter, *asJSON)
@@ -286,7 +321,7 @@ func (v steering) steerEach(cmd *cobra.Command, db *database, ids []string, asJS
 	for i, id := range ids {
 		state, err := v.one(cmd, db, id)
 		if errors.Is(err, client.ErrNotFound) {
-			missing = append(missing, id)
+			missing, state = append(missing, id), ""
 		} else if err != nil {
 			return err
 		}
@@ -321,6 +356,8 @@ func (v steering) now(state client.State) string {
 	switch {
 	case v.verb == "cancel" && state == client.Leased:
 		return "running and was asked to stop"
+	case v.verb == "edit" && (state == client.Dead || state == client.Cancelled):
+		return string(state) + "; the other args count when it is retried"
 	case v.verb == "edit":
 		return string(state) + ", with other args"
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -25,6 +26,9 @@ type look struct {
 
 // lookAt gives a verb that names one strand what is known of that.
 func (s *settings) lookAt(cmd *cobra.Command, id string, show func(look) error) error {
+	if err := checkIDs(id); err != nil {
+		return err
+	}
 	cfg, err := s.load()
 	if err != nil {
 		return err
@@ -45,7 +49,7 @@ func (db *database) look(ctx context.Context, socket, id string) (l look, err er
 	if l.brokers, err = db.BrokerList(ctx); err != nil {
 		return l, err
 	}
-	if l.State == client.Leased {
+	if l.State == client.Leased || l.State == client.Ready {
 		l.askHere(ctx, socket)
 		// It may have gone on meanwhile: what it is now fits to what the daemon said, or is newer.
 		if l.StrandRow, err = db.StrandGet(ctx, id); err != nil {
@@ -59,10 +63,11 @@ func (db *database) look(ctx context.Context, socket, id string) (l look, err er
 	return l, err
 }
 
-// askHere asks the daemon of this host, which knows its own leases; the database knows of nobody's.
+// askHere asks the daemon of this host, which knows its own leases and the labels of its workers; the database knows of nobody's.
 func (l *look) askHere(ctx context.Context, socket string) {
 	var h strandHolder
-	if askDaemon(ctx, socket, "/api/v1/strands/"+l.ID, &h) != nil {
+	at := url.Values{"kind": {l.Kind}, "label": {l.Label}}
+	if askDaemon(ctx, socket, "/api/v1/strands/"+l.ID+"?"+at.Encode(), &h) != nil {
 		return // there is none
 	}
 	for _, b := range l.brokers {
@@ -70,6 +75,28 @@ func (l *look) askHere(ctx context.Context, socket string) {
 			l.here, l.holder = b, h
 		}
 	}
+}
+
+// parked says that a strand is due at a label that nobody has, as far as that is known; "" = somebody may have it.
+func (l look) parked() string {
+	if l.State != client.Ready || l.here == nil || l.holder.Servers == nil || l.holder.Servers.Label > 0 {
+		return ""
+	}
+	since := timeOf(l.ScheduledAt, l.now)
+	var others []string
+	for _, b := range l.brokers {
+		if b != l.here && serves(b, l.Kind) {
+			others = append(others, fmt.Sprintf("%s (pid %d)", b.Host, b.PID))
+		}
+	}
+	why := fmt.Sprintf("parked since %s: no worker on %s has the label %s of the kind %s", since, l.here.Host, l.Label, l.Kind)
+	if n := l.holder.Servers.Kind; n > 0 {
+		why = fmt.Sprintf("parked since %s: none of the %d workers on %s that serve its kind %s has its label %s", since, n, l.here.Host, l.Kind, l.Label)
+	}
+	if others == nil {
+		return why + ", and no other host serves the kind; it goes on as soon as one comes that has it"
+	}
+	return why + "; ask there whether one on " + strings.Join(others, ", ") + " does"
 }
 
 // held says who runs a strand that is leased.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -72,6 +73,14 @@ until the strand has used it; a strand that runs finds it when it runs next, whi
 			}
 			signal.Value = value
 		}
+		if err := filter.check(); err != nil {
+			return err
+		}
+		if !*all {
+			if err := checkIDs(signal.ID); err != nil {
+				return err
+			}
+		}
 		return s.withDatabase(cmd.Context(), client.InsertOpts{}, func(db *database) error {
 			verb := steering{
 				verb: "signal", done: "signalled",
@@ -112,8 +121,8 @@ func strandEditCommand(s *settings) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "edit ID --args JSON",
 		Short: "Replace the args of the frame of a strand that runs next",
-		Long: `Replace the args of the frame of a strand that runs next, while no worker runs it. Those of a finished strand count when it
-is retried. What they were, and who did it, is shown by strand show. It needs the rights of respirate.grant_operator('ROLE').`,
+		Long: `Replace the args of the frame of a strand that runs next, while no worker runs it. Those of a dead or cancelled strand
+count when it is retried; of one that is done they stand. What they were, and who did it, is shown by strand show. It needs the rights of respirate.grant_operator('ROLE').`,
 		Example: `  respirated strand edit 6ba7b810-9dad-41d1-80b4-00c04fd430c8 --args '{"to": "a@example.org"}'
   respirated strand edit 6ba7b810-9dad-41d1-80b4-00c04fd430c8 --args '{"n": 1}' --by 'ann, ticket 7' --json`,
 		Args: takes(cobra.ExactArgs(1)),
@@ -126,7 +135,7 @@ is retried. What they were, and who did it, is shown by strand show. It needs th
 			return usage(errors.New("say what the args are to be: --args JSON"))
 		}
 		args, err := jsonArg("--args", *text)
-		if err != nil {
+		if err := cmp.Or(err, checkIDs(ids...)); err != nil {
 			return err
 		}
 		edit := steering{verb: "edit", one: func(cmd *cobra.Command, db *database, id string) (client.State, error) {

@@ -38,6 +38,9 @@ it looks, twice a second. With --json each event is an object on a line of its o
 	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "go on until the strand is finished")
 	asJSON := addJSON(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if err := checkIDs(args[0]); err != nil {
+			return err
+		}
 		cfg, err := s.load()
 		if err != nil {
 			return err

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -54,6 +55,8 @@ func (l look) why() string {
 		return fmt.Sprintf("it waits for the signal %s until %s", l.awaits(), timeOf(l.ScheduledAt, l.now))
 	case l.State == client.Deferred && l.ChildrenLeft == 0 && l.napsToDeadline() != "":
 		return fmt.Sprintf("it hibernates or naps, until its deadline for the label %s at the latest, %s", l.napsToDeadline(), timeOf(l.ScheduledAt, l.now))
+	case l.State == client.Ready && note == kindUnserved:
+		return l.nobody()
 	case l.State == client.Leased:
 		return fmt.Sprintf("%s; if nothing is heard of that, its lease ends %s", note, ago(*l.LeasedUntil, l.now))
 	case note != "":
@@ -87,7 +90,7 @@ func (l look) note() string {
 		}
 		return l.held()
 	}
-	return noteOn(l.StrandRow, l.brokers, l.now)
+	return cmp.Or(noteOn(l.StrandRow, l.brokers, l.now), l.parked())
 }
 
 // forEver is longer than anybody waits: a strand that is due only then waits for something else.
@@ -117,9 +120,23 @@ func noteOn(r *client.StrandRow, brokers []*client.BrokerRow, now time.Time) str
 	case r.State == client.Deferred && r.Try > 0:
 		return fmt.Sprintf("it has failed %d times, and is retried %s", r.Try, ago(*r.ScheduledAt, now))
 	case r.State == client.Ready && !served:
-		return "no worker serves this kind"
+		return kindUnserved
 	}
 	return ""
+}
+
+// kindUnserved is the note on a strand that no live broker has a worker for.
+const kindUnserved = "no worker serves this kind"
+
+// nobody says of whom that is known.
+func (l look) nobody() string {
+	var hosts []string
+	for _, b := range l.brokers {
+		if b.Alive {
+			hosts = append(hosts, fmt.Sprintf("%s (pid %d, %d workers)", b.Host, b.PID, b.Workers))
+		}
+	}
+	return fmt.Sprintf("%s, %s: none of %s; it is due since %s", kindUnserved, l.Kind, strings.Join(hosts, ", "), timeOf(l.ScheduledAt, l.now))
 }
 
 func serves(b *client.BrokerRow, kind string) bool { return b.Alive && slices.Contains(b.Kinds, kind) }

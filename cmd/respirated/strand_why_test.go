@@ -18,7 +18,7 @@ func TestWhyAStrandDoesNotRun(t *testing.T) {
 		want string
 	}{
 		{client.StrandRow{State: client.Ready, Kind: "k", ScheduledAt: in(-time.Minute)}, "it is due since 2"},
-		{client.StrandRow{State: client.Ready, Kind: "gone", ScheduledAt: in(0)}, "no worker serves this kind"},
+		{client.StrandRow{State: client.Ready, Kind: "gone", ScheduledAt: in(0)}, "no worker serves this kind, gone: none of h (pid 7, 0 workers); it is due since 2"},
 		{client.StrandRow{State: client.Ready, Kind: "k", ScheduledAt: in(0), LeasedUntil: in(-time.Second), CancelAt: in(-time.Hour)}, "it was cancelled, and its worker has vanished"},
 		{client.StrandRow{State: client.Paused, Kind: "k", ScheduledAt: in(0)}, "its queue is paused"},
 		{client.StrandRow{State: client.Leased, Kind: "k", LeasedUntil: in(90 * time.Second)}, "a worker on h (pid 7) runs it; if nothing is heard of that, its lease ends in 1m30s"},
@@ -47,6 +47,33 @@ func TestWhyAStrandDoesNotRun(t *testing.T) {
 	}
 	if got := (look{StrandRow: &client.StrandRow{State: client.Ready, Kind: "k", ScheduledAt: in(0)}, program: &client.Program{}, now: now}).why(); !strings.Contains(got, "no broker is there") {
 		t.Errorf("nobody there: got %q", got)
+	}
+}
+
+func TestALabelThatNobodyHasIsNamedAndWhoIsKnownNotToHaveIt(t *testing.T) {
+	now := time.Now()
+	a := &client.BrokerRow{ID: "1", Host: "a", PID: 7, Alive: true, Kinds: []string{"k"}}
+	b := &client.BrokerRow{ID: "2", Host: "b", PID: 8, Alive: true, Kinds: []string{"k"}}
+	other := &client.BrokerRow{ID: "3", Host: "c", PID: 9, Alive: true, Kinds: []string{"other"}}
+	const due = "it is due since 2"
+	for _, example := range []struct {
+		brokers []*client.BrokerRow
+		here    *client.BrokerRow
+		servers *broker.Servers
+		want    string
+	}{
+		{[]*client.BrokerRow{a, other}, a, &broker.Servers{Kind: 3}, "none of the 3 workers on a that serve its kind k has its label l, and no other host serves the kind; it goes on as soon"},
+		{[]*client.BrokerRow{a, b}, a, &broker.Servers{Kind: 3}, "none of the 3 workers on a that serve its kind k has its label l; ask there whether one on b (pid 8) does"},
+		{[]*client.BrokerRow{b, other}, other, &broker.Servers{}, "no worker on c has the label l of the kind k; ask there whether one on b (pid 8) does"},
+		{[]*client.BrokerRow{a}, a, &broker.Servers{Kind: 3, Label: 1}, due},
+		{[]*client.BrokerRow{a}, a, nil, due}, // a daemon that is older
+		{[]*client.BrokerRow{a}, nil, nil, due},
+	} {
+		row := &client.StrandRow{State: client.Ready, Kind: "k", Label: "l", ScheduledAt: &now}
+		l := look{StrandRow: row, program: &client.Program{}, brokers: example.brokers, here: example.here, holder: strandHolder{Servers: example.servers}, now: now}
+		if got := l.why(); !strings.Contains(got, example.want) || strings.HasPrefix(got, "parked since 2") == (example.want == due) {
+			t.Errorf("%+v: got %q, want %q", example.servers, got, example.want)
+		}
 	}
 }
 

@@ -8,7 +8,8 @@
 //
 // The files, in the order in which a comparison meets them: options.go; lab.go, the server; visit.go, one system at work
 // in a database of its own; versus.go, who is visited when; limit.go, the raw loop; figures.go, targets.go and report.go,
-// what comes out; sleepers.go, children.go and hops.go, programs of several steps. The rooms: system has the compared systems, hub is where their processes meet the harness (node/ is its
+// what comes out; sleepers.go, children.go and hops.go, programs of several steps; roll.go, hosts.go and daemon.go, a daemon as the host of its
+// workers. The rooms: system has the compared systems, hub is where their processes meet the harness (node/ is its
 // other half for Node), meter reads costs, stat sums up, plot draws; layout is a comparison of its own.
 package main
 
@@ -79,6 +80,8 @@ func modes() []mode {
 		{childrenMode, runChildren},
 		{hopsMode, runHops},
 		{turnsMode, runTurns},
+		{rollMode, runRoll},
+		{hostsMode, runHosts},
 	}
 	for _, c := range curves {
 		all = append(all, mode{c.name, func(ctx context.Context, at place, args []string) error { return runCurve(ctx, at, c, args) }})

@@ -62,8 +62,9 @@ func measured[R any](t *testing.T, at place, run func(context.Context, place, []
 	return r
 }
 
-// The modes that measure programs, small, through real daemons and workers. What they measure is not judged.
-func TestProgramsAreMeasured(t *testing.T) {
+// The modes that measure programs, or a daemon as the host of its workers, small and through real daemons and workers. What they
+// measure is not judged.
+func TestProgramsAndHostsAreMeasured(t *testing.T) {
 	at := built(t)
 	t.Run("hops", func(t *testing.T) {
 		r := measured[Hops](t, at, runHops, "--hops", "200", "--most", "10", "--procs", "1")
@@ -83,6 +84,21 @@ func TestProgramsAreMeasured(t *testing.T) {
 			p := r.Points[i]
 			if p.Rows != rows || p.Signal.Samples != 10 || p.Idle.Pages <= 0 || p.Busy.Found != scanLimit || p.Rates.Median <= 0 {
 				t.Errorf("beside %d: got %+v", rows, p)
+			}
+		}
+	})
+	t.Run("roll", func(t *testing.T) {
+		r := measured[Roll](t, at, runRoll, "--procs", "3", "--takes", "10", "--backlog", "6000", "--windows", "1", "--window", "500ms")
+		if len(r.Windows) != 2 || r.Still.Median <= 0 || r.Rolling.Median <= 0 || r.Each.Min <= 0 || r.Failed != 0 {
+			t.Errorf("got %+v", r)
+		}
+	})
+	t.Run("hosts", func(t *testing.T) {
+		r := measured[Hosts](t, at, runHosts, "--crowd", "2", "--connections", "5", "--procs", "3", "--jobs", "500", "--idle", "100ms")
+		for i, connections := range []int{10, 3} {
+			p := r.Points[i]
+			if p.Connections != connections || p.Rate <= 0 || p.Peak < p.Spent.Resident || p.Spent.Resident < 1<<20 || p.Spent.Largest < 1<<20 {
+				t.Errorf("%d connections: got %+v", connections, p)
 			}
 		}
 	})

@@ -246,8 +246,10 @@ func (r *Report) printIdles(w io.Writer) {
 	}
 }
 
-func (r *Report) printTargets(w io.Writer) {
-	for _, t := range r.Targets {
+func (r *Report) printTargets(w io.Writer) { printTargets(w, r.Targets) }
+
+func printTargets(w io.Writer, targets []Target) {
+	for _, t := range targets {
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", t.Verdict, t.What, t.Got, t.Want)
 	}
 }

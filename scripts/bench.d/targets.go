@@ -3,6 +3,8 @@ package main
 import (
 	"fmt"
 	"math"
+	"os"
+	"text/tabwriter"
 
 	"github.com/respirated/respirated/scripts/bench.d/stat"
 )
@@ -39,6 +41,13 @@ func judge(what string, got, want float64, sign string, ok bool) Target {
 	}
 	t.Got, t.Value = fmt.Sprintf("%.2f", got), got
 	return t
+}
+
+// showTargets prints those of a mode.
+func showTargets(targets []Target) error {
+	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
+	printTargets(w, targets)
+	return w.Flush()
 }
 
 // judge compares what was measured with the targets, in their order.

@@ -23,7 +23,8 @@
 //
 // Between the workflow and its children is one strand for each node that has started. It runs the node's function, so that an
 // error there is retried on its own, up to the MaxTries of the workflow's strand; and it tells the workflow when its last child has
-// ended, so that no node waits for what it does not come after. The process that runs a workflow serves both kinds.
+// ended, so that no node waits for what it does not come after. If it dies itself, or is cancelled, its workflow is woken as well.
+// The process that runs a workflow serves both kinds.
 //
 // # When something fails
 //

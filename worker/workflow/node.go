@@ -98,8 +98,8 @@ func (n *Node[T]) run(ctx context.Context, s *worker.Strand[nodeFrame[T]]) (work
 	return worker.Pop(f.result(n.list)), worker.Signal(ctx, f.Workflow, nodeEnded, nil)
 }
 
-// end is the outcome of a node whose children cannot be made: another try, or the end of the node. A strand that dies would not
-// tell its workflow, which would hear of it from the broker only when nothing else runs.
+// end is the outcome of a node whose children cannot be made: another try, or the end of the node. Of a strand that dies the workflow
+// hears from the broker, which knows no reason.
 func end(ctx context.Context, workflow string, err error, row worker.Row) (worker.Outcome, error) {
 	var (
 		dead   *worker.DeadError

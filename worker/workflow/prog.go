@@ -77,7 +77,7 @@ func (w *Workflow[T]) run(ctx context.Context, s *worker.Strand[frame[T]]) (work
 		if size += args.size(); size > MaxState && size > args.size() { // the others fit into the next run
 			return worker.Hop("run").With(st), nil
 		}
-		id, err := worker.Bud(ctx, args, &worker.InsertOpts{Label: name, Tenant: s.Tenant, Queue: s.Queue, Priority: s.Priority,
+		id, err := worker.BudWatched(ctx, args, &worker.InsertOpts{Label: name, Tenant: s.Tenant, Queue: s.Queue, Priority: s.Priority,
 			MaxTries: s.MaxTries})
 		if err != nil {
 			return worker.Outcome{}, fmt.Errorf("node %q: %w", name, err)

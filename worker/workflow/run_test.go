@@ -460,16 +460,66 @@ func TestAFunctionThatFailsIsRetriedOnItsOwnAndFailsItsNode(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// A strand that dies of a panic tells nobody; the workflow hears of it when the last has ended.
-	b.nodes(id, "cancelled=cancelled dead=failed late=done never=failed nil=failed panics=running slow=running stranger=failed with an id=failed")
+	// A strand that dies of a panic tells nothing, and the workflow hears of it nevertheless, though another node runs.
+	b.nodes(id, "cancelled=cancelled dead=failed late=done never=failed nil=failed panics=failed slow=running stranger=failed with an id=failed")
 	for _, want := range []string{
 		`not yet`, `"to be retried in 0s: no"`, `"declared dead by its handler: never"`, `its args are nil`, `its options have an ID`,
-		`there is no result of node \"late\": name it in After`,
+		`there is no result of node \"late\": name it in After`, ` is dead"`,
 	} {
 		if has := strings.Contains(b.state(id), want); has == (want == `not yet`) {
 			t.Errorf("state %s, says %q: %t", b.state(id), want, has)
 		}
 	}
+}
+
+// What becomes of a node whose strand somebody has cancelled is seen, and what follows, while another takes its time.
+func TestACancelledNodeIsSeenWhileAnotherRuns(t *testing.T) {
+	t.Parallel()
+	for policy, then := range map[workflow.Policy]struct{ nodes, end string }{
+		workflow.Fail: {"after=waiting gone=cancelled slow=running", "dead"},
+		workflow.Skip: {"after=skipped gone=cancelled slow=running", "done"},
+	} {
+		b := newBench(t, func(w *workflow.Workflow[trip]) {
+			w.OnFailure(policy)
+			w.Node("slow", one("slow", 1))
+			w.Node("gone", func(context.Context, workflow.In[trip]) (worker.Args, *worker.InsertOpts, error) {
+				return step{Name: "gone"}, &worker.InsertOpts{ScheduledAt: time.Now().Add(time.Hour)}, nil
+			})
+			w.Node("after", one("after", 1)).After("gone")
+		})
+		id := b.begin(`{}`)
+		b.nodes(id, "after=waiting gone=running slow=running")
+		node := b.node(id, "gone")
+		if err := brokertest.Until(func() bool {
+			row, ok := b.store.Row(node)
+			return ok && !row.Leased && row.ChildrenLeft == 1
+		}); err != nil {
+			t.Fatal(err, ": the node waits for its child")
+		}
+		b.store.Cancel(node)
+		b.nodes(id, then.nodes)
+		b.release()
+		if f, err := b.end(id); err != nil || f.State != then.end {
+			t.Errorf("%v: ended as %s, want %s", err, f.State, then.end)
+		}
+		b.steps(map[string]int{"slow0": 1})
+	}
+}
+
+// node is the strand of a node that runs.
+func (b *bench) node(id broker.ID, name string) broker.ID {
+	b.t.Helper()
+	var state []struct {
+		Nodes map[string]struct{ Strand string }
+	}
+	if err := json.Unmarshal([]byte(b.state(id)), &state); err != nil || len(state) == 0 {
+		b.t.Fatalf("%v: state %s", err, b.state(id))
+	}
+	node, err := broker.ParseID(state[0].Nodes[name].Strand)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return node
 }
 
 func TestCancelOfAWorkflowEndsAllThatIsBelow(t *testing.T) {
@@ -480,16 +530,7 @@ func TestCancelOfAWorkflowEndsAllThatIsBelow(t *testing.T) {
 	})
 	id := b.begin(`{"size":50}`)
 	b.nodes(id, "after=waiting slow=running")
-	var state []struct {
-		Nodes map[string]struct{ Strand string }
-	}
-	if err := json.Unmarshal([]byte(b.state(id)), &state); err != nil {
-		t.Fatal(err)
-	}
-	node, err := broker.ParseID(state[0].Nodes["slow"].Strand)
-	if err != nil {
-		t.Fatal(err)
-	}
+	node := b.node(id, "slow")
 	var frame []struct{ Children map[string]int }
 	if err := brokertest.Until(func() bool {
 		row, ok := b.store.Row(node)

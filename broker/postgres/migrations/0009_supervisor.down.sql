@@ -1,6 +1,191 @@
 drop function respirate.drop_orphans(uuid);
 drop function respirate.next_owner(uuid);
 
+-- children_done tells the parents of children that finish has ended. It must be a later statement than that. (It asks for
+-- ended_at and not for state, as that would let the planner take child_ended, and read all ends of a parent for each child;
+-- and with offset 0, as a planner that does not like to sort would read all children for each child.)
+create or replace function respirate.children_done(parents uuid[], children uuid[]) returns void language sql as $$
+  select respirate.child_done(e.parent, e.n) from (
+    select r.parent, count(*)::int as n
+    from unnest(children_done.parents, children_done.children) r (parent, child)
+    cross join lateral (select from respirate.child c
+      where c.parent = r.parent and c.child = r.child and c.ended_at is not null offset 0) c
+    group by r.parent
+  ) e
+  order by e.parent
+$$;
+
+-- step takes a step of a strand, as a broker does with a report of its worker, in the transaction of the caller: it is taken if
+-- and when that commits. report is what a result of the protocol says, with JSON in place of JSON text: {"act": "hop",
+-- "label": "next", "enq": [...]}; the act is exit, nap or hop. seq is that of the next result under this token.
+--
+-- Where the token is not the current one, or its lease has been given back, it raises SQLSTATE RS001, so that what the
+-- caller has done to its own tables is undone. Where somebody has asked for the strand's end, an exit ends it as done, and
+-- anything else as cancelled, and makes no children.
+--
+-- It locks the strand, its parent and those that it signals, in the order of ids, and waits no more than 5 s for each.
+-- They stay locked until the end of the transaction, so commit at once: one that is idle for a minute is ended.
+create or replace function respirate.step(strand uuid, token uuid, seq bigint, report jsonb) returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan
+set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set lock_timeout = '5 s' as $$
+declare
+  century constant numeric := 250 * 365 * 86400000.0; -- the longest delay, in ms
+  act text := report->>'act';
+  s record;
+  state text; -- it ends in; null = it goes on
+  pause interval;
+  to_lane int;
+  wakes uuid[];
+  made int := 0;
+  target uuid;
+begin
+  perform respirate.check_step(report);
+  if current_setting('idle_in_transaction_session_timeout')::interval not between '1 ms' and '1 min' then
+    perform set_config('idle_in_transaction_session_timeout', '1min', true);
+  end if;
+
+  -- parent never changes, so it may be read before the lock.
+  perform from respirate.strand t
+  where t.id = any (array(
+    select step.strand
+    union select p.parent from respirate.strand p where p.id = step.strand and p.parent is not null
+    union select (g->>'s')::uuid from jsonb_array_elements(nullif(report->'sig', 'null')) g where g->>'s' is not null))
+  order by t.id
+  for no key update;
+  select t.token, t.lease > '-infinity' as held, t.seq, t.cancel_at is not null as cancelled, t.try, t.crashes, t.parent, t.lane,
+    t.deadline is not null as timed, coalesce(t.deadline <= clock_timestamp(), false) as late
+    into s from respirate.strand t where t.id = step.strand;
+  if not found then
+    raise exception 'strand %: there is no such strand any more', strand using errcode = 'RS001';
+  elsif s.token is distinct from step.token or not s.held then
+    raise exception 'strand %: the token is not current', strand using errcode = 'RS001';
+  elsif step.seq is null or s.seq >= step.seq then
+    raise exception 'strand %: step % has been taken already', strand, seq using errcode = 'RS001';
+  elsif step.seq > 2147483647 then
+    perform respirate.refuse('seq', format('%s is above 2147483647', step.seq));
+  end if;
+  insert into respirate.outcome (token, strand) values (step.token, step.strand);
+  state := case when act = 'exit' then 'done' when s.cancelled then 'cancelled' end;
+
+  if jsonb_array_length(nullif(report->'enq', 'null')) > 0 then
+    select count(distinct m.id) filter (where m.fresh and m.child) into made
+    from (
+      select e.ids, e.kinds, e.args, e.opts, e.parents, e.children
+      from (
+        select array_agg((i.e->>'key')::uuid order by i.n) as ids, array_agg(i.e->>'kind' order by i.n) as kinds,
+          array_agg(i.e->'args' order by i.n) as args, array_agg(nullif(i.e->'opts', 'null') order by i.n) as opts,
+          array_agg(case when (i.e->>'child')::boolean then step.strand end order by i.n) as parents,
+          array_agg(coalesce((i.e->>'child')::boolean, false) order by i.n) as children
+        from jsonb_array_elements(report->'enq') with ordinality i (e, n)
+        where state is distinct from 'cancelled' or (i.e->>'child')::boolean is not true -- it would be of the tree that is to end
+        having count(*) > 0
+      ) e
+    ) e
+    cross join lateral (
+      select distinct on (r.id) r.id, r.fresh, e.children[r.n] as child -- an id that comes twice is the child of the first
+      from respirate.insert_strands(e.ids, e.kinds, e.args, e.opts, e.parents) with ordinality r (id, fresh, n)
+      order by r.id, r.n
+    ) m;
+  end if;
+  if state is null and act = 'hop' and report->>'kind' is not null then
+    select respirate.lane(l.tenant, l.queue, l.priority, report->>'kind') into strict to_lane
+    from respirate.lane l where l.lane = s.lane;
+    wakes := array[step.strand];
+  end if;
+
+  if state is not null then
+    perform respirate.finish(array[step.strand], array[state],
+      array[case when act = 'exit' then report->'val' end], array[nullif(report->'stack', 'null')],
+      array[s.try]::int[], array[s.crashes]::int[]);
+  else
+    if s.timed or report->>'due' is not null then
+      -- Their times count from the start of the transaction, which may be long ago.
+      perform respirate.move_deadlines(array[step.strand], array[coalesce((report->>'frame')::int, 0)],
+        array[case when act = 'hop' then report->>'label' end], array[case when act = 'hop' then report->>'kind' end],
+        array[report->'due'->>'target'],
+        array[least(coalesce((report->'due'->>'ms')::numeric, 0), century) * interval '1 ms' + (clock_timestamp() - now())],
+        array[least(coalesce((report->'due'->>'most_ms')::numeric, 0), century) * interval '1 ms']);
+    end if;
+    pause := least(coalesce((report->>'ms')::numeric, 0), century) * interval '1 ms';
+    update respirate.strand t set
+      seq = step.seq,
+      lease = '-infinity',
+      schedule = case
+        when t.woken then clock_timestamp()
+        else greatest(least(clock_timestamp() + pause, t.deadline), clock_timestamp())
+      end,
+      try = 0,
+      crashes = 0,
+      rescues = 0,
+      label = case when act = 'hop' then report->>'label' else t.label end,
+      lane = coalesce(to_lane, t.lane),
+      stack = coalesce(nullif(report->'stack', 'null'), t.stack),
+      children_left = t.children_left + made
+    where t.id = step.strand;
+    perform respirate.settle(
+      array(select step.strand from jsonb_array_elements(nullif(report->'used', 'null'))),
+      array(select u::bigint from jsonb_array_elements_text(nullif(report->'used', 'null')) u),
+      array(select step.strand from jsonb_array_elements(nullif(report->'reap', 'null'))),
+      array(select c::uuid from jsonb_array_elements_text(nullif(report->'reap', 'null')) c));
+  end if;
+
+  -- What others are told comes in later statements than what is told: see the rules of a batch.
+  perform respirate.send_signals(
+    array_agg(coalesce((g.e->>'s')::uuid, step.strand) order by g.n), array_agg(g.e->>'name' order by g.n),
+    array_agg(g.e->'val' order by g.n),
+    array_agg(g.e->>'s' is not null and not coalesce((g.e->>'quiet')::boolean, false) order by g.n))
+  from jsonb_array_elements(nullif(report->'sig', 'null')) with ordinality g (e, n)
+  having count(*) > 0;
+  if state is not null then
+    perform respirate.children_done(array[s.parent], array[step.strand]) where s.parent is not null;
+  elsif s.late then
+    perform respirate.open_pages(array[step.strand]);
+  end if;
+  perform respirate.tell('', wakes) where wakes is not null;
+end
+$$;
+
+alter table respirate.child drop column watched;
+
+-- edit replaces the args of the frame of a strand that runs next, or would if a finished strand were retried. It tells the
+-- state that the strand is in, or null when nothing is known of it, and refuses one that is leased.
+create or replace function respirate.edit(id uuid, args jsonb, who text default null) returns text
+language plpgsql security definer set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan as $$
+declare
+  h record;
+  was jsonb;
+begin
+  perform respirate.check_who(who);
+  if args is null then
+    perform respirate.refuse('args', 'is null');
+  elsif octet_length(args::text) > 1048576 then
+    perform respirate.refuse('args', format('is %s bytes long, at most 1048576 are allowed', octet_length(args::text)));
+  end if;
+  for n in 1 .. 2 loop -- it may be brought back between two looks
+    if respirate.hold(edit.id) then
+      select coalesce(t.stack->0, t.args) into was from respirate.strand t where t.id = edit.id;
+      update respirate.strand t set
+        args = case when t.stack->0 is null then edit.args else t.args end,
+        stack = case when t.stack->0 is null then t.stack else jsonb_set(t.stack, '{0}', edit.args) end
+      where t.id = edit.id;
+      perform respirate.note_audit(id, who, 'edit', jsonb_build_object('args', was), jsonb_build_object('args', args));
+      return (select v.state from respirate.strands v where v.id = edit.id);
+    end if;
+    select f.finished_at, f.state, coalesce(f.stack->0, f.args) as args into h
+      from respirate.history f where f.id = edit.id order by f.finished_at desc limit 1 for update;
+    if found then
+      update respirate.history f set
+        args = case when f.stack->0 is null then edit.args else f.args end,
+        stack = case when f.stack->0 is null then f.stack else jsonb_set(f.stack, '{0}', edit.args) end
+      where f.id = edit.id and f.finished_at = h.finished_at;
+      perform respirate.note_audit(id, who, 'edit', jsonb_build_object('args', h.args), jsonb_build_object('args', args));
+      return h.state;
+    end if;
+  end loop;
+  return null;
+end
+$$;
+
 -- Before, the children of a strand that is not live were nobody's.
 delete from respirate.child c where not exists (select from respirate.strand s where s.id = c.parent);
 
@@ -54,6 +239,57 @@ create or replace function respirate.family(id uuid) returns setof uuid language
     select c.child from tree t join respirate.child c on c.parent = t.id where c.state is null
   )
   select t.id from tree t
+$$;
+
+-- cancel ends a strand that is not running at once; one that is running is asked to stop. So it does with all its live
+-- descendants. It tells the state that the strand is in now: cancelled, leased, or what history says of it; null when nothing
+-- is known of it.
+--
+-- It locks in the order of ids: the strand, its descendants, and its parent, which has to be told. Children that were
+-- inserted while it waited are locked after that; no more can come then, since their parents are.
+create or replace function respirate.cancel(id uuid) returns text
+language plpgsql security definer set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan
+set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
+declare
+  family uuid[];
+  locked uuid[] := '{}';
+  missing uuid[];
+  free uuid[];
+  parents uuid[]; -- of those
+  asked uuid[];
+begin
+  loop
+    family := array(select f from respirate.family(cancel.id) f);
+    missing := array(
+      (select f from unnest(family) f
+        union select s.parent from respirate.strand s where s.id = cancel.id and s.parent is not null)
+      except select l from unnest(locked) l);
+    exit when missing = '{}';
+    perform from respirate.strand s where s.id = any (missing) order by s.id for no key update;
+    locked := locked || missing;
+  end loop;
+  select array_agg(s.id order by s.id) filter (where s.lease < clock_timestamp()),
+    array_agg(s.parent order by s.id) filter (where s.lease < clock_timestamp()),
+    array_agg(s.id order by s.id) filter (where s.lease >= clock_timestamp() and s.cancel_at is null)
+    into free, parents, asked
+    from unnest(family) f join respirate.strand s on s.id = f;
+  if free is not null then
+    perform respirate.finish(free, array_fill('cancelled'::text, array[cardinality(free)]), null, null, null, null);
+    perform respirate.children_done(parents, free);
+  end if;
+  if asked is not null then
+    update respirate.strand s set cancel_at = clock_timestamp() from unnest(asked) a where s.id = a;
+    perform respirate.tell('cancel', null);
+  end if;
+  if cancel.id = any (free) then
+    return 'cancelled';
+  end if;
+  perform from respirate.strand s where s.id = cancel.id;
+  if found then
+    return 'leased';
+  end if;
+  return (select h.state from respirate.history h where h.id = cancel.id order by h.finished_at desc limit 1);
+end
 $$;
 
 -- check_parents refuses children that would make a tree deeper than 100 strands, or a strand with more than 1,000,000 live

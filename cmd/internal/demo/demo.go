@@ -30,6 +30,7 @@ func Mux() *worker.Mux {
 	worker.AddFunc(mux, spin)
 	worker.AddFunc(mux, alloc)
 	worker.AddFunc(mux, leak)
+	worker.AddFunc(mux, bomb)
 	worker.AddFunc(mux, chatter)
 	worker.AddProg(mux, smokeProg(os.Stdout))
 	worker.AddFunc(mux, ledger)

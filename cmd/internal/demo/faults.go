@@ -175,6 +175,71 @@ func openSockets() (files []*os.File) {
 	return files
 }
 
+// Bomb takes more and more of something, and goes on asking when it is refused. It gives all of it back.
+type Bomb struct {
+	Of  string   `json:"of"`  // processes, or files: open descriptors
+	For Duration `json:"for"` // 0 = a minute
+}
+
+// Kind is "bomb".
+func (Bomb) Kind() string { return "bomb" }
+
+func bomb(ctx context.Context, s *worker.Strand[Bomb]) error {
+	var take func() (back func(), err error)
+	switch s.Args.Of {
+	case "processes":
+		take = func() (func(), error) { return takeProcess("BOMB=" + s.ID) }
+	case "files":
+		take = takeFile
+	default:
+		return worker.Dead(fmt.Errorf("there are bombs of processes and of files, not of %.40q", s.Args.Of))
+	}
+	// A pause, or a host without limits would be lost before the daemon looks.
+	const apart = 5 * time.Millisecond
+	var taken []func()
+	defer func() {
+		for _, back := range taken {
+			back()
+		}
+	}()
+	var refused error
+	for end := time.Now().Add(s.Args.For.or(time.Minute)); time.Now().Before(end); {
+		if back, err := take(); err != nil {
+			refused = err
+		} else {
+			taken = append(taken, back)
+		}
+		if err := pause(ctx, apart); err != nil {
+			return err
+		}
+	}
+	if refused != nil {
+		return fmt.Errorf("it has taken %d %s, and was refused more: %w", len(taken), s.Args.Of, refused)
+	}
+	return nil
+}
+
+// takeProcess starts a child in the session of this process. It can be told by a mark in its environment.
+func takeProcess(mark string) (back func(), err error) {
+	child := exec.Command("sleep", "3600")
+	child.Env = []string{"PATH=" + os.Getenv("PATH"), mark}
+	if err := child.Start(); err != nil {
+		return nil, err
+	}
+	return func() {
+		_ = child.Process.Kill() // it may have been killed
+		_ = child.Wait()
+	}, nil
+}
+
+func takeFile() (back func(), err error) {
+	f, err := os.Open(os.DevNull)
+	if err != nil {
+		return nil, err
+	}
+	return func() { _ = f.Close() }, nil
+}
+
 // Chatter fills the log of its process.
 type Chatter struct {
 	MiB int `json:"mib"`

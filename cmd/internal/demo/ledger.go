@@ -9,11 +9,12 @@ import (
 	"github.com/respirated/respirated/worker"
 )
 
-// Ledger takes its time and then adds a line "id try pid" to a file, as the last thing before its result. Whoever
+// Ledger takes its time and then adds a line "id try pid" to a file, the last thing that it does before its result. Whoever
 // counts the lines knows which strands ran to their end, and how often.
 type Ledger struct {
-	Path string   `json:"path"`
-	For  Duration `json:"for"`
+	Path  string   `json:"path"`
+	For   Duration `json:"for"`
+	After Duration `json:"after,omitempty"` // it waits so long between the line and the result
 }
 
 // Kind is "ledger".
@@ -28,6 +29,8 @@ func ledger(ctx context.Context, s *worker.Strand[Ledger]) error {
 		return fmt.Errorf("open the ledger: %w", err)
 	}
 	defer f.Close()
-	_, err = fmt.Fprintf(f, "%s %d %d\n", s.ID, s.Try, os.Getpid()) // one write, so that lines do not mix
-	return err
+	if _, err := fmt.Fprintf(f, "%s %d %d\n", s.ID, s.Try, os.Getpid()); err != nil { // one write, so that lines do not mix
+		return err
+	}
+	return pause(ctx, time.Duration(s.Args.After))
 }

@@ -41,6 +41,7 @@ type Hub struct {
 	mu       sync.Mutex // guards all below
 	closed   bool
 	workers  []*member
+	every    time.Duration // how often started workers report; 0 = they wait for their start
 	inserter *member
 	handled  int64
 	first    Instant // when the first handler of all began; 0 = none has
@@ -158,7 +159,14 @@ func (h *Hub) welcome(m *member, rest string) bool {
 		h.workers = append(h.workers, m)
 	}
 	h.tell()
-	return true
+	return h.every == 0 || m.start(h.every) == nil // one that comes later starts at once
+}
+
+func (m *member) start(every time.Duration) error {
+	if _, err := fmt.Fprintln(m.conn, "go", every.Milliseconds()); err != nil {
+		return fmt.Errorf("start worker %d: %w", m.pid, err)
+	}
+	return nil
 }
 
 // tell wakes those who wait for a change. The caller holds mu.
@@ -203,17 +211,24 @@ const (
 	fewWorkers  = 32                    // where there are more, each tells as much less often: all together would be a load
 )
 
-// Go lets all workers start.
+// Go lets all workers start, and those that come later.
 func (h *Hub) Go() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	every := reportEvery * time.Duration(max(1, len(h.workers)/fewWorkers))
+	h.every = reportEvery * time.Duration(max(1, len(h.workers)/fewWorkers))
 	for _, m := range h.workers {
-		if _, err := fmt.Fprintln(m.conn, "go", every.Milliseconds()); err != nil {
-			return fmt.Errorf("start worker %d: %w", m.pid, err)
+		if err := m.start(h.every); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+// Count is how many handlers have ended, as far as was reported. What a worker has not reported when it ends is missing for good.
+func (h *Hub) Count() int64 {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.handled
 }
 
 // Handled waits until n handlers have ended since the hub was made. It returns when the first of all began.

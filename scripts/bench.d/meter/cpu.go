@@ -84,12 +84,17 @@ func parseProcess(text []byte) (p process, err error) {
 }
 
 // Peak is the most memory that a process has had at once until now, in bytes.
-func Peak(pid int) (int64, error) {
+func Peak(pid int) (int64, error) { return memory(pid, "VmHWM:") }
+
+// Resident is the memory that a process has now, in bytes.
+func Resident(pid int) (int64, error) { return memory(pid, "VmRSS:") }
+
+func memory(pid int, field string) (int64, error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
 		return 0, fmt.Errorf("read the memory of process %d: %w", pid, err)
 	}
-	_, rest, _ := strings.Cut(string(text), "VmHWM:")
+	_, rest, _ := strings.Cut(string(text), field)
 	var kib int64
 	if _, err := fmt.Sscanf(rest, "%d kB", &kib); err != nil {
 		return 0, fmt.Errorf("read the memory of process %d: %w", pid, err)

@@ -102,13 +102,13 @@ func (r Respirate) configure(at Place, dir string, processes int) (file string, 
 	if r.Worker != "" {
 		self.Path = r.Worker
 	}
-	text, err := yaml.Marshal(map[string]any{
-		"database_url": at.URL,
-		"socket":       filepath.Join(dir, "respirate.sock"),
-		"pools": []any{map[string]any{
-			"name": "bench", "worker": self.Path, "args": self.Args[1:], "procs": processes, "slots": r.Slots, "env": r.env(processes),
-		}},
-	})
+	config := map[string]any{"database_url": at.URL, "socket": filepath.Join(dir, "respirate.sock")}
+	if processes > 0 {
+		config["pools"] = []any{map[string]any{
+			"name": Pool, "worker": self.Path, "args": self.Args[1:], "procs": processes, "slots": r.Slots, "env": r.env(processes),
+		}}
+	}
+	text, err := yaml.Marshal(config)
 	if err != nil {
 		return "", err
 	}
@@ -139,14 +139,20 @@ func respirateWorker(_, socket string) error {
 	if err := line.Await(); err != nil {
 		return err
 	}
+	worker.Main(kinds(line))
+	return nil
+}
+
+// kinds are those that our workers serve.
+func kinds(line *hub.Line) *worker.Mux {
 	mux := worker.NewMux()
 	worker.AddFunc(mux, func(_ context.Context, s *worker.Strand[hub.Args]) error {
 		line.Handle(s.Args)
 		return nil
 	})
+	worker.AddFunc(mux, lasting(line))
 	addPrograms(mux, line)
-	worker.Main(mux)
-	return nil
+	return mux
 }
 
 func respirateInserter(url, socket string) error {

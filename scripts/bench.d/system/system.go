@@ -63,6 +63,7 @@ func Child(args []string) (isChild bool, err error) {
 	roles := map[string]func(url, hub string) error{
 		"respirate worker":   respirateWorker,
 		"respirate inserter": respirateInserter,
+		"respirate crowd":    respirateCrowd,
 		"river worker":       riverWorker,
 		"river inserter":     riverInserter,
 	}
