@@ -3,12 +3,17 @@ package protocol
 import (
 	"bytes"
 	"fmt"
-	"math"
+	"io"
+
+	"github.com/vmihailenco/msgpack/v5"
 )
 
-// cursor reads the values of one scanned frame: it finds no fault in how they are written, only in what they are.
+// cursor reads the values of one scanned frame through the library's decoder. The library converts between types where it can (bin to
+// str, -1 to 2^64-1); the cursor looks at a value's first byte before, and refuses.
 type cursor struct {
-	in    lexer
+	frame []byte
+	src   bytes.Reader
+	dec   *msgpack.Decoder
 	names [16]string // recent short texts, by hash: a frame repeats its kinds, labels and queues
 	room  int        // entries of lists that may still be allocated before they are seen
 }
@@ -16,23 +21,26 @@ type cursor struct {
 // minEntry is less than what an entry of a list takes on the wire, if it passes.
 const minEntry = 24
 
-// newCursor returns a cursor at the start of a scanned frame.
+// newCursor returns a cursor at the start of the frame; close it.
 func newCursor(frame []byte) *cursor {
-	return &cursor{in: lexer{frame: frame, scanned: true}, room: len(frame) / minEntry}
+	c := &cursor{frame: frame, dec: msgpack.GetDecoder(), room: len(frame) / minEntry}
+	c.src.Reset(frame)
+	c.dec.Reset(&c.src)
+	return c
 }
 
-// value reads the next value, or the opening of a container, if it is of a kind.
-func (c *cursor) value(k kind) (token, error) {
-	if err := c.expect(k); err != nil {
-		return token{}, err
-	}
-	return c.in.next()
-}
+func (c *cursor) close() { msgpack.PutDecoder(c.dec) }
 
-// skip steps over a value.
+func (c *cursor) pos() int { return len(c.frame) - c.src.Len() }
+
+// back returns to a position.
+func (c *cursor) back(pos int) { _, _ = c.src.Seek(int64(pos), io.SeekStart) }
+
+// skip steps over a value. The library's Skip would recurse, and keep a buffer as large as the largest bin it ever skipped.
 func (c *cursor) skip() error {
+	l := lexer{frame: c.frame, pos: c.pos()}
 	for todo := 1; todo > 0; todo-- {
-		t, err := c.in.next()
+		t, err := l.next()
 		if err != nil {
 			return err
 		}
@@ -43,11 +51,12 @@ func (c *cursor) skip() error {
 			todo += 2 * int(t.n)
 		}
 	}
+	c.back(l.pos)
 	return nil
 }
 
 // is reports whether the next value is of a kind.
-func (c *cursor) is(k kind) bool { return kindOf(c.in.frame[c.in.pos]) == k }
+func (c *cursor) is(k kind) bool { return kindOf(c.frame[c.pos()]) == k }
 
 // kindOf tells a value's kind by its first byte, in a frame that the scanner let pass.
 func kindOf(b byte) kind {
@@ -70,7 +79,7 @@ func kindOf(b byte) kind {
 
 // expect gives a fault unless the next value is of a kind.
 func (c *cursor) expect(k kind) error {
-	if got := kindOf(c.in.frame[c.in.pos]); got != k {
+	if got := kindOf(c.frame[c.pos()]); got != k {
 		return misfit("a %s, want a %s", got, k)
 	}
 	return nil
@@ -83,8 +92,16 @@ func (k kind) String() string {
 
 // raw reads a str or bin without copying it.
 func (c *cursor) raw(k kind) ([]byte, error) {
-	t, err := c.value(k)
-	return c.in.text(t.span), err
+	if err := c.expect(k); err != nil {
+		return nil, err
+	}
+	n, err := c.dec.DecodeBytesLen()
+	if err != nil {
+		return nil, err
+	}
+	at := c.pos()
+	c.back(at + n)
+	return c.frame[at : at+n], nil
 }
 
 // text reads a str of at most limit bytes without copying it.
@@ -126,39 +143,58 @@ func (c *cursor) bin(to *[]byte) error {
 
 // uint reads an int from min to max.
 func (c *cursor) uint(to *uint64, lo, hi uint64) error {
-	t, err := c.value(kindInt)
+	if err := c.expect(kindInt); err != nil {
+		return err
+	}
+	negative := c.negative()
+	n, err := c.dec.DecodeUint64()
 	switch {
 	case err != nil:
 		return err
-	case t.neg:
-		return misfit("%d, want %d to %d", int64(t.n), lo, hi)
-	case t.n < lo || t.n > hi:
-		return misfit("%d, want %d to %d", t.n, lo, hi)
+	case negative:
+		return misfit("%d, want %d to %d", int64(n), lo, hi)
+	case n < lo || n > hi:
+		return misfit("%d, want %d to %d", n, lo, hi)
 	}
-	*to = t.n
+	*to = n
 	return nil
 }
 
 // int reads an int that need not be positive.
 func (c *cursor) int(to *int64) error {
-	t, err := c.value(kindInt)
-	if err == nil && !t.neg && t.n > math.MaxInt64 {
-		return misfit("%d, want at most 9223372036854775807", t.n)
+	if err := c.expect(kindInt); err != nil {
+		return err
 	}
-	*to = int64(t.n)
+	negative := c.negative()
+	n, err := c.dec.DecodeInt64()
+	if err == nil && n < 0 && !negative {
+		return misfit("%d, want at most 9223372036854775807", uint64(n))
+	}
+	*to = n
 	return err
 }
 
+// negative reports whether the int that comes next is below zero.
+func (c *cursor) negative() bool {
+	b := c.frame[c.pos():]
+	return b[0] >= 0xe0 || b[0] >= 0xd0 && b[0] <= 0xd3 && b[1] >= 0x80
+}
+
 func (c *cursor) bool(to *bool) error {
-	t, err := c.value(kindBool)
-	*to = t.n == 1
+	if err := c.expect(kindBool); err != nil {
+		return err
+	}
+	b, err := c.dec.DecodeBool()
+	*to = b
 	return err
 }
 
 // count opens an array.
 func (c *cursor) count() (int, error) {
-	t, err := c.value(kindArray)
-	return int(t.n), err
+	if err := c.expect(kindArray); err != nil {
+		return 0, err
+	}
+	return c.dec.DecodeArrayLen()
 }
 
 // reserve tells for how many of n announced entries memory may be taken at once. All lists of a frame draw on one account, or a list

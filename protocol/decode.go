@@ -87,12 +87,13 @@ func DecodeToWorker(frame []byte) (ToWorker, error) {
 // decode reads a scanned frame into a new T.
 func decode[T any](frame []byte, env envelope, fields []field[T]) (m *T, err error) {
 	defer func() {
-		// The scanner leaves the cursor nothing to panic about. Should it find something, one connection is lost and not the host.
+		// The scanner leaves the library nothing to panic about. Should it find something, one connection is lost and not the host.
 		if p := recover(); p != nil {
 			m, err = nil, Errorf(CodeBadFrame, "%s: decoder panic: %v", env.op, p)
 		}
 	}()
 	c := newCursor(frame)
+	defer c.close()
 	m = new(T)
 	if err := readMap(c, fields, m); err != nil {
 		return nil, env.refuse(err)

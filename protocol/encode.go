@@ -3,7 +3,6 @@ package protocol
 import (
 	"encoding/binary"
 	"fmt"
-	"math"
 	"slices"
 	"unicode/utf8"
 
@@ -71,49 +70,45 @@ func texts(all ...string) bool {
 	return true
 }
 
-// appendBody appends m's map with the op as its first pair.
+// appendBody appends m's map with the op as its first pair. The library writes the struct's map; the op goes in front by
+// leaving room for it, and the map's first byte, which tells the number of pairs as no message has more than 14, moves ahead of it.
 func appendBody(dst []byte, m Message) ([]byte, error) {
-	if m, ok := m.(byHand); ok {
-		w := pairs{b: slices.Grow(dst, m.size())} // or it would be copied several times as it grows
-		m.write(&w)
-		return w.b, w.err
+	if large, ok := m.(interface{ payload() int }); ok {
+		dst = slices.Grow(dst, large.payload()) // or it would be copied several times as it grows
 	}
-	return appendByTags(dst, m)
-}
-
-// byHand is a message that carries work or its outcomes, by the hundred in one frame. It is encoded by hand, which takes a quarter
-// of what the library does; a test holds that the bytes are those which the tags in message.go ask for.
-type byHand interface {
-	Message
-	size() int // about how many bytes it takes, or fewer
-	write(w *pairs)
-}
-
-// appendByTags has the library write the struct's map; the op goes in front by leaving room for it, and the map's first byte, which
-// tells the number of pairs as no message has more than 14, moves ahead of it.
-func appendByTags(dst []byte, m Message) ([]byte, error) {
 	start := len(dst)
 	dst = append(dst, 0, 0xa2, 'o', 'p', 0xa0|byte(len(m.Op())))
 	dst = append(dst, m.Op()...)
 	last := len(dst) - 1 // the map's first byte lands on op's last, which is restored below
-	out, err := appendValue(dst[:last], m)
-	if err != nil {
-		return nil, err
-	}
-	out[start] = out[last] + 1
-	out[last] = m.Op()[len(m.Op())-1]
-	return out, nil
-}
+	out := &sink{b: dst[:last]}
 
-// appendValue has the library write a value.
-func appendValue(dst []byte, v any) ([]byte, error) {
-	out := &sink{b: dst}
 	enc := msgpack.GetEncoder()
 	defer msgpack.PutEncoder(enc)
 	enc.Reset(out)
 	enc.UseCompactInts(true)
-	err := enc.Encode(v)
-	return out.b, err
+	if err := enc.Encode(m); err != nil {
+		return nil, err
+	}
+	out.b[start] = out.b[last] + 1
+	out.b[last] = m.Op()[len(m.Op())-1]
+	return out.b, nil
+}
+
+// payload is about how many bytes of the frame are what strands carry.
+func (m *Strands) payload() (bytes int) {
+	for i := range m.Strands {
+		s := &m.Strands[i]
+		bytes += len(s.Args) + len(s.Stack) + len(s.Metadata)
+	}
+	return bytes
+}
+
+// payload is about how many bytes of the frame are what results carry.
+func (m *Results) payload() (bytes int) {
+	for i := range m.Results {
+		bytes += len(m.Results[i].Value) + len(m.Results[i].Stack)
+	}
+	return bytes
 }
 
 // sink collects what an encoder writes.
@@ -129,52 +124,12 @@ func (s *sink) WriteByte(c byte) error {
 	return nil
 }
 
-// What the keys and the fixed values of an entry take, and a little more.
-const (
-	strandSize = 240
-	resultSize = 112
-	ackSize    = 112
-)
+// The messages that carry work and its outcomes go by the hundred in one frame. Their entries are encoded by hand, to spare the
+// reflection; a test holds that the bytes are those which the tags in message.go ask for.
 
-func (m *Strands) size() (bytes int) {
-	for i := range m.Strands {
-		s := &m.Strands[i]
-		bytes += strandSize + len(s.Args) + len(s.Stack) + len(s.Metadata)
-	}
-	return bytes
-}
-
-func (m *Results) size() (bytes int) {
-	for i := range m.Results {
-		bytes += resultSize + len(m.Results[i].Value) + len(m.Results[i].Stack)
-	}
-	return bytes
-}
-
-func (m *Ack) size() int { return len(m.Entries) * ackSize }
-
-func (m *Strands) write(w *pairs) {
-	w.open(2)
-	w.str("op", m.Op())
-	writeList(w, "b", m.Strands, (*Strand).write)
-}
-
-func (m *Results) write(w *pairs) {
-	w.open(3)
-	w.str("op", m.Op())
-	w.uint("id", m.ID)
-	writeList(w, "r", m.Results, (*Result).write)
-}
-
-func (m *Ack) write(w *pairs) {
-	w.open(3, m.All)
-	w.str("op", m.Op())
-	w.uint("re", m.Re)
-	writeList(w, "r", m.Entries, (*AckEntry).write)
-	w.optTrue("all", m.All)
-}
-
-func (s *Strand) write(w *pairs) {
+// EncodeMsgpack is called by the msgpack library.
+func (s *Strand) EncodeMsgpack(enc *msgpack.Encoder) error {
+	w := pairs{enc: enc}
 	w.open(12, len(s.Stack) > 0, s.Tenant != "", s.RunMS != 0, len(s.Tags) > 0, len(s.Metadata) > 0, s.Inbox != nil)
 	w.str("s", s.ID)
 	w.str("tok", s.Token)
@@ -196,9 +151,12 @@ func (s *Strand) write(w *pairs) {
 	if s.Inbox != nil {
 		w.any("in", s.Inbox)
 	}
+	return w.err
 }
 
-func (r *Result) write(w *pairs) {
+// EncodeMsgpack is called by the msgpack library.
+func (r *Result) EncodeMsgpack(enc *msgpack.Encoder) error {
+	w := pairs{enc: enc}
 	w.open(4, r.DelayMS != nil, r.Label != "", r.NewKind != "", len(r.Value) > 0, len(r.Stack) > 0,
 		r.Failure != nil, r.Final, len(r.Inserts) > 0, len(r.Signals) > 0, len(r.Used) > 0, len(r.Reaped) > 0, r.Due != nil, r.Frame != 0, r.Chain)
 	w.str("s", r.Strand)
@@ -231,9 +189,12 @@ func (r *Result) write(w *pairs) {
 	}
 	w.optUint("frame", r.Frame)
 	w.optTrue("chain", r.Chain)
+	return w.err
 }
 
-func (e *AckEntry) write(w *pairs) {
+// EncodeMsgpack is called by the msgpack library.
+func (e *AckEntry) EncodeMsgpack(enc *msgpack.Encoder) error {
+	w := pairs{enc: enc}
 	w.open(4, e.Why != "", e.RetryMS != 0, e.Next != "", e.Inbox != nil)
 	w.str("s", e.Strand)
 	w.str("tok", e.Token)
@@ -245,11 +206,12 @@ func (e *AckEntry) write(w *pairs) {
 	if e.Inbox != nil {
 		w.any("in", e.Inbox)
 	}
+	return w.err
 }
 
-// pairs writes maps, pair by pair. The first error stays.
+// pairs writes a map, pair by pair. The first error stays.
 type pairs struct {
-	b   []byte
+	enc *msgpack.Encoder
 	err error
 }
 
@@ -260,112 +222,44 @@ func (w *pairs) open(always int, present ...bool) {
 			always++
 		}
 	}
-	w.head(always, 16, 0x80, 0xde)
+	w.err = w.enc.EncodeMapLen(always)
 }
 
-// head writes the first bytes of a map or array of n: one where n is below short.
-func (w *pairs) head(n, short int, few, many byte) {
-	switch {
-	case n < short:
-		w.b = append(w.b, few|byte(n))
-	case n <= math.MaxUint16:
-		w.b = binary.BigEndian.AppendUint16(append(w.b, many), uint16(n))
-	default:
-		w.b = binary.BigEndian.AppendUint32(append(w.b, many+1), uint32(n))
+// key writes a key and returns whether the value can follow.
+func (w *pairs) key(k string) bool {
+	if w.err == nil {
+		w.err = w.enc.EncodeString(k)
 	}
-}
-
-// sized writes the first bytes of a str or bin of n bytes. code is that of the shortest whose length takes a byte of its own.
-func (w *pairs) sized(n int, code byte) {
-	switch {
-	case n <= math.MaxUint8:
-		w.b = append(w.b, code, byte(n))
-	case n <= math.MaxUint16:
-		w.b = binary.BigEndian.AppendUint16(append(w.b, code+1), uint16(n))
-	default:
-		w.b = binary.BigEndian.AppendUint32(append(w.b, code+2), uint32(n))
-	}
-}
-
-func (w *pairs) text(s string) {
-	if len(s) < 32 {
-		w.b = append(w.b, 0xa0|byte(len(s)))
-	} else {
-		w.sized(len(s), 0xd9)
-	}
-	w.b = append(w.b, s...)
+	return w.err == nil
 }
 
 func (w *pairs) str(k, v string) {
-	w.text(k)
-	w.text(v)
+	if w.key(k) {
+		w.err = w.enc.EncodeString(v)
+	}
 }
 
 func (w *pairs) bin(k string, v []byte) {
-	w.text(k)
-	if v == nil {
-		w.b = append(w.b, 0xc0)
-		return
+	if w.key(k) {
+		w.err = w.enc.EncodeBytes(v)
 	}
-	w.sized(len(v), 0xc4)
-	w.b = append(w.b, v...)
 }
 
 func (w *pairs) int(k string, v int64) {
-	if v >= 0 {
-		w.uint(k, uint64(v))
-		return
-	}
-	w.text(k)
-	switch {
-	case v >= -32:
-		w.b = append(w.b, byte(v))
-	case v >= math.MinInt8:
-		w.b = append(w.b, 0xd0, byte(v))
-	case v >= math.MinInt16:
-		w.b = binary.BigEndian.AppendUint16(append(w.b, 0xd1), uint16(v))
-	case v >= math.MinInt32:
-		w.b = binary.BigEndian.AppendUint32(append(w.b, 0xd2), uint32(v))
-	default:
-		w.b = binary.BigEndian.AppendUint64(append(w.b, 0xd3), uint64(v))
+	if w.key(k) {
+		w.err = w.enc.EncodeInt(v)
 	}
 }
 
 func (w *pairs) uint(k string, v uint64) {
-	w.text(k)
-	switch {
-	case v <= math.MaxInt8:
-		w.b = append(w.b, byte(v))
-	case v <= math.MaxUint8:
-		w.b = append(w.b, 0xcc, byte(v))
-	case v <= math.MaxUint16:
-		w.b = binary.BigEndian.AppendUint16(append(w.b, 0xcd), uint16(v))
-	case v <= math.MaxUint32:
-		w.b = binary.BigEndian.AppendUint32(append(w.b, 0xce), uint32(v))
-	default:
-		w.b = binary.BigEndian.AppendUint64(append(w.b, 0xcf), v)
+	if w.key(k) {
+		w.err = w.enc.EncodeUint(v)
 	}
 }
 
-// any writes what is rarely there.
 func (w *pairs) any(k string, v any) {
-	w.text(k)
-	b, err := appendValue(w.b, v)
-	if w.b = b; w.err == nil {
-		w.err = err
-	}
-}
-
-// writeList writes an array of maps.
-func writeList[T any](w *pairs, k string, list []T, write func(*T, *pairs)) {
-	w.text(k)
-	if list == nil {
-		w.b = append(w.b, 0xc0)
-		return
-	}
-	w.head(len(list), 16, 0x90, 0xdc)
-	for i := range list {
-		write(&list[i], w)
+	if w.key(k) {
+		w.err = w.enc.Encode(v)
 	}
 }
 
@@ -394,8 +288,7 @@ func (w *pairs) optStrs(k string, v []string) {
 }
 
 func (w *pairs) optTrue(k string, v bool) {
-	if v {
-		w.text(k)
-		w.b = append(w.b, 0xc3)
+	if v && w.key(k) {
+		w.err = w.enc.EncodeBool(true)
 	}
 }

@@ -17,14 +17,17 @@ const (
 // readMap reads a map. It goes on after a fault, so that a message whose field is bad still has its id and its neighbours, and
 // returns the first. Keys that are not in fields are skipped.
 func readMap[T any](c *cursor, fields []field[T], to *T) error {
-	opened, err := c.value(kindMap)
+	if err := c.expect(kindMap); err != nil {
+		return err
+	}
+	n, err := c.dec.DecodeMapLen()
 	if err != nil {
 		return err
 	}
 	var first error
 	var seen uint32
 	next := 0
-	for range opened.n {
+	for range n {
 		key, err := c.raw(kindStr)
 		if err != nil {
 			return err
@@ -50,12 +53,12 @@ func readMap[T any](c *cursor, fields []field[T], to *T) error {
 
 // readField reads a value and, whatever is wrong with it, leaves the cursor behind it.
 func readField[T any](c *cursor, f *field[T], to *T) error {
-	start := c.in.pos
+	start := c.pos()
 	err := f.read(c, to)
 	if err == nil {
 		return nil
 	}
-	c.in.pos = start
+	c.back(start)
 	if err := c.skip(); err != nil {
 		return err
 	}

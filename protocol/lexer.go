@@ -8,9 +8,8 @@ import (
 
 // lexer takes a frame apart into msgpack values. It knows single values and their limits; how they nest is for the [scanner].
 type lexer struct {
-	frame   []byte
-	pos     int
-	scanned bool // the frame has passed the scanner: its texts are UTF-8
+	frame []byte
+	pos   int
 }
 
 // span is a part of the frame.
@@ -116,7 +115,7 @@ func (l *lexer) content(k kind, at int, n uint64) (token, error) {
 	from := l.pos
 	l.pos += int(n)
 	t := token{kind: k, span: span{uint32(from), uint32(l.pos)}}
-	if k == kindStr && !l.scanned && !utf8.Valid(l.text(t.span)) {
+	if k == kindStr && !utf8.Valid(l.text(t.span)) {
 		return token{}, l.bad(at, "a str that is not valid UTF-8")
 	}
 	return t, nil
