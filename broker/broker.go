@@ -26,6 +26,7 @@ type Broker struct {
 	databases []*link           // in the order of the schedule's
 	schedule  *schedule         // Run's goroutine only
 	tallies   map[string]*tally // of our processes, by spawn key; Run's goroutine only
+	exits     Exits             // Run's goroutine only
 	events    chan event        // of sessions: not taken while the broker pauses
 	answers   chan event        // of everybody else
 	rested    chan struct{}     // holds one when a pause has come to its rest
@@ -48,7 +49,9 @@ type link struct {
 	relisten chan struct{} // the channel shall connect anew
 
 	// Of the goroutine of Run only.
-	away   bool                 // the last statement failed
+	away   bool      // the last statement failed
+	since  time.Time // that it is away
+	counts counts
 	faults map[string]time.Time // when the failure of a statement was logged, by its name
 }
 
@@ -101,7 +104,7 @@ func NewSeveral(databases []Database, procs Processes, cfg Config) (*Broker, err
 		b.schedule.succeed(cfg.Former)
 	}
 	for no, d := range databases {
-		l := &link{Database: d, no: no, log: b.log, relisten: make(chan struct{}, 1), faults: map[string]time.Time{}}
+		l := &link{Database: d, no: no, log: b.log, relisten: make(chan struct{}, 1), faults: map[string]time.Time{}, counts: newCounts()}
 		if len(databases) > 1 {
 			l.log = b.log.With("database", d.Name)
 		}
@@ -197,6 +200,7 @@ func (b *Broker) loop(ctx, calls context.Context, wg *sync.WaitGroup) {
 		}
 		for i, ev := range batch {
 			b.note(ev)
+			b.count(now, ev)
 			b.heed(ev)
 			batch[i] = b.terms(ev)
 		}

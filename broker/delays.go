@@ -32,11 +32,11 @@ func (d *delays) add(now, took int64) {
 // overdue is the age above which a strand that others should have started is overdue: five seconds, and a fifth more than
 // what all but a twentieth of our own have waited.
 func (d *delays) overdue(now int64) time.Duration {
-	return time.Duration(overdueMin + d.p95(now)*12/10)
+	return time.Duration(overdueMin + d.quantile(now, 95)*12/10)
 }
 
-// p95 is the delay that 95 of 100 do not exceed, of those of the last seconds; 0 = there are none.
-func (d *delays) p95(now int64) int64 {
+// quantile is the delay that so many of 100 do not exceed, of those of the last seconds; 0 = there are none.
+func (d *delays) quantile(now int64, percent int) int64 {
 	var fresh []int64
 	for _, one := range d.last {
 		if now-one.at <= freshDelay {
@@ -47,5 +47,5 @@ func (d *delays) p95(now int64) int64 {
 		return 0
 	}
 	slices.Sort(fresh)
-	return fresh[(len(fresh)*95+99)/100-1]
+	return fresh[(len(fresh)*percent+99)/100-1]
 }

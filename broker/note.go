@@ -83,7 +83,7 @@ func (l *link) noteStatement(what string, err error) {
 	case err != nil && !errors.Is(err, ErrAway):
 		l.noteFault(what, err)
 	case err != nil && !l.away:
-		l.away = true
+		l.away, l.since = true, time.Now()
 		l.log.Warn("database is away; results are kept", "statement", what, "error", err)
 	}
 }

@@ -73,6 +73,7 @@ func (b *Broker) performPlace(ctx context.Context, wg *sync.WaitGroup, l *link, 
 // number, too.
 func (l *link) noteChange(c change) {
 	if c.why != nil {
+		l.counts.changes++
 		facts := []any{"number", c.number, "rank", c.rank, "of", c.of, "range", c.slice().String()}
 		if n := len(c.otherwise); n > 0 {
 			facts = append(facts, "kinds_otherwise", n)

@@ -302,7 +302,7 @@ func TestPartitionThresholdFollowsTheRealP95OfOwnDelays(t *testing.T) {
 	for i := range 1000 {
 		d.add(t0, int64(i)*second)
 	}
-	equal(t, "of the last 200", d.p95(t0), 989*second)
+	equal(t, "of the last 200", d.quantile(t0, 95), 989*second)
 }
 
 func TestPartitionThresholdCountsFromScheduleToStart(t *testing.T) {

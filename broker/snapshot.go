@@ -24,6 +24,7 @@ type Snapshot struct {
 	Held       int              `json:"held"`       // strands leased for workers, or on their way
 	Unsettled  int              `json:"unsettled"`  // results that the database has not answered for
 	Workers    []WorkerSnapshot `json:"workers"`
+	Exits      Exits            `json:"exits"` // of our worker processes
 
 	Partition *PartitionSnapshot `json:"partition,omitempty"` // in the first database; nil = the ids are not divided
 	Databases []DatabaseSnapshot `json:"databases"`
@@ -33,10 +34,12 @@ type Snapshot struct {
 type DatabaseSnapshot struct {
 	Name       string `json:"name"`
 	Away       bool   `json:"away"`       // its last statement failed
+	AwayMS     int64  `json:"away_ms"`    // for so long
 	Busy       bool   `json:"busy"`       // inserters need not notify
 	Candidates int    `json:"candidates"` // due strands at hand, leased by nobody
 	Held       int    `json:"held"`       // strands leased for workers, or on their way
 	Unsettled  int    `json:"unsettled"`  // results that it has not answered for
+	Counts     Counts `json:"counts"`
 
 	Partition *PartitionSnapshot `json:"partition,omitempty"` // nil = the ids are not divided
 }
@@ -82,11 +85,17 @@ type WorkerSnapshot struct {
 // end of ctx.
 func (b *Broker) Snapshot(ctx context.Context) (Snapshot, error) {
 	return inquire(ctx, b, func(s *schedule) Snapshot {
-		snap := s.snapshot(protocol.BootNS())
+		now := protocol.BootNS()
+		snap := s.snapshot(now)
 		snap.Host = b.cfg.Host
 		for i, l := range b.databases {
-			snap.Databases[i].Name, snap.Databases[i].Away = l.Name, l.away
+			d := &snap.Databases[i]
+			d.Name, d.Away, d.Counts = l.Name, l.away, l.counts.told(now)
+			if l.away {
+				d.AwayMS = time.Since(l.since).Milliseconds()
+			}
 		}
+		snap.Exits = b.exits
 		return snap
 	})
 }

@@ -237,6 +237,15 @@ func (m *Migrator) Status(ctx context.Context) ([]Step, error) {
 	return steps, nil
 }
 
+// Misfit says why this binary cannot work with a schema as it is; "" = it can.
+func Misfit(ctx context.Context, pool *pgxpool.Pool, schema string) (why string, err error) {
+	err = fits(ctx, pool, schema)
+	if errors.Is(err, ErrSchema) {
+		return err.Error(), nil
+	}
+	return "", err
+}
+
 // fits says whether this binary can work with the schema as it is.
 func fits(ctx context.Context, pool *pgxpool.Pool, schema string) error {
 	version, err := schemaVersion(ctx, pool, schema)

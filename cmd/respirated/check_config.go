@@ -98,6 +98,7 @@ func checkFile(file string) (findings []string, err error) {
 	}
 	cfg, err = new(runFlags).over(cfg)
 	find("$", err)
+	find("$.http", cfg.HTTP.check())
 	_, _, err = partitionOf(nil, "", cfg, func(string) string { return "" })
 	find("$.partition", err)
 	names := map[string]bool{}

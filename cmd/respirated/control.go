@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/respirated/respirated/broker"
+	"github.com/respirated/respirated/broker/dashboard"
 	"github.com/respirated/respirated/broker/postgres"
 	"github.com/respirated/respirated/broker/supervisor"
 	"github.com/respirated/respirated/protocol"
@@ -47,18 +48,8 @@ type strandHolder struct {
 	Servers *broker.Servers `json:"servers,omitempty"` // for that kind and label; none = the question names no kind
 }
 
-// workerStatus is a worker as GET /api/v1/workers tells of it: a seat of a pool, its session with the broker, or both.
-type workerStatus struct {
-	Name      string   `json:"name"` // such as "pid 4711"; "" = no process
-	Connected bool     `json:"connected"`
-	Kinds     []string `json:"kinds"`
-	Want      int      `json:"want"` // strands it may hold
-	Held      int      `json:"held"`
-	Draining  bool     `json:"draining"`
-	Paused    bool     `json:"paused"`    // its pool is
-	SilentMS  int64    `json:"silent_ms"` // since it last sent anything
-	supervisor.Info
-}
+// workerStatus is a worker as GET /api/v1/workers tells of it.
+type workerStatus = dashboard.Worker
 
 // externalPool is where workers are listed that no supervisor has started.
 const externalPool = "external"
@@ -180,7 +171,10 @@ func joined(s broker.WorkerSnapshot, seat supervisor.Info) workerStatus {
 	if s.Kinds == nil {
 		s.Kinds = []string{}
 	}
-	return workerStatus{s.Name, s.Connected, s.Kinds, s.Want, s.Held, s.Draining, s.Paused, s.SilentMS, seat}
+	return workerStatus{
+		Name: s.Name, Connected: s.Connected, Kinds: s.Kinds, Want: s.Want, Held: s.Held, Draining: s.Draining, Paused: s.Paused,
+		SilentMS: s.SilentMS, Info: seat,
+	}
 }
 
 // listenControl makes the control socket in the folder of the broker's.

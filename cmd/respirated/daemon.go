@@ -27,6 +27,8 @@ type daemon struct {
 	stores     []*postgres.Store // of each database
 	socket     *broker.Socket
 	control    net.Listener
+	web        *web         // nil = there is no dashboard
+	databases  []fileConfig // the settings of each database
 	supervisor *supervisor.Supervisor
 	broker     *broker.Broker
 	channels   []broker.Channel
@@ -58,6 +60,10 @@ func newDaemon(ctx context.Context, cfg fileConfig, partition broker.Partition, 
 	if d.control, err = listenControl(d.socket); err != nil {
 		return nil, err
 	}
+	if d.web, err = newWeb(cfg.HTTP, former, log); err != nil {
+		return nil, err
+	}
+	d.databases = cfg.each()
 	databases, err := open(ctx, cfg)
 	if err != nil {
 		return nil, err
@@ -175,6 +181,7 @@ func (d *daemon) close() error {
 	if d.socket != nil {
 		errs = append(errs, d.socket.Close()) // and the control socket with it
 	}
+	d.web.close()
 	for _, store := range d.stores {
 		store.Close()
 	}
@@ -238,12 +245,20 @@ func (d *daemon) run(ctx context.Context, demo func(context.Context) error) erro
 		g.add("channels", func() error { return d.broker.Listen(ctx, d.channels...) }, cancel)
 	}
 
-	// The control socket tells how the drain goes.
+	// The control socket tells how the drain goes, and so does the dashboard.
+	tells := control{started: time.Now(), broker: d.broker, supervisor: d.supervisor, stores: d.stores, upgrader: d.upgrader}
 	{
-		server := controlServer(control{
-			started: time.Now(), broker: d.broker, supervisor: d.supervisor, stores: d.stores, upgrader: d.upgrader,
-		})
+		server := controlServer(tells)
 		g.add("control socket", func() error { return server.Serve(d.control) }, func() { server.Close() })
+	}
+	if d.web != nil {
+		handler, err := d.web.handler(d, tells)
+		if err != nil {
+			return errors.Join(err, d.close())
+		}
+		server := d.web.server(handler)
+		g.add("dashboard", func() error { return server.Serve(d.web.listener) }, func() { server.Close() })
+		d.log.Info("dashboard listens", "address", d.web.raw.Addr())
 	}
 
 	// The folder of the sockets is looked after for as long as anybody may connect; nothing waits for that. Where another

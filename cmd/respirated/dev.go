@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -95,7 +96,7 @@ func (f *devFlags) run(ctx context.Context, s *settings, out, errOut io.Writer) 
 		return errors.Join(err, d.close())
 	}
 	defer db.close(ctx)
-	f.greet(out, cfg)
+	f.greet(out, cfg, d.web.raw.Addr())
 	show := newShow(db, d.broker, out)
 	err = d.run(ctx, func(ctx context.Context) error { return show.run(ctx, f.time) })
 	return errors.Join(err, show.sum.print(out, f.procs))
@@ -110,6 +111,7 @@ func (f *devFlags) config(s *settings, url, socket string) (fileConfig, error) {
 		// Long enough for the demo's strands, short enough for whoever presses Ctrl-C.
 		DrainTimeout: duration(5 * time.Second),
 		Pools:        []poolConfig{{Name: "dev", Worker: f.worker, Procs: f.procs}},
+		HTTP:         httpConfig{Listen: "127.0.0.1:0", Local: true},
 	}
 	if f.worker != "" {
 		return cfg, nil
@@ -123,14 +125,15 @@ func (f *devFlags) config(s *settings, url, socket string) (fileConfig, error) {
 	return cfg, nil
 }
 
-func (f *devFlags) greet(out io.Writer, cfg fileConfig) {
-	fmt.Fprintf(out, `A private PostgreSQL, one broker and %d worker processes. To join in from another terminal:
+func (f *devFlags) greet(out io.Writer, cfg fileConfig, web net.Addr) {
+	fmt.Fprintf(out, `A private PostgreSQL, one broker and %d worker processes. The dashboard is at http://%s/
+To join in from another terminal:
 
   export DATABASE_URL='%s'
   export RESPIRATE_SOCKET='%s'
   %s strand list
 
-`, f.procs, cfg.DatabaseURLs.one(), cfg.Socket, invocation(os.Args[0]))
+`, f.procs, web, cfg.DatabaseURLs.one(), cfg.Socket, invocation(os.Args[0]))
 }
 
 // invocation is how a person calls this program, which is at self. One that `go run` has built is gone when it ends.

@@ -7,6 +7,7 @@
 //	systemd.go                                      what it tells systemd, and gets from it
 //	upgrade.go                                      how it becomes another build of itself
 //	partition.go                                    which part of the strands it looks for
+//	dashboard.go                                    the dashboard: where it listens, who is let in, what it reads with
 //	dev.go, dev_show.go                             everything at once on a fresh machine, with a live demo
 //	bench*.go                                       what this installation can do, measured
 //	migrate.go, insert*.go, strand*.go, list.go,

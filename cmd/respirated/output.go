@@ -12,6 +12,8 @@ import (
 	"unicode"
 
 	"golang.org/x/term"
+
+	"github.com/respirated/respirated/client/explain"
 )
 
 // table writes aligned columns for people. Cells are cleaned: they may come from anywhere.
@@ -97,27 +99,7 @@ func isTerminal(w io.Writer) bool {
 }
 
 // ago is a moment as people say it.
-func ago(t, now time.Time) string {
-	switch d := now.Sub(t); {
-	case t.IsZero():
-		return ""
-	case d < 0:
-		return "in " + span(-d)
-	default:
-		return span(d) + " ago"
-	}
-}
+func ago(t, now time.Time) string { return explain.Ago(t, now) }
 
 // span is a duration in its greatest unit or two.
-func span(d time.Duration) string {
-	const day = 24 * time.Hour
-	switch {
-	case d < time.Minute:
-		return fmt.Sprintf("%ds", d/time.Second)
-	case d < time.Hour:
-		return fmt.Sprintf("%dm%02ds", d/time.Minute, d%time.Minute/time.Second)
-	case d < 2*day:
-		return fmt.Sprintf("%dh%02dm", d/time.Hour, d%time.Hour/time.Minute)
-	}
-	return fmt.Sprintf("%dd", d/day)
-}
+func span(d time.Duration) string { return explain.Span(d) }

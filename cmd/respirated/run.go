@@ -35,6 +35,8 @@ type runFlags struct {
 	workersDir string
 
 	pageCommand shellCommand
+
+	http, httpTokenFile string
 }
 
 func runCommand(s *settings) *cobra.Command {
@@ -139,6 +141,8 @@ func (f *runFlags) add(cmd *cobra.Command) {
 	flags.IntVar(&f.maxPartitions, "max-partitions", 0, "the highest number of a partition (default 256)")
 	flags.Var(&f.gaps, "gaps", "how others close the gap of a missing number: rank or overdue (default rank)")
 	flags.Var(&f.pageCommand, "page-command", "run this for each page that is opened or resolved, with JSON on its standard input")
+	flags.StringVar(&f.http, "http", "", "serve the dashboard, /metrics and /healthz at this `ADDRESS`, such as 127.0.0.1:8383 (default: nowhere)")
+	flags.StringVar(&f.httpTokenFile, "http-token-file", "", "`FILE` of mode 0600 with the login token for them")
 	flags.BoolVar(&f.migrate, "migrate", false, "apply missing migrations first")
 	flags.BoolVar(&f.check, checkFlag, false, "")
 	_ = flags.MarkHidden(checkFlag) // it is there
@@ -150,7 +154,10 @@ func (f *runFlags) load(s *settings) (fileConfig, error) {
 	if err != nil {
 		return cfg, err
 	}
-	if cfg, err = f.over(cfg); err != nil {
+	if cfg, err = f.over(cfg); err == nil {
+		err = cfg.HTTP.check()
+	}
+	if err != nil {
 		return cfg, usage(err)
 	}
 	return cfg, nil
@@ -176,6 +183,8 @@ func (f *runFlags) over(cfg fileConfig) (fileConfig, error) {
 	cfg.MaxPartitions = cmp.Or(f.maxPartitions, cfg.MaxPartitions, defaultMaxPartitions)
 	cfg.Gaps = cmp.Or(f.gaps, cfg.Gaps, "rank")
 	cfg.PageCommand = cmp.Or(f.pageCommand, cfg.PageCommand)
+	cfg.HTTP.Listen = cmp.Or(f.http, cfg.HTTP.Listen)
+	cfg.HTTP.TokenFile = cmp.Or(f.httpTokenFile, cfg.HTTP.TokenFile)
 	return cfg, cfg.checkTimes()
 }
 

@@ -91,6 +91,8 @@ type fileConfig struct {
 
 	PageCommand shellCommand `yaml:"page_command"`
 	Hooks       []hookConfig `yaml:"hooks"`
+
+	HTTP httpConfig `yaml:"http"`
 }
 
 // each is the settings for each database, with that one alone.

@@ -73,6 +73,7 @@ max_partitions: 64
 gaps: overdue
 workers_dir: /etc/respirate/workers.d
 page_command: /usr/local/bin/page --team "a"
+http: {listen: "127.0.0.1:8383", token_file: /etc/respirate/token}
 hooks:
   - {on: [exit, idle], command: [/usr/local/bin/tell, --loud]}
 pools:
@@ -100,6 +101,7 @@ pools:
 		Lease: duration(2 * time.Minute), DrainTimeout: duration(45 * time.Second), LogFormat: "json", LogLevel: "warn", WorkerLogs: "debug", WorkerLogKeep: 1 << 20,
 		Partition: "3", MaxPartitions: 64, Gaps: "overdue", WorkersDir: "/etc/respirate/workers.d", PageCommand: `/usr/local/bin/page --team "a"`,
 		Hooks: []hookConfig{{On: []eventName{"exit", "idle"}, Command: []string{"/usr/local/bin/tell", "--loud"}}},
+		HTTP:  httpConfig{Listen: "127.0.0.1:8383", TokenFile: "/etc/respirate/token"},
 		Pools: []poolConfig{
 			{Name: "web", Worker: "./worker", Args: []string{"--fast"}, Procs: 3, Slots: 20, Env: []string{"AWS_REGION"}, Dir: "/srv", StopTimeout: duration(time.Minute), User: "nobody:daemon", BootTimeout: duration(20 * time.Second), Kinds: []string{"mail", "sms"},
 				Recycle: recycleConfig{Strands: 10000, Age: duration(12 * time.Hour), RSS: 300 << 20, Files: 200}, Limits: limitsConfig{

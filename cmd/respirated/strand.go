@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/respirated/respirated/client"
+	"github.com/respirated/respirated/client/explain"
 	"github.com/respirated/respirated/protocol"
 )
 
@@ -133,7 +134,7 @@ func (p *strandPage) explain(ctx context.Context, db *database) error {
 	brokers, err := db.BrokerList(ctx)
 	now := time.Now()
 	for i := range p.Strands {
-		p.Strands[i].Note = noteOn(p.Strands[i].StrandRow, brokers, now)
+		p.Strands[i].Note = explain.Note(p.Strands[i].StrandRow, brokers, now)
 	}
 	return err
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/respirated/respirated/client"
+	"github.com/respirated/respirated/client/explain"
 )
 
 // shownStrand is what `strand show --json` prints, and `strand list --json` of each strand.
@@ -31,11 +32,11 @@ func strandShowCommand(s *settings) *cobra.Command {
 	asJSON := addJSON(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		return s.lookAt(cmd, args[0], func(l look) error {
-			shown := shownStrand{l.StrandRow, l.note(), l.Frames(), l.program}
+			shown := shownStrand{l.StrandRow, l.Note(), l.Frames(), l.Program}
 			if *asJSON {
 				return printJSON(cmd.OutOrStdout(), shown)
 			}
-			return printStrand(cmd.OutOrStdout(), shown, l.now)
+			return printStrand(cmd.OutOrStdout(), shown, l.Now)
 		})
 	}
 	return cmd
@@ -56,11 +57,11 @@ func printStrand(out io.Writer, s shownStrand, now time.Time) error {
 	if s.Rescues > 0 {
 		t.row("rescues", fmt.Sprintf("%d leases of it ran out", s.Rescues))
 	}
-	t.row("created", timeOf(&s.CreatedAt, now))
-	fact(t, "due", timeOf(s.ScheduledAt, now))
-	fact(t, "leased until", timeOf(s.LeasedUntil, now))
-	fact(t, "cancel asked", timeOf(s.CancelAt, now))
-	fact(t, "finished", timeOf(s.FinishedAt, now))
+	t.row("created", explain.Time(&s.CreatedAt, now))
+	fact(t, "due", explain.Time(s.ScheduledAt, now))
+	fact(t, "leased until", explain.Time(s.LeasedUntil, now))
+	fact(t, "cancel asked", explain.Time(s.CancelAt, now))
+	fact(t, "finished", explain.Time(s.FinishedAt, now))
 	fact(t, "parent", s.Parent)
 	fact(t, "tags", strings.Join(s.Tags, ", "))
 	for _, part := range []struct {
@@ -169,17 +170,10 @@ func withNote(state, note string) string {
 	return state + ": " + note
 }
 
-func timeOf(t *time.Time, now time.Time) string {
-	if t == nil {
-		return ""
-	}
-	return t.UTC().Format(time.RFC3339) + " (" + ago(*t, now) + ")"
-}
-
 func printAttempts(out io.Writer, attempts []client.Attempt, now time.Time) error {
 	for _, a := range attempts {
 		var b strings.Builder
-		fmt.Fprintf(&b, "\n%s %s, after %d failures, by %s on %s\n", plain(a.Outcome), timeOf(&a.At, now), a.Try, plain(a.Worker), plain(a.Host))
+		fmt.Fprintf(&b, "\n%s %s, after %d failures, by %s on %s\n", plain(a.Outcome), explain.Time(&a.At, now), a.Try, plain(a.Worker), plain(a.Host))
 		fmt.Fprintf(&b, "  %s: %s\n", plain(a.Class), plain(a.Message))
 		if a.Exit != "" {
 			fmt.Fprintf(&b, "  the worker ended: %s%s\n", plain(a.Exit), usedBy(a))

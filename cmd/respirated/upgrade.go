@@ -55,6 +55,7 @@ type handover struct {
 	Socket   *broker.Heirloom   `json:"socket"`
 	Broker   *broker.Former     `json:"broker"`
 	Workers  *supervisor.Former `json:"workers"`
+	HTTP     *keptWeb           `json:"http,omitempty"` // nil = there was no dashboard
 }
 
 // takeHandover reads what the former build of this process has left; nil = it was no daemon.
@@ -258,6 +259,12 @@ func (u *upgrader) become(ctx context.Context, args []string, h *handover, asker
 			return err
 		}
 		defer func() { _ = syscall.Close(h.Asker) }()
+	}
+	if h.HTTP, err = u.d.web.keep(); err != nil {
+		return err
+	}
+	if h.HTTP != nil {
+		defer func() { _ = syscall.Close(h.HTTP.FD) }()
 	}
 	variable, forget, err := writeHandover(u.d.socket.Dir, h)
 	if err != nil {

@@ -24,6 +24,7 @@ var drawing = []room{
 	{path: "client", rooms: []string{"protocol", "client/internal/driver", "client/internal/pgtext"}, modules: []string{pgx}, not: tests, closed: true},
 	{path: "client/internal/driver", modules: []string{pgx}, not: tests, closed: true},
 	{path: "client/internal/pgtext", not: tests, closed: true},
+	{path: "client/explain", rooms: []string{"client", "protocol", "client/internal/driver", "client/internal/pgtext"}, modules: []string{pgx}, not: tests, closed: true},
 	{path: "worker", rooms: []string{"protocol"}, not: tests, closed: true},
 	{path: "worker/workflow", rooms: []string{"worker", "protocol"}, not: tests, closed: true},
 	{path: "broker", rooms: []string{"protocol"}, modules: []string{sys}, not: []string{"os/exec", "database/sql", "testing"}},
@@ -32,6 +33,7 @@ var drawing = []room{
 	{path: "broker/postgres/private/privatetest", rooms: []string{"broker/postgres/private"}},
 	{path: "broker/embed", rooms: []string{"broker", "broker/postgres", "protocol"}, not: tests},
 	{path: "broker/supervisor", rooms: []string{"broker", "protocol"}, modules: []string{sys}, not: tests},
+	{path: "broker/dashboard", rooms: []string{"broker", "broker/supervisor", "client", "client/explain"}, modules: []string{prometheus}, not: slices.Concat(tests, []string{"database/sql"})},
 	{path: "broker/brokertest", rooms: []string{"broker"}, modules: []string{rapid}},
 	{path: "cmd/...", wires: true},
 	{path: "scripts/...", wires: true},
@@ -41,12 +43,13 @@ var drawing = []room{
 var tests = []string{"testing"}
 
 const (
-	embedded = "github.com/fergusstrange/embedded-postgres"
-	goose    = "github.com/pressly/goose/v3"
-	msgpack  = "github.com/vmihailenco/msgpack/v5"
-	pgx      = "github.com/jackc/pgx/v5"
-	rapid    = "pgregory.net/rapid"
-	sys      = "golang.org/x/sys"
+	embedded   = "github.com/fergusstrange/embedded-postgres"
+	goose      = "github.com/pressly/goose/v3"
+	msgpack    = "github.com/vmihailenco/msgpack/v5"
+	pgx        = "github.com/jackc/pgx/v5"
+	prometheus = "github.com/prometheus/client_golang"
+	rapid      = "pgregory.net/rapid"
+	sys        = "golang.org/x/sys"
 )
 
 // indirect are the modules that come into a closed room by way of those above.

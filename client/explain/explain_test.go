@@ -1,11 +1,10 @@
-package main
+package explain
 
 import (
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/respirated/respirated/broker"
 	"github.com/respirated/respirated/client"
 )
 
@@ -37,15 +36,15 @@ func TestWhyAStrandDoesNotRun(t *testing.T) {
 			"until its deadline for the label sent at the latest, 2": {Deadlines: []client.Deadline{{Target: "x", At: now}, {Target: "sent", At: now.Add(time.Hour)}}},
 			"it waits for the signal paid until 2":                   {Semaphores: []client.Semaphore{{Name: "x"}, {Name: awaitMark + "paid"}}},
 		} {
-			if got := (look{StrandRow: &client.StrandRow{State: client.Deferred, ScheduledAt: in(time.Hour)}, program: &p, brokers: here, now: now}).why(); !strings.Contains(got, want) {
+			if got := (Strand{StrandRow: &client.StrandRow{State: client.Deferred, ScheduledAt: in(time.Hour)}, Program: &p, Brokers: here, Now: now}).Why(); !strings.Contains(got, want) {
 				t.Errorf("%+v: got %q, want %q", p, got, want)
 			}
 		}
-		if got := (look{StrandRow: &c.row, program: &client.Program{}, brokers: here, now: now}).why(); !strings.Contains(got, c.want) {
+		if got := (Strand{StrandRow: &c.row, Program: &client.Program{}, Brokers: here, Now: now}).Why(); !strings.Contains(got, c.want) {
 			t.Errorf("%+v: got %q, want %q", c.row, got, c.want)
 		}
 	}
-	if got := (look{StrandRow: &client.StrandRow{State: client.Ready, Kind: "k", ScheduledAt: in(0)}, program: &client.Program{}, now: now}).why(); !strings.Contains(got, "no broker is there") {
+	if got := (Strand{StrandRow: &client.StrandRow{State: client.Ready, Kind: "k", ScheduledAt: in(0)}, Program: &client.Program{}, Now: now}).Why(); !strings.Contains(got, "no broker is there") {
 		t.Errorf("nobody there: got %q", got)
 	}
 }
@@ -59,19 +58,19 @@ func TestALabelThatNobodyHasIsNamedAndWhoIsKnownNotToHaveIt(t *testing.T) {
 	for _, example := range []struct {
 		brokers []*client.BrokerRow
 		here    *client.BrokerRow
-		servers *broker.Servers
+		servers *Servers
 		want    string
 	}{
-		{[]*client.BrokerRow{a, other}, a, &broker.Servers{Kind: 3}, "none of the 3 workers on a that serve its kind k has its label l, and no other host serves the kind; it goes on as soon"},
-		{[]*client.BrokerRow{a, b}, a, &broker.Servers{Kind: 3}, "none of the 3 workers on a that serve its kind k has its label l; ask there whether one on b (pid 8) does"},
-		{[]*client.BrokerRow{b, other}, other, &broker.Servers{}, "no worker on c has the label l of the kind k; ask there whether one on b (pid 8) does"},
-		{[]*client.BrokerRow{a}, a, &broker.Servers{Kind: 3, Label: 1}, due},
+		{[]*client.BrokerRow{a, other}, a, &Servers{Kind: 3}, "none of the 3 workers on a that serve its kind k has its label l, and no other host serves the kind; it goes on as soon"},
+		{[]*client.BrokerRow{a, b}, a, &Servers{Kind: 3}, "none of the 3 workers on a that serve its kind k has its label l; ask there whether one on b (pid 8) does"},
+		{[]*client.BrokerRow{b, other}, other, &Servers{}, "no worker on c has the label l of the kind k; ask there whether one on b (pid 8) does"},
+		{[]*client.BrokerRow{a}, a, &Servers{Kind: 3, Label: 1}, due},
 		{[]*client.BrokerRow{a}, a, nil, due}, // a daemon that is older
 		{[]*client.BrokerRow{a}, nil, nil, due},
 	} {
 		row := &client.StrandRow{State: client.Ready, Kind: "k", Label: "l", ScheduledAt: &now}
-		l := look{StrandRow: row, program: &client.Program{}, brokers: example.brokers, here: example.here, holder: strandHolder{Servers: example.servers}, now: now}
-		if got := l.why(); !strings.Contains(got, example.want) || strings.HasPrefix(got, "parked since 2") == (example.want == due) {
+		l := Strand{StrandRow: row, Program: &client.Program{}, Brokers: example.brokers, Here: example.here, Holder: Holder{Servers: example.servers}, Now: now}
+		if got := l.Why(); !strings.Contains(got, example.want) || strings.HasPrefix(got, "parked since 2") == (example.want == due) {
 			t.Errorf("%+v: got %q, want %q", example.servers, got, example.want)
 		}
 	}
@@ -84,17 +83,17 @@ func TestWhoHoldsALeasedStrand(t *testing.T) {
 	for _, example := range []struct {
 		brokers []*client.BrokerRow
 		here    *client.BrokerRow
-		holder  broker.Holder
+		holder  Holder
 		want    string
 	}{
-		{[]*client.BrokerRow{a, b}, a, broker.Holder{Held: true, Worker: "pid 4711", HeldMS: 61_000}, "the worker pid 4711 on a has had it for 1m01s"},
-		{[]*client.BrokerRow{a, b}, a, broker.Holder{Held: true}, "the daemon of this host, a, is writing down how it went on"},
-		{[]*client.BrokerRow{a, b}, a, broker.Holder{}, "a worker on b (pid 8) runs it"},
-		{[]*client.BrokerRow{a, b, c}, a, broker.Holder{}, "a worker runs it, on one of b (pid 8), c (pid 9)"},
-		{[]*client.BrokerRow{a, b}, nil, broker.Holder{}, "a worker runs it, on one of a (pid 7), b (pid 8)"},
-		{[]*client.BrokerRow{a}, a, broker.Holder{}, "who had it is gone, or just ending"},
+		{[]*client.BrokerRow{a, b}, a, Holder{Held: true, Worker: "pid 4711", For: 61 * time.Second}, "the worker pid 4711 on a has had it for 1m01s"},
+		{[]*client.BrokerRow{a, b}, a, Holder{Held: true}, "the daemon of this host, a, is writing down how it went on"},
+		{[]*client.BrokerRow{a, b}, a, Holder{}, "a worker on b (pid 8) runs it"},
+		{[]*client.BrokerRow{a, b, c}, a, Holder{}, "a worker runs it, on one of b (pid 8), c (pid 9)"},
+		{[]*client.BrokerRow{a, b}, nil, Holder{}, "a worker runs it, on one of a (pid 7), b (pid 8)"},
+		{[]*client.BrokerRow{a}, a, Holder{}, "who had it is gone, or just ending"},
 	} {
-		l := look{StrandRow: &client.StrandRow{State: client.Leased, Kind: "k"}, brokers: example.brokers, here: example.here, holder: strandHolder{Holder: example.holder}}
+		l := Strand{StrandRow: &client.StrandRow{State: client.Leased, Kind: "k"}, Brokers: example.brokers, Here: example.here, Holder: example.holder}
 		if got := l.held(); got != example.want {
 			t.Errorf("%+v: got %q, want %q", example.holder, got, example.want)
 		}
