@@ -180,17 +180,15 @@ func (sc *scanner) found(d *database, now int64, ev scanned) {
 	added, ahead := sc.taken, d.s.ahead()
 	sc.taken = 0
 	for _, c := range ev.Candidates {
-		area := d.s.area(c.Kind, c.Queue)
-		part := sc.parts.among(area)
-		if !d.s.canRun(c.Kind, c.Label, c.Queue) && (!d.s.canRun(c.Kind, "", c.Queue) || sc.pass(&c)) {
+		if !d.s.canRun(c.Kind, c.Label, c.Queue) && (!d.s.canRun(c.Kind, "", c.Queue) || sc.pass(&c)) || !d.isNew(c.ID) {
 			continue
 		}
+		area := d.s.area(c.Kind, c.Queue)
+		part := sc.parts.among(area)
 		seen := sighting{c, now - int64(c.Age), !part.slice().Has(c.ID), area}
 		switch {
-		case !d.isNew(c.ID):
-			continue
-		case d.buffer.countAt(seen.area, c.Label) >= 2*ahead: // their workers have enough: it is for others that we look
-			sc.cut = with(sc.cut, areaLabel{seen.area, c.Label})
+		case d.buffer.countAt(area, c.Label) >= 2*ahead: // their workers have enough: it is for others that we look
+			sc.cut = with(sc.cut, areaLabel{area, c.Label})
 			continue
 		case !c.Alone && !d.s.isolates(c.Kind):
 			d.buffer.add(seen)
