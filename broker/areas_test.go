@@ -71,7 +71,7 @@ func TestScansLookWhereSomebodyMayTake(t *testing.T) {
 	equal(t, "queues", fx.scan.Queues, map[string]Queues{"k": {Names: []Queue{queue("a"), queue("b")}}})
 	b.step(t0+second, found())
 	fx = b.agree(t0+2*second, 3, "for all", 1, Terms{})
-	if fx.scan == nil || !fx.scan.Bottom || fx.scan.Queues != nil && len(fx.scan.Queues) > 0 {
+	if fx.scan == nil || !fx.scan.Bottom || len(fx.scan.Queues) > 0 {
 		t.Errorf("scan %+v, want one of all queues from the bottom", fx.scan)
 	}
 }

@@ -133,6 +133,7 @@ func TestPoolsTakeStrandsOfTheirQueuesAlone(t *testing.T) {
 	}
 	h.cli("pool", "set", "b", "--queues", "mail,reports")
 	h.awaitDone(40)
+	h.ranIn(toA, a)
 	h.ranIn(waiting, b)
 	if now := h.awaitPaused("b", false); !slices.Equal(now, b) {
 		t.Errorf("the processes of b are %v, want %v as before", now, b)
