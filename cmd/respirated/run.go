@@ -221,7 +221,7 @@ func (cfg fileConfig) pools() []supervisor.Pool {
 		pools[i] = supervisor.Pool{
 			Name: cmp.Or(p.Name, "default"), Binary: p.Worker, Args: p.Args, Procs: p.Procs, Slots: p.Slots, Env: p.Env, Dir: p.Dir,
 			StopTimeout: time.Duration(p.StopTimeout), User: p.User, Limits: p.Limits.limits(), BootTimeout: time.Duration(p.BootTimeout),
-			Kinds: p.Kinds, Isolate: p.Isolate,
+			Kinds: p.Kinds, Queues: p.Queues, Isolate: p.Isolate,
 			Recycle: supervisor.Recycle{Strands: p.Recycle.Strands, Age: time.Duration(p.Recycle.Age), RSS: int64(p.Recycle.RSS), Files: p.Recycle.Files},
 		}
 	}

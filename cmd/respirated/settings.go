@@ -186,6 +186,7 @@ type poolConfig struct {
 	User        string   `yaml:"user"`
 	BootTimeout duration `yaml:"boot_timeout"`
 	Kinds       []string `yaml:"kinds"`
+	Queues      queues   `yaml:"queues"`
 	Isolate     []string `yaml:"isolate"`
 
 	Limits  limitsConfig  `yaml:"limits"`
