@@ -116,7 +116,7 @@ func (o *outside) found(limit int) ScanResult {
 
 // BenchmarkScanner has a scan from the bottom find again what is at hand already, as it does every few seconds.
 func BenchmarkScanner(b *testing.B) {
-	o := newOutside(0)
+	o := newOutside(4)
 	again := scanned{ScanResult: o.found(mostAhead)}
 	d := o.schedule.databases[0]
 	d.scanner.found(d, o.now, again)

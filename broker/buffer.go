@@ -8,12 +8,12 @@ import (
 // buffer keeps candidates in the order in which they should start: by priority, then as they were found. They are
 // ids only: nothing in it is leased or locked, so it may be dropped at any time.
 type buffer struct {
-	lines map[string][]line // by kind, one for each label
+	lines map[string][]line // by area, one for each label
 	have  map[ID]struct{}
 	found uint64 // candidates ever added; breaks ties
 }
 
-// line has the candidates at one label of a kind, sorted by (priority, found); never empty.
+// line has the candidates at one label in an area, sorted by (priority, found); never empty.
 type line struct {
 	label string
 	queue []queued
@@ -38,6 +38,7 @@ type sighting struct {
 	Candidate
 	since   int64 // when it could have started
 	foreign bool  // it is of another broker's part, and overdue
+	area    string
 }
 
 type queued struct {
@@ -61,22 +62,22 @@ func (b *buffer) has(id ID) bool {
 }
 
 // at is the line of a label, which is made if there is none.
-func (b *buffer) at(kind, label string) *line {
-	lines := b.lines[kind]
+func (b *buffer) at(area, label string) *line {
+	lines := b.lines[area]
 	i := slices.IndexFunc(lines, func(l line) bool { return l.label == label })
 	if i < 0 {
 		i, lines = len(lines), append(lines, line{label: label})
-		b.lines[kind] = lines
+		b.lines[area] = lines
 	}
 	return &lines[i]
 }
 
-// add queues c behind everything of its kind and label that has its priority or a better one. Scans mostly come in that order,
+// add queues c behind everything of its area and label that has its priority or a better one. Scans mostly come in that order,
 // so the walk from the end is short.
 func (b *buffer) add(c sighting) {
 	b.found++
 	b.have[c.ID] = struct{}{}
-	l := b.at(c.Kind, c.Label)
+	l := b.at(c.area, c.Label)
 	l.push(queued{c, b.found})
 	for i := len(l.queue) - 1; i > 0 && l.queue[i].before(l.queue[i-1]); i-- {
 		l.queue[i], l.queue[i-1] = l.queue[i-1], l.queue[i]
@@ -87,9 +88,9 @@ func (b *buffer) add(c sighting) {
 func (b *buffer) first(c *class) (sighting, bool) {
 	var best queued
 	ok := false
-	for _, kind := range c.kinds {
-		for _, l := range b.lines[kind] {
-			if (!ok || l.queue[0].before(best)) && c.runs(kind, l.label) {
+	for _, a := range c.areas {
+		for _, l := range b.lines[a.name] {
+			if (!ok || l.queue[0].before(best)) && hasLabel(c.labels, a.kind, l.label) {
 				best, ok = l.queue[0], true
 			}
 		}
@@ -97,28 +98,28 @@ func (b *buffer) first(c *class) (sighting, bool) {
 	return best.sighting, ok
 }
 
-// count is how many candidates of a kind there are for a class.
-func (b *buffer) count(c *class, kind string) (n int) {
-	for _, l := range b.lines[kind] {
-		if c.runs(kind, l.label) {
+// count is how many candidates there are for a class in an area of its.
+func (b *buffer) count(c *class, a area) (n int) {
+	for _, l := range b.lines[a.name] {
+		if hasLabel(c.labels, a.kind, l.label) {
 			n += len(l.queue)
 		}
 	}
 	return n
 }
 
-// countAt is how many there are at a label of a kind.
-func (b *buffer) countAt(kind, label string) int {
-	i := slices.IndexFunc(b.lines[kind], func(l line) bool { return l.label == label })
+// countAt is how many there are at a label in an area.
+func (b *buffer) countAt(area, label string) int {
+	i := slices.IndexFunc(b.lines[area], func(l line) bool { return l.label == label })
 	if i < 0 {
 		return 0
 	}
-	return len(b.lines[kind][i].queue)
+	return len(b.lines[area][i].queue)
 }
 
-// countKind is how many there are of a kind.
-func (b *buffer) countKind(kind string) (n int) {
-	for _, l := range b.lines[kind] {
+// countIn is how many there are in an area.
+func (b *buffer) countIn(area string) (n int) {
+	for _, l := range b.lines[area] {
 		n += len(l.queue)
 	}
 	return n
@@ -126,7 +127,7 @@ func (b *buffer) countKind(kind string) (n int) {
 
 // remove takes out c, which is the first of its line or near it.
 func (b *buffer) remove(c sighting) {
-	l := b.at(c.Kind, c.Label)
+	l := b.at(c.area, c.Label)
 	switch i := slices.IndexFunc(l.queue, func(q queued) bool { return q.ID == c.ID }); i {
 	case -1:
 	case 0: // nearly always, and then nothing moves
@@ -136,7 +137,7 @@ func (b *buffer) remove(c sighting) {
 	}
 	delete(b.have, c.ID)
 	if len(l.queue) == 0 {
-		b.drop(c.Kind, func(at line) bool { return at.label == c.Label })
+		b.drop(c.area, func(at line) bool { return at.label == c.Label })
 	}
 }
 
@@ -155,16 +156,34 @@ func (b *buffer) discard(id ID) {
 	}
 }
 
-// retain drops the lines of kinds and labels that nobody serves any more.
-func (b *buffer) retain(served func(kind, label string) bool) {
-	for kind := range b.lines {
-		b.drop(kind, func(l line) bool { return !served(kind, l.label) })
+// retain drops the lines of areas and labels that nobody serves any more.
+func (b *buffer) retain(served func(area, label string) bool) {
+	for area := range b.lines {
+		b.drop(area, func(l line) bool { return !served(area, l.label) })
 	}
 }
 
-// drop takes lines of a kind out.
-func (b *buffer) drop(kind string, out func(line) bool) {
-	lines := slices.DeleteFunc(b.lines[kind], func(l line) bool {
+// regroup puts each candidate into its area as it is now.
+func (b *buffer) regroup(areaOf func(kind string, q Queue) string) {
+	var all []queued
+	for _, lines := range b.lines {
+		for _, l := range lines {
+			all = append(all, l.queue...)
+		}
+	}
+	slices.SortFunc(all, func(p, q queued) int {
+		return cmp.Or(cmp.Compare(p.Priority, q.Priority), cmp.Compare(p.found, q.found))
+	})
+	b.lines = map[string][]line{}
+	for _, q := range all {
+		q.area = areaOf(q.Kind, q.Queue)
+		b.at(q.area, q.Label).push(q)
+	}
+}
+
+// drop takes lines of an area out.
+func (b *buffer) drop(area string, out func(line) bool) {
+	lines := slices.DeleteFunc(b.lines[area], func(l line) bool {
 		gone := out(l)
 		if gone {
 			for _, q := range l.queue {
@@ -174,8 +193,8 @@ func (b *buffer) drop(kind string, out func(line) bool) {
 		return gone
 	})
 	if len(lines) == 0 {
-		delete(b.lines, kind)
+		delete(b.lines, area)
 		return
 	}
-	b.lines[kind] = lines
+	b.lines[area] = lines
 }

@@ -10,10 +10,10 @@ func TestBufferUsesTheMemoryOfWhatIsGoneAgain(t *testing.T) {
 	numbered := func(n int) sighting {
 		var id ID
 		binary.BigEndian.PutUint64(id[:], uint64(n))
-		return sighting{Candidate: Candidate{ID: id, Kind: "mail", Label: "start"}}
+		return sighting{Candidate: Candidate{ID: id, Kind: "mail", Label: "start"}, area: "mail"}
 	}
 	const atHand, most = 100, 10_000
-	all := &class{kinds: []string{"mail"}}
+	all := &class{areas: []area{{"mail", "mail"}}}
 	for n := range most {
 		b.add(numbered(n))
 		if n < atHand {

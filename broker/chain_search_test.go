@@ -260,6 +260,7 @@ func (w *world) sayBye() {
 
 // checkSent holds that whoever is told to come to an end is not told to go on afterwards.
 func (w *world) checkSent(m *modelWorker, message protocol.ToWorker) {
+	w.checkSentQueue(m, message)
 	switch f := message.(type) {
 	case *protocol.Drain:
 		m.quiet = true

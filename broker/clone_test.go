@@ -143,7 +143,7 @@ func (w *world) key() string {
 		}
 	}
 	for _, m := range w.workers {
-		n.put("worker", n.ses(m.session), m.crash, m.reaped, m.quiet, len(m.holds))
+		n.put("worker", n.ses(m.session), m.terms.Queues, m.crash, m.reaped, m.quiet, len(m.holds))
 		for _, p := range sortedPairs(m.holds) {
 			h := m.holds[p]
 			n.put(p.ID[0], n.tok(p.Token), *h, w.durable(p, h.seq))
@@ -161,7 +161,7 @@ func (w *world) key() string {
 			n.frame(frame)
 		}
 	}
-	n.put(w.faults, w.expired, w.calmSoFar, w.restarted, w.cancels, w.drains, w.hurried, w.owns)
+	n.put(w.faults, w.expired, w.calmSoFar, w.restarted, w.cancels, w.drains, w.hurried, w.owns, w.changes)
 	for _, c := range w.calls {
 		n.calls(c)
 	}
@@ -276,7 +276,7 @@ func (n *namer) schedule(s *schedule) {
 		for _, a := range w.accounts {
 			accounts += fmt.Sprint(a.reports, a.bytes > 0, " ")
 		}
-		names = append(names, fmt.Sprint("known ", w.name, n.ses(w.session), w.wantN, w.held, w.lent, accounts, w.draining, w.reserved, w.exclusive,
+		names = append(names, fmt.Sprint("known ", w.name, n.ses(w.session), w.wantN, w.held, w.lent, accounts, w.terms.Queues, w.draining, w.reserved, w.exclusive,
 			w.silent, w.died != nil, n.past(w.buryAt), n.past(w.heard+int64(s.dead)), n.past(w.endBy)))
 	}
 	slices.Sort(names)

@@ -148,6 +148,6 @@
 //   - The host sleeps or is stopped: the clock (CLOCK_BOOTTIME) knows. Leases that ran out are given up, and nothing is
 //     trusted that the database does not confirm.
 //
-// Reading order: event.go (what comes in and goes out), schedule.go, database.go, worker.go, run.go, commits.go, chain.go, label.go, call.go,
+// Reading order: event.go (what comes in and goes out), schedule.go, database.go, worker.go, terms.go, areas.go, run.go, commits.go, chain.go, label.go, call.go,
 // scanner.go, take.go, notice.go; then partition.go, kinds.go, members.go, place.go and share.go; then broker.go and session.go.
 package broker

@@ -5,8 +5,8 @@ import (
 	"slices"
 )
 
-// mostKinds is how many kinds a broker names to the others: a notification has room for 8000 bytes. One that serves more is
-// taken to serve all.
+// mostKinds is how many kinds, or kinds in a queue, a broker names to the others: a notification has room for 8000 bytes. One
+// that serves more is taken to serve all.
 const mostKinds = 500
 
 // hashKind is how a kind is named to other brokers. Where two have one hash, a strand may be in the part of a broker that has

@@ -272,7 +272,7 @@ func TestScanIsForThePartOfEachKind(t *testing.T) {
 	b := newMixed(t)
 	now := t0 + 2*second
 	fx := b.step(now, hinted{})
-	if s := fx.scan; s == nil || s.SliceOf("a") != (Slice{0, space}) || s.SliceOf("b") != (Slice{0, space / 2}) {
+	if s := fx.scan; s == nil || s.SliceOf("a", Queue{}) != (Slice{0, space}) || s.SliceOf("b", Queue{}) != (Slice{0, space / 2}) {
 		t.Fatalf("scan %+v, want one for all of a and the lower half of b", fx.scan)
 	}
 	upper := func(kind string) Candidate {
@@ -345,7 +345,7 @@ func TestWithoutElsewhereNothingIsLookedForThere(t *testing.T) {
 	b.other(now, "x")
 	b.asks(now, now+20*second, func(now int64, req *ScanRequest) []Candidate {
 		b.other(now, "x")
-		if req.Overdue != 0 || !req.SliceOf("a").Whole() || !req.SliceOf("b").Whole() {
+		if req.Overdue != 0 || !req.SliceOf("a", Queue{}).Whole() || !req.SliceOf("b", Queue{}).Whole() {
 			t.Errorf("after %v a scan %+v, want all of a and b alone", time.Duration(now-t0), req)
 		}
 		return nil

@@ -29,10 +29,13 @@ func (sc *scanner) pass(c *Candidate) bool {
 	return false
 }
 
+// areaLabel is where a candidate may be.
+type areaLabel struct{ area, label string }
+
 // with adds a place, at first as false.
-func with(places map[kindLabel]bool, at kindLabel) map[kindLabel]bool {
+func with[P comparable](places map[P]bool, at P) map[P]bool {
 	if places == nil {
-		places = map[kindLabel]bool{}
+		places = map[P]bool{}
 	}
 	places[at] = false
 	return places
@@ -41,7 +44,7 @@ func with(places map[kindLabel]bool, at kindLabel) map[kindLabel]bool {
 // refill has the next scan begin at the bottom if candidates run short of which there was more.
 func (sc *scanner) refill(d *database, now int64, low int) {
 	for at := range sc.cut {
-		if d.buffer.countAt(at.kind, at.label) < low {
+		if d.buffer.countAt(at.area, at.label) < low {
 			delete(sc.cut, at)
 			sc.bottomAt = min(sc.bottomAt, now)
 		}
@@ -70,7 +73,7 @@ func (sc *scanner) learned() {
 // was found, and some other worker has it; or nobody has.
 func (s *schedule) misplaced(granted *Strand) Report {
 	rep := yieldOf(Pair{granted.ID, granted.Token})
-	if !s.canRun(granted.Kind, granted.Label) {
+	if !s.canRun(granted.Kind, granted.Label, Queue{granted.Tenant, granted.Queue}) {
 		rep.Delay = parkTime
 	}
 	return rep

@@ -262,6 +262,16 @@ var mutants = []mutant{
 		"r.renewAt, s.of(r).renewDue = now, true\n\ts.runs[h.ID] = r",
 	},
 	{
+		"a worker gets strands of queues that its pool may not take", "areas.go",
+		"for _, q := range c.queues {\n\t\t\tall",
+		"for q := range s.named {\n\t\t\tall",
+	},
+	{
+		"what was leased before a pool got other queues is handed out after that", "schedule.go",
+		"if !w.class.takes(Queue{granted.Tenant, granted.Queue}) {",
+		"if false {",
+	},
+	{
 		"a refused report stays on its worker's account", "commits.go",
 		"func (d *database) refuse(p pending, why string) {\n\ts := d.s\n\td.unwait(p)",
 		"func (d *database) refuse(p pending, why string) {\n\ts := d.s",

@@ -134,9 +134,13 @@ func (p parts) equal(q parts) bool {
 	return p.division == q.division && maps.Equal(p.otherwise, q.otherwise) && slices.Equal(p.ours, q.ours)
 }
 
-// among is how the ids of a kind are divided.
-func (p parts) among(kind string) division {
-	if d, ok := p.otherwise[kind]; ok {
+// among is how the ids of a kind, or of an area, are divided. Those of an area are as its kind's, unless the kind is served in some
+// areas alone.
+func (p parts) among(area string) division {
+	if d, ok := p.otherwise[area]; ok {
+		return d
+	}
+	if d, ok := p.otherwise[kindOf(area)]; ok {
 		return d
 	}
 	return p.division

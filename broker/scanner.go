@@ -11,7 +11,7 @@ import (
 // instead.
 type scanner struct {
 	flying       bool
-	round        bool               // the one in flight begins a round: in each, every kind is scanned for from the bottom
+	round        bool               // the one in flight begins a round: in each, every area is scanned for from the bottom
 	now          bool               // a hint came
 	took         bool               // and a take was for it
 	taken        int                // so many it brought
@@ -24,15 +24,15 @@ type scanner struct {
 	bottomAt     int64              // the next round
 	roundAt      int64              // the last one
 	ownAt        int64              // when a strand that we have made due ourselves is due; 0 = none
-	hungry       []string           // kinds with workers and too few candidates; sorted; made anew by decide
-	asked        []string           // the kinds of the last one
+	hungry       []string           // areas with workers and too few candidates; sorted; made anew by decide
+	asked        []string           // those of the last one
 	walked       []string           // those scanned for from the bottom in this round, or since there is a new lane; sorted
 	parts        parts              // as of the last one
 	old          bool               // it asked for what is overdue elsewhere, too
 	oldAt        int64              // the next one that does
 	passed       int                // strands that scans have passed over since the last one from the bottom: no worker here has their label
 	passedBefore int                // and before that, since the one before
-	cut          map[kindLabel]bool // of which there was more than its workers need: the rest is found from the bottom
+	cut          map[areaLabel]bool // of which there was more than its workers need: the rest is found from the bottom
 	nobodys      map[kindLabel]bool // where those are; true = the log has been told. At most mostPassed
 	delays       delays             // of our own strands: others' are overdue after longer than those
 
@@ -65,7 +65,7 @@ func (sc *scanner) decide(d *database, now int64, req *requests) {
 		return
 	}
 	ahead := d.s.ahead()
-	sc.hungry = d.hungryKinds(sc.hungry[:0], ahead/2)
+	sc.hungry = d.hungryAreas(sc.hungry[:0], ahead/2)
 	sc.refill(d, now, ahead/2)
 	hinted := sc.now && now >= sc.hintAt
 	if len(sc.hungry) == 0 || !(hinted || sc.more || sc.timely(d, now) || sc.beyond(sc.asked)) {
@@ -88,8 +88,9 @@ func (sc *scanner) decide(d *database, now int64, req *requests) {
 		sc.passed, sc.passedBefore = 0, sc.passed
 	}
 	again := d.atHand(sc.asked) + len(d.leasing) + max(sc.passed, sc.passedBefore) // they may be found again
+	kinds, queues := d.s.lookAt(sc.asked)
 	req.scan = &ScanRequest{
-		Kinds: sc.asked, Slice: sc.parts.slice(), Otherwise: sc.parts.slices(), Limit: ahead + again, Bottom: bottom, Known: known,
+		Kinds: kinds, Queues: queues, Slice: sc.parts.slice(), Otherwise: sc.parts.slices(), Limit: ahead + again, Bottom: bottom, Known: known,
 	}
 	if sc.old {
 		req.scan.Overdue = sc.delays.overdue(now)
@@ -179,16 +180,15 @@ func (sc *scanner) found(d *database, now int64, ev scanned) {
 	added, ahead := sc.taken, d.s.ahead()
 	sc.taken = 0
 	for _, c := range ev.Candidates {
-		part := sc.parts.among(c.Kind)
-		if !d.s.canRun(c.Kind, c.Label) && sc.pass(&c) {
+		if !d.s.canRun(c.Kind, c.Label, c.Queue) && (!d.s.canRun(c.Kind, "", c.Queue) || sc.pass(&c)) || !d.isNew(c.ID) {
 			continue
 		}
-		seen := sighting{c, now - int64(c.Age), !part.slice().Has(c.ID)}
+		area := d.s.area(c.Kind, c.Queue)
+		part := sc.parts.among(area)
+		seen := sighting{c, now - int64(c.Age), !part.slice().Has(c.ID), area}
 		switch {
-		case !d.isNew(c.ID):
-			continue
-		case d.buffer.countAt(c.Kind, c.Label) >= 2*ahead: // their workers have enough: it is for others that we look
-			sc.cut = with(sc.cut, kindLabel{c.Kind, c.Label})
+		case d.buffer.countAt(area, c.Label) >= 2*ahead: // their workers have enough: it is for others that we look
+			sc.cut = with(sc.cut, areaLabel{area, c.Label})
 			continue
 		case !c.Alone && !d.s.isolates(c.Kind):
 			d.buffer.add(seen)
@@ -322,27 +322,27 @@ func (s *schedule) ahead() int {
 	return min(max(2*want, leastAhead), mostAhead)
 }
 
-// atHand is how many candidates there are of these kinds; all that must run alone count.
-func (d *database) atHand(kinds []string) int {
+// atHand is how many candidates there are in these areas; all that must run alone count.
+func (d *database) atHand(areas []string) int {
 	n := len(d.alone)
-	for _, kind := range kinds {
-		n += d.buffer.countKind(kind)
+	for _, area := range areas {
+		n += d.buffer.countIn(area)
 	}
 	return n
 }
 
-// hungryKinds appends the kinds that some worker wants and of which fewer than low candidates are at hand.
-func (d *database) hungryKinds(kinds []string, low int) []string {
+// hungryAreas appends the areas of which some worker wants strands and in which fewer than low candidates are at hand.
+func (d *database) hungryAreas(areas []string, low int) []string {
 	for _, c := range d.s.classes {
 		if !c.wants() {
 			continue
 		}
-		for _, kind := range c.kinds {
-			if d.buffer.count(c, kind) < low {
-				kinds = append(kinds, kind)
+		for _, a := range c.areas {
+			if d.buffer.count(c, a) < low {
+				areas = append(areas, a.name)
 			}
 		}
 	}
-	slices.Sort(kinds)
-	return slices.Compact(kinds)
+	slices.Sort(areas)
+	return slices.Compact(areas)
 }

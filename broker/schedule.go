@@ -26,8 +26,9 @@ type schedule struct {
 	isolated   map[string]int      // by kind: how many workers say that its strands need a process of their own
 	lastNo     workerNo
 	classes    []*class
-	turn       int  // class that chooses first
-	otherKinds bool // other kinds may have workers that want strands
+	named      map[Queue]bool // queues that some class names; never changed in place
+	turn       int            // class that chooses first
+	otherKinds bool           // other kinds may have workers that want strands
 
 	databases []*database // at least one
 	first     int         // of them, the one that chooses first
@@ -241,7 +242,7 @@ func (d *database) matchAlone(now int64) {
 	before := d.reserved
 	d.reserved = nil
 	d.alone = slices.DeleteFunc(d.alone, func(c sighting) bool {
-		w, soon := d.s.leastBusy(c.Kind, c.Label)
+		w, soon := d.s.leastBusy(c.Kind, c.Label, c.Queue)
 		switch {
 		case d.s.runs[c.ID] != nil:
 			return true
@@ -357,6 +358,10 @@ func (d *database) start(now int64, granted *Strand, handouts *perSession[handou
 	}
 	if !hasLabel(w.labels, granted.Kind, granted.Label) {
 		s.giveBack(r, s.misplaced(granted))
+		return
+	}
+	if !w.class.takes(Queue{granted.Tenant, granted.Queue}) { // its pool has changed meanwhile
+		s.giveBack(r, yieldOf(r.Pair))
 		return
 	}
 	granted.Inbox = granted.Inbox.within(s.maxFrame - strandOverhead - granted.payload() + granted.Inbox.payload())

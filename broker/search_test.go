@@ -33,6 +33,7 @@ type world struct {
 	expired   bool             // some lease has run out under a worker that did not notice
 	results   map[outcome]bool // results that are durable
 	takes     bool             // the broker may take what a hint tells of
+	changes   int              // of a pool's queues, that may still come
 	broken    string           // an invariant that does not hold
 
 	// Of a world of programs, see chain_search_test.go.
@@ -73,6 +74,7 @@ type row struct {
 	naps   int
 	state  programState
 	kind   string
+	queue  string
 	since  int64   // when it was leased
 	step   *Report // which a worker takes in a transaction that is open: it locks the row
 }
@@ -88,6 +90,7 @@ type modelWorker struct {
 	want    int
 	ackAll  bool // it takes one word for all results of a frame
 	kinds   []protocol.Kind
+	terms   Terms // of its pool
 	stack   []byte
 	frames  [][]outcome // of results, sent in this session by one who takes such a word; their ids are 1, 2 ...
 	quiet   bool        // the broker has told it in this session that it drains
@@ -199,7 +202,7 @@ func (w *world) step(events ...event) {
 func (w *world) send(no int, req *requests) {
 	c := &w.calls[no]
 	if req.scan != nil {
-		c.scan, c.saw = req.scan, w.dbScan(no, req.scan.Kinds)
+		c.scan, c.saw = req.scan, w.dbScan(no, req.scan)
 	}
 	if req.take != nil {
 		if c.scan != nil || c.take != nil {
@@ -253,6 +256,9 @@ func (w *world) checkCredit(leases []Pair) {
 		if want := w.schedule.workers[no].wantN; held[no] > want {
 			w.fail(fmt.Sprintf("I7: a lease makes %d strands for a worker that wants %d", held[no], want))
 		}
+		if queues := w.schedule.workers[no].terms.Queues; queues != nil && !slices.Contains(queues, w.row(p.ID).in()) {
+			w.fail(fmt.Sprintf("strand %d is to be leased for a worker whose pool may not take its queue", p.ID[0]))
+		}
 	}
 	for no, wk := range w.schedule.workers {
 		if wk.held != held[no] {
@@ -294,11 +300,14 @@ func (w *world) checkWaiting(no int) {
 
 // The database. Its rules are those of Store; the conformance suite shows that the real one keeps them too.
 
-func (w *world) dbScan(no int, kinds []string) scanned {
+func (w *world) dbScan(no int, req *ScanRequest) scanned {
 	var found scanned
 	for i := range w.rows {
-		if r := &w.rows[i]; !r.gone && !r.leased && !r.absent && !r.state.asleep && w.home(w.id(i)) == no && slices.Contains(kinds, r.kind) {
-			found.Candidates = append(found.Candidates, Candidate{ID: w.id(i), Kind: r.kind, Priority: 5})
+		r := &w.rows[i]
+		queues, some := req.Queues[r.kind]
+		asked := slices.Contains(req.Kinds, r.kind) && (!some || queues.Has(r.in()))
+		if asked && !r.gone && !r.leased && !r.absent && !r.state.asleep && w.home(w.id(i)) == no {
+			found.Candidates = append(found.Candidates, Candidate{ID: w.id(i), Kind: r.kind, Queue: r.in(), Priority: 5})
 		}
 	}
 	return found
@@ -318,7 +327,7 @@ func (w *world) dbLease(no int, pairs []Pair) (granted []Strand) {
 		}
 		r.token, r.leased, r.seq, r.since = p.Token, true, 0, w.now
 		r.state.woken, r.state.news = false, false
-		granted = append(granted, Strand{ID: p.ID, Token: p.Token, Kind: r.kind, Label: labelOf(r.state.label), Inbox: r.state.inbox()})
+		granted = append(granted, Strand{ID: p.ID, Token: p.Token, Kind: r.kind, Queue: r.queue, Label: labelOf(r.state.label), Inbox: r.state.inbox()})
 	}
 	return granted
 }
@@ -326,7 +335,7 @@ func (w *world) dbLease(no int, pairs []Pair) (granted []Strand) {
 // dbTake leases what is due first.
 func (w *world) dbTake(no int, req *takeRequest) (taken []Strand) {
 	tokens := req.tokens
-	for _, c := range w.dbScan(no, req.scan.Kinds).Candidates {
+	for _, c := range w.dbScan(no, &req.scan).Candidates {
 		if len(taken) < len(tokens) {
 			taken = append(taken, w.dbLease(no, []Pair{{c.ID, tokens[len(taken)]}})...)
 		}
@@ -434,6 +443,7 @@ func (w *world) moves() (moves []move[*world]) {
 		})
 	}
 	w.programMoves(add)
+	w.queueMoves(add)
 	if next := w.schedule.nextTick(); next < w.now+int64(w.schedule.lease)/2 {
 		add("time passes", func(w *world) { w.now = max(w.now, w.schedule.nextTick()); w.sendAgain(); w.step() })
 	}
@@ -623,7 +633,7 @@ func (w *world) fault() {
 func (w *world) connect(m *modelWorker) {
 	w.sessions++
 	m.session = w.sessions
-	hello := greeted{session: m.session, worker: m.key(), key: m.key(), name: m.name, kinds: m.kinds, ackAll: m.ackAll}
+	hello := greeted{session: m.session, worker: m.key(), key: m.key(), name: m.name, kinds: m.kinds, ackAll: m.ackAll, terms: m.terms}
 	var done []Pair
 	for _, p := range sortedPairs(m.holds) {
 		hello.hold = append(hello.hold, hold{p, w.row(p.ID).kind, m.holds[p].done})
@@ -862,7 +872,7 @@ func (w *world) quiet() {
 // calm takes the first move that is no fault, and lets time pass when there is none.
 func (w *world) calm() {
 	for _, m := range w.moves() {
-		if !slices.ContainsFunc([]string{"passes", "naps", "drains", "cancelled", "takes its time"}, func(word string) bool { return strings.Contains(m.name, word) }) {
+		if !slices.ContainsFunc([]string{"passes", "naps", "drains", "other queues", "cancelled", "takes its time"}, func(word string) bool { return strings.Contains(m.name, word) }) {
 			m.do(w)
 			return
 		}
@@ -972,6 +982,9 @@ func TestExhaustive(t *testing.T) {
 	type size struct{ strands, workers, faults, databases int }
 	worlds := []size{{1, 1, 1, 1}} // the larger ones are for scripts/search: they take minutes with the race detector
 	if os.Getenv("RESPIRATE_MUTANTS") != "" {
+		start := time.Now()
+		states := explore(t, newQueueWorld(0), 5_000_000)
+		t.Logf("2 strands in the queues of two workers, one of which gets others: %d states visited in %v", states, time.Since(start).Round(time.Millisecond))
 		worlds = []size{{1, 1, 1, 2}, {2, 1, 1, 1}, {1, 1, 2, 1}, {1, 2, 1, 1}} // the smallest first: mutants end where they are found
 	}
 	if os.Getenv("RESPIRATE_LONG") != "" {

@@ -11,15 +11,33 @@ func (s *schedule) serve(now int64) {
 	}
 }
 
-// served are those kinds, sorted.
+// served are those kinds, sorted. Of a kind that nobody serves in all queues it is the areas, so that brokers whose pools are for
+// the same queues divide those among each other, and rely on no one else for them.
 func (s *schedule) served() (kinds []string) {
 	for _, c := range s.classes {
-		if c.wants() {
+		switch {
+		case !c.wants():
+		case c.queues == nil:
 			kinds = append(kinds, c.kinds...)
+		default:
+			for _, a := range c.areas {
+				kinds = append(kinds, a.name)
+			}
 		}
 	}
 	slices.Sort(kinds)
-	return slices.Compact(kinds)
+	kinds = slices.Compact(kinds)
+	if len(s.named) == 0 {
+		return kinds
+	}
+	whole := ""
+	return slices.DeleteFunc(kinds, func(name string) bool {
+		kind := kindOf(name)
+		if kind == name {
+			whole = kind // its areas follow
+		}
+		return kind == whole && kind != name
+	})
 }
 
 // divide keeps the place among the brokers, and acts on what is new about it.

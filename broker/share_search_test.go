@@ -193,7 +193,7 @@ func (h *sharedHost) look(req *ScanRequest) {
 		h.looked = map[string]Slice{}
 	}
 	for _, kind := range req.Kinds {
-		h.looked[kind] = req.SliceOf(kind)
+		h.looked[kind] = req.SliceOf(kind, Queue{})
 	}
 }
 
@@ -201,7 +201,7 @@ func (w *shared) dbScan(req *ScanRequest) (found scanned) {
 	for _, r := range w.rows {
 		since := max(r.due, r.leaseEnd)
 		age := time.Duration(w.now - since)
-		if r.exits > 0 || age < 0 || !slices.Contains(req.Kinds, r.kind) || !req.SliceOf(r.kind).Has(r.id) && (req.Overdue == 0 || age <= req.Overdue) {
+		if r.exits > 0 || age < 0 || !slices.Contains(req.Kinds, r.kind) || !req.SliceOf(r.kind, Queue{}).Has(r.id) && (req.Overdue == 0 || age <= req.Overdue) {
 			continue
 		}
 		found.Candidates = append(found.Candidates, Candidate{ID: r.id, Kind: r.kind, Priority: 5, Age: age})
@@ -381,7 +381,7 @@ func (w *shared) checkParts() {
 func (w *shared) checkPartsOf(kind string) {
 	var parts []Slice
 	for _, h := range w.hosts {
-		if h.schedule != nil && !h.schedule.draining && h.schedule.canRun(kind, "") {
+		if h.schedule != nil && !h.schedule.draining && h.schedule.canRun(kind, "", Queue{}) {
 			parts = append(parts, h.schedule.databases[0].place.parts.among(kind).slice())
 		}
 	}

@@ -51,7 +51,8 @@ type PartitionSnapshot struct {
 	Of     int    `json:"of"`
 	Range  string `json:"range"` // of the first 32 bits of ids, in hex: the first and the last; "none" without workers
 
-	// The ranges of the kinds that some broker with workers does not serve: they are divided among those who do.
+	// The ranges of the kinds that some broker with workers does not serve: they are divided among those who do. A kind that is
+	// served in some queues alone has one for each, such as "send in acme/mail".
 	Otherwise map[string]string `json:"otherwise,omitempty"`
 
 	Gaps    string           `json:"gaps"`
@@ -218,6 +219,9 @@ func (p *place) snapshot(now int64) *PartitionSnapshot {
 	for kind, slice := range p.parts.slices() {
 		if snap.Otherwise == nil {
 			snap.Otherwise = map[string]string{}
+		}
+		if q, one := queueOf(kind); one {
+			kind = kindOf(kind) + " in " + q.String()
 		}
 		snap.Otherwise[kind] = slice.String()
 	}

@@ -86,9 +86,10 @@ type Hint struct {
 
 // ScanRequest asks for due strands.
 type ScanRequest struct {
-	Kinds     []string         // only these, sorted; never empty
-	Slice     Slice            // the ids to look at
-	Otherwise map[string]Slice // and of kinds of which it is others; nil = there are none
+	Kinds     []string          // only these, sorted; never empty
+	Queues    map[string]Queues // and of kinds of which not all queues are to be looked at, only these; nil = there are none
+	Slice     Slice             // the ids to look at
+	Otherwise map[string]Slice  // and of kinds, or areas of kinds, of which it is others; nil = there are none. See SliceOf
 
 	Limit  int  // at least 1
 	Bottom bool // look at everything that is due; else go on behind what earlier scans returned, or a moment before
@@ -99,8 +100,13 @@ type ScanRequest struct {
 	Overdue time.Duration
 }
 
-// SliceOf is where to look for strands of a kind.
-func (r *ScanRequest) SliceOf(kind string) Slice {
+// SliceOf is where to look for strands of a kind and queue.
+func (r *ScanRequest) SliceOf(kind string, q Queue) Slice {
+	if some := r.Queues[kind]; r.Otherwise != nil && some.Names != nil && !some.But {
+		if s, other := r.Otherwise[areaName(kind, q)]; other {
+			return s
+		}
+	}
 	if s, other := r.Otherwise[kind]; other {
 		return s
 	}
@@ -119,6 +125,7 @@ type ScanResult struct {
 type Candidate struct {
 	ID       ID
 	Kind     string
+	Queue    Queue
 	Label    string        // where it is
 	Priority int           // 1 is first
 	Bytes    int           // about what its payload takes; an estimate for flow control, 0 = small

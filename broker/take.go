@@ -31,7 +31,7 @@ func (sc *scanner) takes(d *database, now int64, req *requests) bool {
 	if !quick || sc.passed+sc.passedBefore > 0 || d.taking != nil || d.leasing != nil || d.lent > 0 || now < d.leaseAfter || d.buffer.len()+len(d.alone) > 0 {
 		return false
 	}
-	if slices.ContainsFunc(sc.hungry, d.s.isolates) {
+	if slices.ContainsFunc(sc.hungry, func(area string) bool { return d.s.isolates(kindOf(area)) }) {
 		return false // what is taken goes to any free slot
 	}
 	n := min(d.s.spare(sc.hungry), d.s.mostTaken)
@@ -40,8 +40,9 @@ func (sc *scanner) takes(d *database, now int64, req *requests) bool {
 	}
 	t := &take{asked: now}
 	parts := &d.place.parts
+	kinds, queues := d.s.lookAt(sc.hungry)
 	t.scan = ScanRequest{
-		Kinds: slices.Clone(sc.hungry), Slice: parts.slice(), Otherwise: parts.slices(), Limit: n, Bottom: true, Known: true,
+		Kinds: kinds, Queues: queues, Slice: parts.slice(), Otherwise: parts.slices(), Limit: n, Bottom: true, Known: true,
 	}
 	for range n {
 		t.tokens = append(t.tokens, d.s.token())
@@ -51,13 +52,13 @@ func (sc *scanner) takes(d *database, now int64, req *requests) bool {
 	return true
 }
 
-// spare is how many strands of any of these kinds there are free slots for, however they are mixed.
-func (s *schedule) spare(kinds []string) int {
+// spare is how many strands of any of these areas there are free slots for, however they are mixed.
+func (s *schedule) spare(areas []string) int {
 	least := mostAhead
-	for _, kind := range kinds {
+	for _, area := range areas {
 		free := 0
 		for _, c := range s.classes {
-			if c.runs(kind, "") {
+			if c.has(area) {
 				free += c.free
 			}
 		}
@@ -93,7 +94,7 @@ func (d *database) adopt(t *take, st *Strand) bool {
 		d.yield(p)
 		return false
 	}
-	i := slices.IndexFunc(s.classes, func(c *class) bool { return c.free > 0 && c.runs(st.Kind, st.Label) })
+	i := slices.IndexFunc(s.classes, func(c *class) bool { return c.free > 0 && c.runs(st.Kind, st.Label, Queue{st.Tenant, st.Queue}) })
 	if i < 0 {
 		d.yield(p)
 		return false

@@ -69,7 +69,7 @@ func TestIdleBrokerTakesWhatAHintTellsOf(t *testing.T) {
 
 func TestNothingIsLeasedWhileATakeIsInFlight(t *testing.T) {
 	b, _ := taking(t, 3)
-	b.buffer.add(sighting{Candidate: due(9)})
+	b.buffer.add(sighting{Candidate: due(9), area: "k"})
 	if fx := b.step(t0 + second + 1); fx.lease != nil {
 		t.Errorf("leased %v, want nothing: the slots may be taken", fx.lease)
 	}

@@ -8,6 +8,7 @@ import (
 // Terms are what the pool of a worker process says about the strands that it gets. They may change while it is connected. What
 // it holds by then it finishes, whatever they say.
 type Terms struct {
+	Queues  []Queue  // it may get strands of these alone; sorted. None = of all
 	Isolate []string // kinds whose strands need a process of their own, besides those of which the worker says so itself
 	Paused  bool     // it gets none
 }

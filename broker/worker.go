@@ -63,20 +63,23 @@ func (w *worker) owed() bool {
 	return slices.ContainsFunc(w.accounts, func(a account) bool { return a.reports > 0 })
 }
 
-// class is a set of connected workers that serve the same kinds and labels. There are as many as there are pools and builds.
+// class is a set of connected workers that serve the same kinds and labels of the same queues. There are as many as there are
+// pools and builds.
 type class struct {
 	kinds   []string            // sorted
 	labels  map[string][]string // as of its workers
+	queues  []Queue             // sorted; none = all
+	areas   []area              // that they may take strands from; made anew by chart, never changed in place
 	members []*worker
 	turn    int // the member whose turn it is
 	dealt   int // what it has got in it
 	free    int // credit of all members
 }
 
-// runs says whether the workers of a class have that label of that kind; "" = any.
-func (c *class) runs(kind, label string) bool {
+// runs says whether the workers of a class have that label of that kind, "" = any, and may get strands of that queue.
+func (c *class) runs(kind, label string, q Queue) bool {
 	_, serves := slices.BinarySearch(c.kinds, kind)
-	return serves && hasLabel(c.labels, kind, label)
+	return serves && hasLabel(c.labels, kind, label) && c.takes(q)
 }
 
 // hasLabel says whether who has told these labels has that one. Of a kind of which it told none it has all.
@@ -137,11 +140,11 @@ func (s *schedule) recount(w *worker) {
 	w.counted = credit
 }
 
-// leastBusy is the connected worker for kind and label that will be idle soonest: a reserved one before others. Where there is none,
+// leastBusy is the connected worker for kind, label and queue that will be idle soonest: a reserved one before others. Where there is none,
 // soon says that there will be: some run a strand alone.
-func (s *schedule) leastBusy(kind, label string) (best *worker, soon bool) {
+func (s *schedule) leastBusy(kind, label string, q Queue) (best *worker, soon bool) {
 	for _, c := range s.classes {
-		if !c.runs(kind, label) {
+		if !c.runs(kind, label, q) {
 			continue
 		}
 		for _, w := range c.members {
@@ -160,7 +163,7 @@ func (s *schedule) leastBusy(kind, label string) (best *worker, soon bool) {
 	return best, soon
 }
 
-// join puts a connected worker into the class of its kinds and labels.
+// join puts a connected worker into the class of its kinds, labels and queues.
 func (s *schedule) join(w *worker) {
 	kinds := make([]string, 0, len(w.kinds))
 	for kind := range w.kinds {
@@ -168,11 +171,12 @@ func (s *schedule) join(w *worker) {
 	}
 	slices.Sort(kinds)
 	i := slices.IndexFunc(s.classes, func(c *class) bool {
-		return slices.Equal(c.kinds, kinds) && maps.EqualFunc(c.labels, w.labels, slices.Equal)
+		return slices.Equal(c.kinds, kinds) && maps.EqualFunc(c.labels, w.labels, slices.Equal) && slices.Equal(c.queues, w.terms.Queues)
 	})
 	if i < 0 {
 		i = len(s.classes)
-		s.classes = append(s.classes, &class{kinds: kinds, labels: w.labels})
+		s.classes = append(s.classes, &class{kinds: kinds, labels: w.labels, queues: w.terms.Queues})
+		s.chart()
 		for _, d := range s.databases {
 			d.scanner.learned()
 		}
@@ -199,8 +203,9 @@ func (s *schedule) leave(w *worker) {
 	w.class, w.counted, w.reserved = nil, 0, false
 	c.members = slices.DeleteFunc(c.members, func(m *worker) bool { return m == w })
 	s.classes = slices.DeleteFunc(s.classes, func(c *class) bool { return len(c.members) == 0 })
+	s.chart()
 	for _, d := range s.databases {
-		d.buffer.retain(s.canRun)
+		d.buffer.retain(s.servedIn)
 	}
 	s.announce()
 	s.otherKinds = true
@@ -212,7 +217,7 @@ func (s *schedule) isolate(w *worker) {
 	for _, kind := range w.alone {
 		if s.isolated[kind]++; s.isolated[kind] == 1 {
 			for _, d := range s.databases {
-				d.buffer.retain(func(k, _ string) bool { return k != kind })
+				d.buffer.retain(func(area, _ string) bool { return kindOf(area) != kind })
 			}
 		}
 	}
@@ -221,9 +226,9 @@ func (s *schedule) isolate(w *worker) {
 // isolates says whether the strands of a kind need a process of their own.
 func (s *schedule) isolates(kind string) bool { return s.isolated[kind] > 0 }
 
-// canRun says whether some connected worker has that label of that kind; "" = any.
-func (s *schedule) canRun(kind, label string) bool {
-	return slices.ContainsFunc(s.classes, func(c *class) bool { return c.runs(kind, label) })
+// canRun says whether some connected worker has that label of that kind, "" = any, and may get strands of that queue.
+func (s *schedule) canRun(kind, label string, q Queue) bool {
+	return slices.ContainsFunc(s.classes, func(c *class) bool { return c.runs(kind, label, q) })
 }
 
 // greet admits a worker, new or returned, and settles with it what it holds.

@@ -113,7 +113,9 @@ func (s *Store) asked(req broker.ScanRequest, r *strand, now time.Time) bool {
 
 // covers says whether a request asks for this strand, be it due or not.
 func (s *Store) covers(req broker.ScanRequest, r *strand) bool {
-	return req.SliceOf(r.kind).Has(r.id) && slices.Contains(req.Kinds, r.kind) && !s.paused[r.queue]
+	some, limited := req.Queues[r.kind]
+	asked := slices.Contains(req.Kinds, r.kind) && (!limited || some.Has(broker.Queue{Tenant: r.tenant, Name: r.name}))
+	return asked && req.SliceOf(r.kind, broker.Queue{Tenant: r.tenant, Name: r.name}).Has(r.id) && !s.paused[r.queue]
 }
 
 // small is a payload that need not be told from none.
@@ -130,6 +132,7 @@ func (r *strand) candidate(now time.Time) broker.Candidate {
 	return broker.Candidate{
 		ID:       r.id,
 		Kind:     r.kind,
+		Queue:    broker.Queue{Tenant: r.tenant, Name: r.name},
 		Label:    r.label,
 		Priority: r.priority,
 		Bytes:    r.payload(),

@@ -83,7 +83,7 @@ var actCases = []testCase{
 		tr.applied(broker.Report{Pair: p, Seq: 1, Act: broker.Hop, Label: "second", Kind: "other"})
 		tr.finds()
 		got := ageless(tr.scan(broker.ScanRequest{Kinds: []string{"other"}, Bottom: true}))
-		tr.equal("found there", got, []broker.Candidate{{ID: p.ID, Kind: "other", Label: "second", Priority: 2}})
+		tr.equal("found there", got, []broker.Candidate{{ID: p.ID, Kind: "other", Queue: broker.Queue{Tenant: "t", Name: "q"}, Label: "second", Priority: 2}})
 		s := tr.lease(p.ID)
 		tr.equal("kind, queue, tenant", []string{s.Kind, s.Queue, s.Tenant}, []string{"other", "q", "t"})
 	}},

@@ -47,10 +47,38 @@ var scanCases = []testCase{
 		}
 		tr.finds(want...)
 	}},
+	{"ScanFindsOnlyTheQueuesAskedFor", func(tr *trial) {
+		a := tr.insertAs(newID(), "a", `{"queue":"x"}`)
+		b := tr.insertAs(newID(), "a", `{"queue":"x","tenant":"t"}`)
+		c := tr.insertAs(newID(), "a", "")
+		d := tr.insertAs(newID(), "b", "")
+		x, tx := broker.Queue{Name: "x"}, broker.Queue{Tenant: "t", Name: "x"}
+		for _, c := range []struct {
+			queues broker.Queues
+			want   []broker.ID
+		}{
+			{broker.Queues{Names: []broker.Queue{x}}, []broker.ID{a, d}},
+			{broker.Queues{Names: []broker.Queue{tx, {Name: "none"}}}, []broker.ID{b, d}},
+			{broker.Queues{Names: []broker.Queue{x, tx}, But: true}, []broker.ID{c, d}},
+			{broker.Queues{}, []broker.ID{d}},
+		} {
+			req := broker.ScanRequest{Kinds: []string{"a", "b"}, Queues: map[string]broker.Queues{"a": c.queues}, Bottom: true}
+			tr.equal("found in some queues", candidates(tr.scan(req)), c.want)
+		}
+		tr.equal("found in all", candidates(tr.scan(broker.ScanRequest{Kinds: []string{"a", "b"}, Bottom: true})), []broker.ID{a, b, c, d})
+	}},
+	{"ScanOfSomeQueuesPassesOverNothingInOthers", func(tr *trial) {
+		x := tr.insertAs(newID(), kind, `{"queue":"x"}`)
+		other := tr.insert("")
+		some := map[string]broker.Queues{kind: {Names: []broker.Queue{{Name: "x"}}}}
+		tr.equal("found in x", candidates(tr.scan(broker.ScanRequest{Kinds: []string{kind}, Queues: some, Bottom: true})), []broker.ID{x})
+		some = map[string]broker.Queues{kind: {Names: []broker.Queue{{Name: "x"}}, But: true}}
+		tr.equal("found in the others", candidates(tr.scan(broker.ScanRequest{Kinds: []string{kind}, Queues: some})), []broker.ID{other})
+	}},
 	{"ScanTellsKindLabelAndPriority", func(tr *trial) {
 		id := tr.insertAs(newID(), "other", `{"priority":3}`)
 		got := tr.scan(broker.ScanRequest{Kinds: []string{"other"}})
-		tr.equal("candidates", ageless(got), []broker.Candidate{{ID: id, Kind: "other", Label: "start", Priority: 3}})
+		tr.equal("candidates", ageless(got), []broker.Candidate{{ID: id, Kind: "other", Queue: theQueue, Label: "start", Priority: 3}})
 	}},
 	{"ScanFindsOnlyTheKindsAskedFor", func(tr *trial) {
 		a := tr.insertAs(newID(), "a", "")
@@ -318,7 +346,7 @@ func ageless(r broker.ScanResult) []broker.Candidate {
 func (tr *trial) alone(when string, id broker.ID, want bool) {
 	tr.t.Helper()
 	got := ageless(tr.scan(broker.ScanRequest{Kinds: []string{kind}, Bottom: true}))
-	tr.equal("alone "+when, got, []broker.Candidate{{ID: id, Kind: kind, Label: "start", Priority: 5, Alone: want}})
+	tr.equal("alone "+when, got, []broker.Candidate{{ID: id, Kind: kind, Queue: theQueue, Label: "start", Priority: 5, Alone: want}})
 }
 
 // announce makes a broker known for the rest of the test.

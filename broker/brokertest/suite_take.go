@@ -139,6 +139,9 @@ func (tr *trial) knowLanes() {
 	tr.scan(broker.ScanRequest{Kinds: []string{kind}, Bottom: true})
 }
 
+// theQueue is the queue of what is inserted without naming one.
+var theQueue = broker.Queue{Name: "default"}
+
 func (tr *trial) takeRequest(limit int) broker.ScanRequest {
 	return broker.ScanRequest{Kinds: []string{kind}, Bottom: true, Known: true, Limit: limit}
 }

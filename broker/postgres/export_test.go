@@ -23,7 +23,7 @@ func (c *Channel) SetPing(d time.Duration) { c.ping = d }
 
 // ScanStatement is what the next scan of these kinds would send, from the lanes that are known.
 func (s *Store) ScanStatement(req broker.ScanRequest) (sql string, args []any) {
-	spots, _ := s.lanes.start(req.Kinds, req.Bottom)
+	spots, _ := s.lanes.start(req)
 	return s.sql.get("scan"), scanArgs(req, spots[:min(fewLanes, len(spots))], req.Limit)
 }
 

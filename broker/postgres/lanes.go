@@ -211,18 +211,21 @@ func (l *lanes) few() bool {
 	return len(l.all) <= most
 }
 
-// start lists the lanes of some kinds and where to go on in each, first those whose strands should start first, as far
+// start lists the lanes that a scan is about and where to go on in each, first those whose strands should start first, as far
 // as we know; false = some kind has not been loaded. From the bottom means from the floors.
-func (l *lanes) start(kinds []string, bottom bool) (spots []spot, known bool) {
+func (l *lanes) start(req broker.ScanRequest) (spots []spot, known bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, kind := range kinds {
+	for _, kind := range req.Kinds {
 		lanes, ok := l.served[kind]
 		if !ok {
 			return nil, false
 		}
 		for _, f := range lanes {
-			if bottom {
+			if !f.among(req.Queues) {
+				continue
+			}
+			if req.Bottom {
 				delete(l.cursors, f.number)
 				delete(l.dry, f.number)
 			}
@@ -235,19 +238,28 @@ func (l *lanes) start(kinds []string, bottom bool) (spots []spot, known bool) {
 	return spots, true
 }
 
-// atFloors lists the lanes of some kinds and where their first strands are, as far as that is known and near.
-func (l *lanes) atFloors(kinds []string) (spots []spot) {
-	if !l.near(kinds) {
+// among says whether the lane's queue is asked for, among those of its kind.
+func (l *lane) among(queues map[string]broker.Queues) bool {
+	some, limited := queues[l.kind]
+	return !limited || some.Has(broker.Queue{Tenant: l.tenant, Name: l.queue})
+}
+
+// atFloors lists the lanes that a take is about and where their first strands are, as far as that is known and near.
+func (l *lanes) atFloors(req broker.ScanRequest) (spots []spot) {
+	if !l.near(req.Kinds) {
 		return nil
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, kind := range kinds {
+	for _, kind := range req.Kinds {
 		lanes, ok := l.served[kind]
 		if !ok {
 			return nil
 		}
 		for _, f := range lanes {
+			if !f.among(req.Queues) {
+				continue
+			}
 			at := spot{f, bottom}
 			if floor, ok := l.floors[f.number]; ok {
 				at.place = floor

@@ -40,7 +40,7 @@ func TestLanesAreAskedInTheOrderOfWhatIsNext(t *testing.T) {
 	l.load([]string{"k"}, found, walk{at: now, took: 1})
 	const empty = 2*fewLanes - 1 // the oldest of the first priority
 	l.exhaust([]spot{{lane: found[empty]}}, now)
-	spots, _ := l.start([]string{"k"}, false)
+	spots, _ := l.start(broker.ScanRequest{Kinds: []string{"k"}})
 	last := fewLanes - 1 // of those of the first priority, which are odd
 	for i, at := range spots[:last] {
 		if want := int32(empty - 2*(i+1)); at.number != want {

@@ -52,7 +52,7 @@ func (s *Store) lanesFor(ctx context.Context, req broker.ScanRequest) ([]spot, e
 				return nil, err
 			}
 		}
-		if spots, known := s.lanes.start(req.Kinds, req.Bottom); known {
+		if spots, known := s.lanes.start(req); known {
 			return spots, nil
 		}
 	}
@@ -204,7 +204,7 @@ func (c *columns) args() []any {
 
 // ask adds the slice of a lane, and, where a scan is for what is overdue elsewhere too, what is below and above it.
 func (c *columns) ask(req broker.ScanRequest, at spot) {
-	slice := req.SliceOf(at.kind)
+	slice := req.SliceOf(at.kind, broker.Queue{Tenant: at.tenant, Name: at.queue})
 	if slice.Hi == 0 {
 		slice.Hi = 1 << 32
 	}
@@ -246,7 +246,7 @@ func (s *Store) take(found []dueRow, spots []spot, at time.Time) []broker.Candid
 		each[l.kind]++
 		if !f.cancelled {
 			candidates = append(candidates, broker.Candidate{
-				ID: f.id, Kind: l.kind, Label: f.label, Priority: int(l.priority), Bytes: f.payload(), Alone: f.alone,
+				ID: f.id, Kind: l.kind, Queue: broker.Queue{Tenant: l.tenant, Name: l.queue}, Label: f.label, Priority: int(l.priority), Bytes: f.payload(), Alone: f.alone,
 				Age: max(at.Sub(f.since), 0),
 			})
 		}

@@ -15,7 +15,7 @@ import (
 // Take implements [broker.Store]. It takes nothing where that would not be quick: in lanes that are not known or are many,
 // far above their floors, or while there are rows that cannot be read, which fail the statements that meet them.
 func (s *Store) Take(ctx context.Context, req broker.ScanRequest, tokens []broker.Token, ttl time.Duration) ([]broker.Strand, error) {
-	spots := s.lanes.atFloors(req.Kinds)
+	spots := s.lanes.atFloors(req)
 	if len(spots) == 0 || len(spots) > fewLanes || s.broken.some(time.Now()) {
 		return nil, nil
 	}

@@ -81,6 +81,6 @@ func settings(v reflect.Value) string {
 // which strands they get makes no difference to them.
 func (p Pool) runsLike(q Pool) bool {
 	p.Procs, p.Recycle, p.StopTimeout, p.BootTimeout = q.Procs, q.Recycle, q.StopTimeout, q.BootTimeout
-	p.Isolate = q.Isolate
+	p.Queues, p.Isolate = q.Queues, q.Isolate
 	return reflect.DeepEqual(p, q)
 }

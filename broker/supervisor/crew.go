@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/respirated/respirated/broker"
 )
 
 // crew is a pool at work.
@@ -46,6 +48,7 @@ type PoolInfo struct {
 	DropIn    bool   `json:"drop_in"`
 
 	Kinds   []string `json:"kinds"`   // that it may serve; empty = all that its workers announce
+	Queues  []string `json:"queues"`  // that it may take strands of, such as mail or acme/mail; empty = all
 	Isolate []string `json:"isolate"` // kinds whose strands run alone in a process, besides those of which workers say so
 	Env     []string `json:"env"`     // names of the variables that its processes see besides the usual ones
 	Dir     string   `json:"dir"`     // "" = the daemon's
@@ -436,7 +439,7 @@ func (l *loop) poolInfos() []PoolInfo {
 		}
 		infos[i] = PoolInfo{
 			Name: c.Name, Binary: c.Binary, Build: c.build.image.String(), Procs: c.Procs, Slots: c.Slots, State: c.state(),
-			Note: note, DropIn: c.dropIn, Paused: l.paused[c.Name], Kinds: listed(c.Kinds), Isolate: listed(c.Isolate),
+			Note: note, DropIn: c.dropIn, Paused: l.paused[c.Name], Kinds: listed(c.Kinds), Queues: queueNames(c.Queues), Isolate: listed(c.Isolate),
 			Env: envNames(c.Env), Dir: c.Dir, User: c.User, Limits: c.Limits.String(),
 		}
 	}
@@ -459,6 +462,14 @@ func (l *loop) poolInfos() []PoolInfo {
 
 // listed is a list that is never null in JSON.
 func listed(names []string) []string { return append([]string{}, names...) }
+
+func queueNames(queues []broker.Queue) []string {
+	names := make([]string, len(queues))
+	for i, q := range queues {
+		names[i] = q.String()
+	}
+	return names
+}
 
 // envNames leaves out values, which may be secrets.
 func envNames(env []string) []string {

@@ -1,6 +1,7 @@
 package supervisor
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"hash/fnv"
@@ -15,25 +16,27 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/respirated/respirated/broker"
 	"github.com/respirated/respirated/protocol"
 )
 
 // Pool is a set of worker processes of one binary with one configuration.
 type Pool struct {
-	Name        string        // names its logs and its place in workers.json; letters, digits, '.', '_', '-'; unique
-	Binary      string        // path, or a name found in PATH
-	Args        []string      // arguments after the binary's name
-	Procs       int           // processes; 0 means 4, at most 10,000
-	Slots       int           // concurrent runs in each process; 0 means 10, at most 1024
-	Env         []string      // what workers see besides PATH, HOME, LANG ...: NAME as the daemon has it, or NAME=VALUE
-	Dir         string        // working directory; "" = the daemon's
-	StopTimeout time.Duration // from TERM to KILL; 0 = that of Config
-	Kinds       []string      // what its processes may serve, of the kinds that they announce; none = all
-	Isolate     []string      // kinds whose strands run alone in a process; all are told who serve them on this host
-	BootTimeout time.Duration // a process that has not said hello by then is ended; 0 = 2 min
-	Recycle     Recycle       // when a process has lived long enough
-	User        string        // whom its processes run as: "name", "name:group", or numbers; "" = the daemon's user
-	Limits      Limits        // of each process
+	Name        string         // names its logs and its place in workers.json; letters, digits, '.', '_', '-'; unique
+	Binary      string         // path, or a name found in PATH
+	Args        []string       // arguments after the binary's name
+	Procs       int            // processes; 0 means 4, at most 10,000
+	Slots       int            // concurrent runs in each process; 0 means 10, at most 1024
+	Env         []string       // what workers see besides PATH, HOME, LANG ...: NAME as the daemon has it, or NAME=VALUE
+	Dir         string         // working directory; "" = the daemon's
+	StopTimeout time.Duration  // from TERM to KILL; 0 = that of Config
+	Kinds       []string       // what its processes may serve, of the kinds that they announce; none = all
+	Queues      []broker.Queue // that its processes may take strands of, at most 100; none = all
+	Isolate     []string       // kinds whose strands run alone in a process; all are told who serve them on this host
+	BootTimeout time.Duration  // a process that has not said hello by then is ended; 0 = 2 min
+	Recycle     Recycle        // when a process has lived long enough
+	User        string         // whom its processes run as: "name", "name:group", or numbers; "" = the daemon's user
+	Limits      Limits         // of each process
 }
 
 // Recycle says when a process is replaced by a fresh one, which is connected before the old one is asked to end. Of a
@@ -50,8 +53,13 @@ const (
 	defaultSlots = 10
 	defaultBoot  = 2 * time.Minute
 	maxProcs     = 10_000
+	maxQueues    = 100
 	maxSlots     = protocol.DefaultMaxN // a worker may hold no more strands than that
 )
+
+func compareQueues(a, b broker.Queue) int {
+	return cmp.Or(strings.Compare(a.Tenant, b.Tenant), strings.Compare(a.Name, b.Name))
+}
 
 // commonEnv is what every worker may see of the daemon's environment.
 var commonEnv = []string{"PATH", "HOME", "LANG", "TZ", "TMPDIR", "USER"}
@@ -65,6 +73,7 @@ func (p Pool) check(stop time.Duration) (Pool, error) {
 	p.Slots = orElse(p.Slots, defaultSlots)
 	p.StopTimeout = orElse(p.StopTimeout, stop)
 	p.BootTimeout = orElse(p.BootTimeout, defaultBoot)
+	p.Queues = slices.Compact(slices.SortedFunc(slices.Values(p.Queues), compareQueues)) // none stays nil
 	if err := p.checkFields(); err != nil {
 		return p, fmt.Errorf("pool %q: %w", p.Name, err)
 	}
@@ -107,6 +116,14 @@ func (p Pool) checkFields() error {
 	}
 	if err := errors.Join(p.Limits.check(), checkUser(p.User)); err != nil {
 		return err
+	}
+	if len(p.Queues) > maxQueues {
+		return fmt.Errorf("queues lists %d, must be %d at most", len(p.Queues), maxQueues)
+	}
+	for _, q := range p.Queues {
+		if q.Name == "" {
+			return errors.New("queues lists one without a name")
+		}
 	}
 	for _, kind := range p.Isolate {
 		if kind == "" || p.Kinds != nil && !slices.Contains(p.Kinds, kind) {

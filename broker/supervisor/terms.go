@@ -19,7 +19,7 @@ func (l *loop) agree(s *seat) {
 		return
 	}
 	key := s.rec.Key
-	l.terms.Store(key, broker.Terms{Isolate: s.crew.Isolate, Paused: l.paused[s.pool]})
+	l.terms.Store(key, broker.Terms{Queues: s.crew.Queues, Isolate: s.crew.Isolate, Paused: l.paused[s.pool]})
 	l.deaths.put(func() { l.cfg.TermsChanged(key) })
 }
 

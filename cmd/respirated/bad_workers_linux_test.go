@@ -26,18 +26,6 @@ func configured(t *testing.T, settings ...string) []string {
 	return []string{"--config", writeConfig(t, text)}
 }
 
-// once is for strands that are dead after a failure of their own.
-var once = &client.InsertOpts{MaxTries: 1}
-
-func (h *host) insertOne(args client.Args, opts *client.InsertOpts) string {
-	h.t.Helper()
-	inserted, err := h.db.Insert(h.t.Context(), args, opts)
-	if err != nil {
-		h.t.Fatal(err)
-	}
-	return inserted.ID
-}
-
 func TestAWorkerThatMisbehavesDiesAloneAndTheReasonIsTold(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, migrated(t), configured(t, "procs: 5", "slots: 1",

@@ -53,7 +53,9 @@ func benchHostCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			d, err := newDaemon(cmd.Context(), cfg, broker.Partition{}, nil, newLogger(cmd.ErrOrStderr(), "text", "error"))
+			log, flush := newLogger(cmd.ErrOrStderr(), "text", "error")
+			defer flush()
+			d, err := newDaemon(cmd.Context(), cfg, broker.Partition{}, nil, log)
 			if err != nil {
 				return err
 			}

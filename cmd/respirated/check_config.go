@@ -25,7 +25,8 @@ func checkConfigCommand(s *settings) *cobra.Command {
 know, values, and that binaries, folders, users and commands are there. It connects to nothing and changes nothing.
 
 Each finding is a line on standard output, with the place in the file. The exit code is 0 when there is none, 1 when the
-file cannot be used, and 2 when no file is named.`,
+file cannot be used, and 2 when no file is named. What does not fit the form of the file ends the search, as the
+last line says then: what else may be wrong is found once that is mended.`,
 		Example: `  respirated check-config /etc/respirated.yaml
   respirated check-config --config /etc/respirated.yaml --json`,
 		Args: takes(cobra.MaximumNArgs(1)),
@@ -39,7 +40,7 @@ file cannot be used, and 2 when no file is named.`,
 		if file == "" {
 			return usage(errors.New("there is no file to check: name one"))
 		}
-		findings, err := checkFile(file)
+		findings, whole, err := checkFile(file)
 		if err != nil {
 			return err
 		}
@@ -53,11 +54,22 @@ file cannot be used, and 2 when no file is named.`,
 			}
 		}
 		if len(findings) > 0 {
-			return fmt.Errorf("%s cannot be used as it is: %d findings", file, len(findings))
+			return fmt.Errorf("%s cannot be used as it is: %s", file, found(len(findings), whole))
 		}
 		return nil
 	}
 	return cmd
+}
+
+// found says how much is wrong.
+func found(n int, whole bool) string {
+	switch {
+	case !whole:
+		return "what follows the finding was not looked at, there may be more"
+	case n == 1:
+		return "1 finding"
+	}
+	return fmt.Sprintf("%d findings", n)
 }
 
 // configCheck is what check-config prints as JSON.
@@ -67,18 +79,18 @@ type configCheck struct {
 	Findings []string `json:"findings"`
 }
 
-// checkFile returns what is wrong with a file. An error says that it cannot be read.
-func checkFile(file string) (findings []string, err error) {
+// checkFile returns what is wrong with a file, and whether all of it was looked at. An error says that it cannot be read.
+func checkFile(file string) (findings []string, whole bool, err error) {
 	cfg, err := readConfig(file)
 	if unread := (*fs.PathError)(nil); errors.As(err, &unread) {
-		return nil, fmt.Errorf("read the configuration: %w: correct its name, or the rights to it", unread)
+		return nil, false, fmt.Errorf("read the configuration: %w: correct its name, or the rights to it", unread)
 	}
 	if err != nil {
-		return []string{err.Error()}, nil // what follows it was not read
+		return []string{err.Error()}, false, nil
 	}
 	text, err := os.ReadFile(file)
 	if err != nil {
-		return nil, fmt.Errorf("read the configuration: %w", err)
+		return nil, false, fmt.Errorf("read the configuration: %w", err)
 	}
 	places := configPlaces{file, text}
 	find := func(path string, err error) {
@@ -116,7 +128,7 @@ func checkFile(file string) (findings []string, err error) {
 	for i, h := range cfg.Hooks {
 		find(fmt.Sprintf("$.hooks[%d]", i), h.check())
 	}
-	return findings, nil
+	return findings, true, nil
 }
 
 // configPlaces find where in a file a setting stands.

@@ -23,6 +23,7 @@ import (
 // daemon is the parts of a host's daemon, wired to each other.
 type daemon struct {
 	log        *slog.Logger
+	flush      func() // has all that was logged be written; nil if it cannot be upgraded
 	pools      int
 	stores     []*postgres.Store // of each database
 	socket     *broker.Socket
@@ -36,6 +37,8 @@ type daemon struct {
 	hooks      *hooks        // nil = none are configured
 	reload     *reloader     // nil = there is no configuration file
 	upgrader   *upgrader     // nil = it cannot be upgraded
+	signals    *signals      // nil = TERM and INT are caught while it runs
+	returned   chan struct{} // closed when all workers of the build before are back
 	marks      *marks        // of this broker, and of those that were here before
 	notify     notifier
 }
@@ -43,7 +46,7 @@ type daemon struct {
 // newDaemon makes the parts. Nothing runs yet, but the socket is taken, so that nobody else serves it. If this process was
 // the daemon already, as another build, it goes on as that; former is nil otherwise.
 func newDaemon(ctx context.Context, cfg fileConfig, partition broker.Partition, former *handover, log *slog.Logger) (_ *daemon, err error) {
-	d := &daemon{log: log, pools: len(cfg.Pools), notify: newNotifier(log)}
+	d := &daemon{log: log, pools: len(cfg.Pools), notify: newNotifier(log), returned: make(chan struct{})}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, d.close())
@@ -81,6 +84,7 @@ func newDaemon(ctx context.Context, cfg fileConfig, partition broker.Partition, 
 	d.marks = formerMarks(d.socket, log)
 	supervision.Stranger = d.marks.strangers
 	supervision.Returned = func() {
+		close(d.returned)
 		if marks := d.marks.former(); len(marks) > 0 {
 			d.broker.Reclaim(marks)
 		}
@@ -203,9 +207,8 @@ func (d *daemon) run(ctx context.Context, demo func(context.Context) error) erro
 
 	// Signals: the first begins the end, the second ends the process at once.
 	{
-		ctx, cancel := context.WithCancel(ctx)
-		ctx, _ = untilSignal(ctx)
-		g.add("signals", func() error { <-ctx.Done(); return nil }, func() { d.notify.stopping(); cancel() })
+		ctx, stop := d.signals.context(ctx, d.returned)
+		g.add("signals", func() error { <-ctx.Done(); return nil }, func() { d.notify.stopping(); stop() })
 	}
 
 	// An upgrade that is under way comes to its end first: what follows must not stop beneath it.

@@ -69,6 +69,10 @@ func (f *devFlags) run(ctx context.Context, s *settings, out, errOut io.Writer) 
 	ctx, stop := untilSignal(ctx)
 	defer stop()
 
+	log, flush := newLogger(errOut, "", f.logLevel)
+	defer flush()
+	refuseUpgrades(log)
+
 	server, err := private.Start(ctx, private.Config{Dir: f.data})
 	if err != nil {
 		return err
@@ -83,7 +87,6 @@ func (f *devFlags) run(ctx context.Context, s *settings, out, errOut io.Writer) 
 	if err != nil {
 		return err
 	}
-	log := newLogger(errOut, "", f.logLevel)
 	if err := migrateUp(ctx, cfg, log); err != nil {
 		return err
 	}

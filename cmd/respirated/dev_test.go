@@ -136,6 +136,25 @@ func TestDevStopsOnCtrlC(t *testing.T) {
 	p.finish(t)
 }
 
+func TestDevIgnoresARequestToBecomeAnotherBuild(t *testing.T) {
+	t.Parallel()
+	p := startDev(t, "--procs", "1")
+	p.await(t, `ping +done`)
+	if err := p.Process.Signal(syscall.SIGUSR2); err != nil {
+		t.Fatal(err)
+	}
+	p.await(t, `ping +done`)
+	if err := p.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	p.await(t, `^summary`)
+	for p.stdout.Scan() { // to its end
+	}
+	if err := p.Wait(); err != nil || !strings.Contains(p.stderr.String(), "SIGUSR2 is ignored") {
+		t.Errorf("dev ended with %v and said %q", err, p.stderr.String())
+	}
+}
+
 func TestCtrlCWhileDevStartsLeavesNothing(t *testing.T) {
 	t.Parallel()
 	for after := range 8 {

@@ -240,10 +240,8 @@ func TestDaemonOutlivesWhoReadsItsLog(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	log := h.log
-	h.log = writer
+	h.stderr = writer
 	h.start()
-	h.log = log
 	h.workers(1)
 	if err := errors.Join(reader.Close(), writer.Close()); err != nil {
 		t.Fatal(err)

@@ -37,6 +37,8 @@ type host struct {
 	ledger string
 	bin    string // folder of the programs; "" = those that were built for the tests
 
+	stderr *os.File // of the daemon; nil = log
+
 	daemon *exec.Cmd
 	log    *os.File
 	db     *database
@@ -94,17 +96,23 @@ func (h *host) socket() string { return filepath.Join(h.dir, "run", "respirate.s
 // start starts a daemon and returns once it answers. The test's end stops it.
 func (h *host) start() {
 	h.t.Helper()
+	h.launch()
+	h.eventually("the daemon answers", func() bool { return askDaemon(h.t.Context(), h.socket(), "/api/v1/status", new(daemonStatus)) == nil })
+}
+
+// launch starts a daemon and does not wait for anything.
+func (h *host) launch() {
+	h.t.Helper()
 	args := slices.Concat(h.under, []string{filepath.Join(cmp.Or(h.bin, programs(h.t)), "respirated")},
 		[]string{"run", "--database-url", h.url, "--socket", h.socket(), "--log-level", "debug"}, h.flags)
 	cmd := exec.Command(args[0], args[1:]...)
-	cmd.Stderr, cmd.ExtraFiles = h.log, h.files
+	cmd.Stderr, cmd.ExtraFiles = cmp.Or(h.stderr, h.log), h.files
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := cmd.Start(); err != nil {
 		h.t.Fatal(err)
 	}
 	h.daemon = cmd
 	h.t.Cleanup(func() { h.stop(cmd) })
-	h.eventually("the daemon answers", func() bool { return askDaemon(h.t.Context(), h.socket(), "/api/v1/status", new(daemonStatus)) == nil })
 }
 
 // stop ends a daemon in peace, unless it is gone already, and checks that it says nothing bad.
@@ -193,6 +201,18 @@ func (h *host) insertLedgers(n int, args demo.Ledger) []string {
 		ids[i] = r.ID
 	}
 	return ids
+}
+
+// once is for strands that are dead after a failure of their own.
+var once = &client.InsertOpts{MaxTries: 1}
+
+func (h *host) insertOne(args client.Args, opts *client.InsertOpts) string {
+	h.t.Helper()
+	inserted, err := h.db.Insert(h.t.Context(), args, opts)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return inserted.ID
 }
 
 // lines reads the ledger: by strand, the pids that ran it to its end.

@@ -5,7 +5,8 @@
 //	init.go                                         process 1 of a container
 //	pool.go, reload.go                              its pools: asked for, steered, read again
 //	systemd.go                                      what it tells systemd, and gets from it
-//	upgrade.go                                      how it becomes another build of itself
+//	upgrade.go, become_*.go                         how it becomes another build of itself
+//	backlog.go                                      its log, which holds up nobody
 //	partition.go                                    which part of the strands it looks for
 //	dashboard.go                                    the dashboard: where it listens, who is let in, what it reads with
 //	dev.go, dev_show.go                             everything at once on a fresh machine, with a live demo

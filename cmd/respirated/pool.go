@@ -214,6 +214,7 @@ func (p poolStatus) print(out io.Writer, now time.Time) error {
 		t.row("paused", "its workers get no new strands: see respirated pool resume")
 	}
 	t.row("kinds", cmp.Or(strings.Join(p.Kinds, " "), "all that its workers serve"))
+	t.row("queues", cmp.Or(strings.Join(p.Queues, " "), "all"))
 	for _, set := range [][2]string{
 		{"isolate", strings.Join(p.Isolate, " ")}, {"env", strings.Join(p.Env, " ")}, {"dir", p.Dir}, {"user", p.User}, {"limits", p.Limits},
 	} {

@@ -19,6 +19,7 @@ type poolOrder struct {
 	Procs   *int      `json:"procs,omitempty"`
 	Slots   *int      `json:"slots,omitempty"`
 	Kinds   *[]string `json:"kinds,omitempty"` // none = all
+	Queues  *[]string `json:"queues,omitempty"`
 	Isolate *[]string `json:"isolate,omitempty"`
 	Env     *[]string `json:"env,omitempty"`
 	Dir     *string   `json:"dir,omitempty"`  // "" = the daemon's
@@ -41,7 +42,7 @@ func (o poolOrder) check() error {
 	return nil
 }
 
-// over changes what is asked for in a pool.
+// over changes what is asked for in a pool, but for the queues.
 func (o poolOrder) over(p *supervisor.Pool) {
 	put(&p.Procs, o.Procs)
 	put(&p.Slots, o.Slots)
@@ -79,8 +80,19 @@ func (c control) setPool(r *http.Request) (asked, error) {
 	if err := order.check(); err != nil {
 		return asked{}, err
 	}
+	var of queues
+	if order.Queues != nil {
+		if err := of.parse(*order.Queues); err != nil {
+			return asked{}, err
+		}
+	}
 	pool := r.PathValue("pool")
-	return asked{Pool: pool, Asked: "set"}, c.supervisor.Change(pool, order.over)
+	return asked{Pool: pool, Asked: "set"}, c.supervisor.Change(pool, func(p *supervisor.Pool) {
+		order.over(p)
+		if order.Queues != nil {
+			p.Queues = of
+		}
+	})
 }
 
 func poolSetCommand(s *settings) *cobra.Command {
@@ -95,6 +107,8 @@ the others one by one.
 
 It lasts until the daemon reads its configuration again, or starts again: to keep it, change the file.`,
 		Example: `  respirated pool set default --procs 8
+  respirated pool set default --queues mail,acme/mail
+  respirated pool set default --queues ""
   respirated pool set default --isolate convert,render
   respirated pool set default --memory 512MiB --cpu 1.5
   respirated pool set default --procs 1 --json`,
@@ -108,6 +122,7 @@ It lasts until the daemon reads its configuration again, or starts again: to kee
 		"procs":       flags.Int("procs", 0, "how many processes it has"),
 		"slots":       flags.Int("slots", 0, "strands that each of them runs at once"),
 		"kinds":       flags.StringSlice("kinds", nil, "the `KINDS` that they may serve"),
+		"queues":      flags.StringSlice("queues", nil, "the `QUEUES` that they may take strands of, such as mail or tenant/mail"),
 		"isolate":     flags.StringSlice("isolate", nil, "`KINDS` whose strands run alone in a process"),
 		"env":         flags.StringSlice("env", nil, "`VARIABLES` that they see, too: NAME as the daemon has it, or NAME=VALUE"),
 		"dir":         flags.String("dir", "", "their working `DIRECTORY`"),

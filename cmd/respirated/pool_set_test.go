@@ -7,6 +7,10 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/respirated/respirated/broker/supervisor"
+	"github.com/respirated/respirated/client"
+	"github.com/respirated/respirated/cmd/internal/demo"
 )
 
 // pidsOf asks for the processes of a pool that are connected, and whether all of them are as the broker shall know them.
@@ -90,6 +94,61 @@ func TestAPausedPoolGetsNothingUntilItIsResumedEvenByALaterDaemon(t *testing.T) 
 	h.exactlyOnce(slices.Concat(held, after, last))
 	if code, _, stderr := call("pool", "pause", "none", "--socket", h.socket()); code != exitNotFound || !strings.Contains(stderr, "there is no such pool") {
 		t.Errorf("pool pause of a pool that is not there: code %d, %s", code, stderr)
+	}
+}
+
+func TestPoolsTakeStrandsOfTheirQueuesAlone(t *testing.T) {
+	t.Parallel()
+	worker := filepath.Join(programs(t), "demo-worker")
+	config := filepath.Join(t.TempDir(), "daemon.yaml")
+	pools := "pools:\n- {name: a, worker: %[1]s, procs: 1, queues: [default, acme/mail]}\n- {name: b, worker: %[1]s, procs: 1, queues: [%[2]s]}\n"
+	replaceFile(t, config, fmt.Sprintf(pools, worker, "mail"), 0o600)
+	h := newHost(t, migrated(t), "--config", config)
+	h.start()
+	h.awaitPool("runs", "a", has("running", 1))
+	h.awaitPool("runs", "b", has("running", 1))
+	a, b := h.awaitPaused("a", false), h.awaitPaused("b", false)
+	insert := func(n int, opts client.InsertOpts) (ids []string) {
+		for range n {
+			ids = append(ids, h.insertOne(demo.Ledger{Path: h.ledger}, &opts))
+		}
+		return ids
+	}
+	toA := insert(10, client.InsertOpts{})
+	toB := insert(10, client.InsertOpts{Queue: "mail"})
+	toA = append(toA, insert(10, client.InsertOpts{Queue: "mail", Tenant: "acme"})...)
+	h.awaitDone(30)
+	h.ranIn(toA, a)
+	h.ranIn(toB, b)
+
+	// What nobody may take waits, without being in the way, until somebody may.
+	waiting := insert(5, client.InsertOpts{Queue: "reports"})
+	toA = append(toA, insert(5, client.InsertOpts{})...)
+	h.eventually("all but those are done", func() bool {
+		return h.count("select count(*) from respirate.finished where state = 'done'") == 35
+	})
+	var status daemonStatus
+	if err := askDaemon(t.Context(), h.socket(), "/api/v1/status", &status); err != nil || status.Candidates != 0 {
+		t.Errorf("%d candidates are at hand (%v), want none", status.Candidates, err)
+	}
+	h.cli("pool", "set", "b", "--queues", "mail,reports")
+	h.awaitDone(40)
+	h.ranIn(toA, a)
+	h.ranIn(waiting, b)
+	if now := h.awaitPaused("b", false); !slices.Equal(now, b) {
+		t.Errorf("the processes of b are %v, want %v as before", now, b)
+	}
+	if out := h.cli("pool", "show", "b"); !strings.Contains(out, "mail reports") {
+		t.Errorf("pool show says %s", out)
+	}
+
+	replaceFile(t, config, fmt.Sprintf(pools, worker, "acme/reports"), 0o600)
+	h.awaitPool("has other queues", "b", func(p supervisor.PoolInfo) bool { return slices.Equal(p.Queues, []string{"acme/reports"}) })
+	last := insert(3, client.InsertOpts{Queue: "reports", Tenant: "acme"})
+	h.awaitDone(43)
+	h.ranIn(last, b)
+	if code, _, stderr := call("pool", "set", "b", "--queues", "/mail", "--socket", h.socket()); code != exitUsage || !strings.Contains(stderr, "tenant/queue") {
+		t.Errorf("pool set --queues /mail: code %d, %s", code, stderr)
 	}
 }
 

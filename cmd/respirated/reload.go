@@ -6,11 +6,9 @@ import (
 	"errors"
 	"log/slog"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"reflect"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
@@ -32,10 +30,9 @@ type reloader struct {
 	hangup chan os.Signal // SIGHUP has come
 }
 
-// newReloader notes what the file says, before it is taken in, and catches SIGHUP, which from now on ends nobody.
-func newReloader(file string) *reloader {
-	r := &reloader{file: file, hangup: make(chan os.Signal, 1)}
-	signal.Notify(r.hangup, syscall.SIGHUP)
+// newReloader notes what the file says, before it is taken in.
+func newReloader(file string, hangup chan os.Signal) *reloader {
+	r := &reloader{file: file, hangup: hangup}
 	r.text, _ = os.ReadFile(file) // what is wrong with it says who takes it in
 	return r
 }
@@ -45,7 +42,6 @@ const restFor = 300 * time.Millisecond
 
 // Run reads the file again on SIGHUP, and whenever it has changed, until ctx ends.
 func (r *reloader) Run(ctx context.Context) error {
-	defer signal.Stop(r.hangup)
 	var events chan fsnotify.Event // nil = none come
 	var errs chan error            // some were lost
 	if watcher, err := r.watch(); err != nil {

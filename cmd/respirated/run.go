@@ -54,7 +54,8 @@ finds one that is free), or none, which looks for all strands. What DYNO, PS or 
 With several --database-url, its workers run the strands of all of these databases, in each of which the daemon has a
 PARTITION. One that is away holds up no other.
 
-On SIGTERM or SIGINT it takes no more work, lets workers finish what they hold for up to --drain-timeout, and stops.
+On SIGTERM or SIGINT it takes no more work, lets workers finish what they hold for up to --drain-timeout, and stops. So it
+does on SIGHUP without --config, as when its terminal is closed.
 A second signal ends it at once. With --config the file is read again when it changes, and on SIGHUP: pools come, go and change
 while the daemon runs; a file with an error changes nothing. If the daemon is killed, its workers go on, and the next daemon on the same socket adopts them.`,
 		Example: `  respirated run --worker ./worker --procs 4 --slots 10
@@ -82,9 +83,13 @@ while the daemon runs; a file with an error changes nothing. If the daemon is ki
 
 // run runs the daemon. former is the build that this process was before; nil = none.
 func (f *runFlags) run(cmd *cobra.Command, args []string, s *settings, former *handover) error {
+	var caught *signals
+	if !f.check {
+		caught = catchSignals(s.file != "", former != nil)
+	}
 	var reload *reloader
-	if s.file != "" {
-		reload = newReloader(s.file)
+	if s.file != "" && caught != nil {
+		reload = newReloader(s.file, caught.Hangup)
 	}
 	cfg, err := f.load(s)
 	if err != nil {
@@ -94,7 +99,8 @@ func (f *runFlags) run(cmd *cobra.Command, args []string, s *settings, former *h
 	if err != nil {
 		return usage(err)
 	}
-	log := newLogger(cmd.ErrOrStderr(), cfg.LogFormat, cfg.LogLevel)
+	log, flush := newLogger(cmd.ErrOrStderr(), cfg.LogFormat, cfg.LogLevel)
+	defer flush()
 	if f.check {
 		return checkRun(cmd.Context(), cfg, cmd.OutOrStdout(), log)
 	}
@@ -102,6 +108,7 @@ func (f *runFlags) run(cmd *cobra.Command, args []string, s *settings, former *h
 	if err != nil {
 		return err
 	}
+	d.signals, d.flush = caught, flush
 	log.Info("partition chosen", "number", describePartition(partition), "from", from, "most", partition.Most, "gaps", cfg.Gaps)
 	if d.reload = reload; reload != nil {
 		reload.load = func() (fileConfig, error) { return f.load(s) }
@@ -214,7 +221,7 @@ func (cfg fileConfig) pools() []supervisor.Pool {
 		pools[i] = supervisor.Pool{
 			Name: cmp.Or(p.Name, "default"), Binary: p.Worker, Args: p.Args, Procs: p.Procs, Slots: p.Slots, Env: p.Env, Dir: p.Dir,
 			StopTimeout: time.Duration(p.StopTimeout), User: p.User, Limits: p.Limits.limits(), BootTimeout: time.Duration(p.BootTimeout),
-			Kinds: p.Kinds, Isolate: p.Isolate,
+			Kinds: p.Kinds, Queues: p.Queues, Isolate: p.Isolate,
 			Recycle: supervisor.Recycle{Strands: p.Recycle.Strands, Age: time.Duration(p.Recycle.Age), RSS: int64(p.Recycle.RSS), Files: p.Recycle.Files},
 		}
 	}

@@ -186,6 +186,7 @@ type poolConfig struct {
 	User        string   `yaml:"user"`
 	BootTimeout duration `yaml:"boot_timeout"`
 	Kinds       []string `yaml:"kinds"`
+	Queues      queues   `yaml:"queues"`
 	Isolate     []string `yaml:"isolate"`
 
 	Limits  limitsConfig  `yaml:"limits"`
@@ -355,20 +356,20 @@ func plainAttr(_ []string, a slog.Attr) slog.Attr {
 	return a
 }
 
-// newLogger is the logger of a daemon. Without a format it writes text, and what people read with ease where one of them looks.
-func newLogger(out io.Writer, format logFormat, level logLevel) *slog.Logger {
+// newHandler writes a daemon's log. Without a format it writes text, and what people read with ease where one of them looks.
+func newHandler(out io.Writer, terminal bool, format logFormat, level logLevel) slog.Handler {
 	var least slog.Level
 	if level != "" {
 		if err := least.UnmarshalText([]byte(level)); err != nil {
 			panic("bug: a log level that was not checked: " + err.Error())
 		}
 	}
-	if format == "" && isTerminal(out) {
-		return slog.New(terminalHandler(out, least))
+	if format == "" && terminal {
+		return terminalHandler(out, least)
 	}
 	opts := &slog.HandlerOptions{Level: least}
 	if format == "json" {
-		return slog.New(slog.NewJSONHandler(out, opts))
+		return slog.NewJSONHandler(out, opts)
 	}
-	return slog.New(slog.NewTextHandler(out, opts))
+	return slog.NewTextHandler(out, opts)
 }

@@ -29,7 +29,9 @@ func TestLogOnATerminalIsReadableAndInColoursOnlyWhereTheyAreWanted(t *testing.T
 func TestLogThatNobodyLooksAtHasNoColours(t *testing.T) {
 	for format, want := range map[logFormat]string{"": "level=INFO msg=hello", "text": "level=INFO msg=hello", "json": `"msg":"hello"`} {
 		var out strings.Builder
-		newLogger(&out, format, "").InfoContext(context.Background(), "hello")
+		log, flush := newLogger(&out, format, "")
+		log.InfoContext(context.Background(), "hello")
+		flush()
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("%q: got %q, want %s", format, out.String(), want)
 		}

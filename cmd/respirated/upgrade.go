@@ -13,7 +13,6 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
-	"os/signal"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -26,6 +25,7 @@ import (
 	"github.com/respirated/respirated/broker"
 	"github.com/respirated/respirated/broker/postgres"
 	"github.com/respirated/respirated/broker/supervisor"
+	"github.com/respirated/respirated/cmd/internal/early"
 	"github.com/respirated/respirated/protocol"
 )
 
@@ -33,11 +33,13 @@ import (
 // same arguments. The new binary is tried first, as a process of its own that is to check all that a daemon needs. Then
 // supervisor and broker come to a rest, and the process becomes the new binary, which goes on with what it is told in a
 // handover. Until exec the old build can go on, and does if anything fails.
+//
+// An admitted weakness: a TERM that comes within the millisecond or two around the exec ends the process without a drain, and
+// its workers go on until the next daemon. See package early for why that time cannot be nothing.
 
 const (
-	handoverVar     = "RESPIRATE_HANDOVER" // "PID:FD" of a handover, for the process that becomes another build
-	handoverVersion = 1                    // of its format; a build that knows another one is refused
-	maxHandover     = 16 << 20             // bytes
+	handoverVersion = 1        // of its format; a build that knows another one is refused
+	maxHandover     = 16 << 20 // bytes
 
 	trialTime   = 30 * time.Second // for the new binary to check what it needs
 	restTime    = 5 * time.Second  // for what is on its way to the database; less where leases are short
@@ -60,15 +62,15 @@ type handover struct {
 
 // takeHandover reads what the former build of this process has left; nil = it was no daemon.
 func takeHandover() (*handover, error) {
-	value := os.Getenv(handoverVar)
-	os.Unsetenv(handoverVar)
+	value := os.Getenv(early.HandoverVar)
+	os.Unsetenv(early.HandoverVar)
 	pid, number, _ := strings.Cut(value, ":")
 	if pid != strconv.Itoa(os.Getpid()) {
 		return nil, nil // another process's, inherited
 	}
 	fd, err := strconv.Atoi(number)
 	if err != nil {
-		return nil, fmt.Errorf("%s is %q: %w", handoverVar, value, err)
+		return nil, fmt.Errorf("%s is %q: %w", early.HandoverVar, value, err)
 	}
 	f := os.NewFile(uintptr(fd), "handover")
 	defer f.Close()
@@ -103,7 +105,7 @@ func writeHandover(dir string, h *handover) (variable string, undo func(), err e
 	if err != nil {
 		return "", nil, err
 	}
-	return fmt.Sprintf("%s=%d:%d", handoverVar, os.Getpid(), fd), func() { _ = syscall.Close(fd) }, nil
+	return fmt.Sprintf("%s=%d:%d", early.HandoverVar, os.Getpid(), fd), func() { _ = syscall.Close(fd) }, nil
 }
 
 // answer tells whoever has asked for the upgrade what became of it, if anybody has.
@@ -182,20 +184,16 @@ func executable(name string) (string, error) {
 
 // run does upgrades until ctx ends.
 func (u *upgrader) run(ctx context.Context) error {
-	signals := make(chan os.Signal, 1)
-	signal.Notify(signals, syscall.SIGUSR2)
-	defer signal.Stop(signals)
 	u.arrive(ctx)
 	for {
 		ask := upgradeAsk{began: time.Now()}
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-signals:
+		case <-u.d.signals.Upgrade:
 		case ask = <-u.asks:
 		}
 		err := u.upgrade(ctx, ask)
-		signal.Notify(signals, syscall.SIGUSR2)
 		u.d.log.Error("upgrade refused, this build goes on", "error", err)
 		if ask.conn != nil {
 			answerAsker(ask.conn, upgraded{}, err)
@@ -274,19 +272,12 @@ func (u *upgrader) become(ctx context.Context, args []string, h *handover, asker
 	told, cancel := context.WithTimeout(ctx, dismissTime)
 	defer cancel()
 	u.d.broker.Dismiss(told)
-	if ctx.Err() != nil {
+	u.d.flush() // may take a while, for which signals are still taken in
+	defer u.d.signals.Catch(u.d.signals.reloads)
+	if ending := u.d.signals.leave(); ending || ctx.Err() != nil {
 		return errors.New("the daemon is about to stop")
 	}
-	signal.Ignore(syscall.SIGUSR2) // it would end a process that does not run yet
-	if r := u.d.reload; r != nil { // the same goes for SIGHUP; the other build reads the configuration anyway
-		signal.Ignore(syscall.SIGHUP)
-		defer signal.Notify(r.hangup, syscall.SIGHUP)
-	}
-	var files syscall.Rlimit // the runtime has raised it, and Exec takes that back
-	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files) == nil {
-		defer func() { _ = syscall.Setrlimit(syscall.RLIMIT_NOFILE, &files) }()
-	}
-	err = syscall.Exec(args[0], args, append(os.Environ(), variable))
+	err = becomeProgram(args[0], args, append(os.Environ(), variable))
 	return fmt.Errorf("become %s: %w", args[0], err)
 }
 
