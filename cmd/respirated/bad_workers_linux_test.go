@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/respirated/respirated/broker/supervisor"
 	"github.com/respirated/respirated/client"
 	"github.com/respirated/respirated/cmd/internal/demo"
 )
@@ -193,4 +194,61 @@ func TestWorkersMayRunAsAnotherUser(t *testing.T) {
 	if _, err := os.Stat(filepath.Dir(h.socket()) + "-" + nobody.Uid); !os.IsNotExist(err) {
 		t.Errorf("their folder is left behind (%v)", err)
 	}
+}
+
+func TestBadBinariesAreNamedInTheLogAndTheListAndDisturbNobody(t *testing.T) {
+	t.Parallel()
+	h := newHost(t, migrated(t))
+	demoWorker := filepath.Join(programs(t), "demo-worker")
+	bad := map[string]struct{ program, settings, log, state, note string }{
+		"exits":   {"exit 1", "procs: 4", "pool is crash-looping", "crash-looping", "5 processes died within 1m0s"},
+		"refuses": {"exit 78", "procs: 1", "pool starts nothing more", "halted", "exit status 78"},
+		"mute":    {"exec sleep 1000", "procs: 1, boot_timeout: 1s", "worker never said hello and is ended", "starting", "did not say hello"},
+		"deaf":    {"trap '' TERM\nwhile :; do sleep 1; done", "procs: 1, boot_timeout: 1s", "worker is killed: it did not end in time", "starting", "did not say hello"},
+		"foreign": {"RESPIRATE_WORKER_KEY=" + strings.Repeat("0", 32) + " exec " + demoWorker, "procs: 1, slots: 1", "worker is not what it should be", "starting", "says hello without the key"},
+		"lies":    {"exec " + demoWorker, "procs: 1, kinds: [echo]", "worker is not what it should be", "running", "announces kinds that the pool may not take"},
+	}
+	text := "drain_timeout: 5s\npools:\n- {name: good, worker: " + demoWorker + ", procs: 1}\n"
+	for name, b := range bad {
+		text += fmt.Sprintf("- {name: %s, worker: %s, %s}\n", name, h.script(name, b.program), b.settings)
+	}
+	h.flags = []string{"--config", writeConfig(t, text)}
+	ids := h.insertLedger(200, 20*time.Millisecond)
+	h.start()
+	h.awaitPool("runs", "good", has("running", 1))
+	good := h.pidIn("good")
+	for name, b := range bad {
+		told := regexp.MustCompile(`msg="?` + b.log + `.* pool=` + name + ` `)
+		h.eventually("the log tells of pool "+name, func() bool { return told.MatchString(h.said()) })
+		h.awaitPool("is shown for what it is", name, func(p supervisor.PoolInfo) bool {
+			return p.State == b.state && strings.Contains(p.Note, b.note)
+		})
+	}
+	h.awaitDone(len(ids))
+	ids = append(ids, h.insertLedger(50, 20*time.Millisecond)...)
+	h.awaitDone(len(ids))
+	h.exactlyOnce(ids)
+	if now := h.pidIn("good"); now != good {
+		t.Errorf("the good worker is %d, was %d", now, good)
+	}
+	// The foreign one has a slot, as a worker has that nobody here has started. So the good one has run most of them.
+	ran, liar := map[int]int{}, h.pidIn("lies")
+	for _, pids := range h.lines() {
+		for _, pid := range pids {
+			ran[pid]++
+		}
+	}
+	if ran[good] < len(ids)/2 || ran[liar] > 0 {
+		t.Errorf("of %d strands each process has run %v; want most by %d, and none by %d, which may not", len(ids), ran, good, liar)
+	}
+}
+
+// pidIn is the only process of a pool.
+func (h *host) pidIn(pool string) int {
+	h.t.Helper()
+	var p poolStatus
+	if err := askDaemon(h.t.Context(), h.socket(), poolPath(pool), &p); err != nil || len(p.Workers) != 1 {
+		h.t.Fatalf("pool %s is %+v (%v), want one worker", pool, p, err)
+	}
+	return p.Workers[0].PID
 }
