@@ -117,6 +117,8 @@ func TestAParentMeetsEveryChildOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	brokertest.Eventually(t, "the parent has ended", allFinished(store, ids, "done"))
+	mu.Lock()
+	defer mu.Unlock()
 	if f, _ := store.Finished(ids[0]); string(f.Value) != fmt.Sprint(size) || len(met) != size {
 		t.Errorf("exit with %s, %d children met, want %d", f.Value, len(met), size)
 	}

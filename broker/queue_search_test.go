@@ -2,7 +2,10 @@ package broker
 
 import (
 	"fmt"
+	"os"
 	"slices"
+	"testing"
+	"time"
 
 	"github.com/respirated/respirated/protocol"
 )
@@ -64,4 +67,13 @@ func (w *world) checkSentQueue(m *modelWorker, message protocol.ToWorker) {
 			w.fail(fmt.Sprintf("strand %d is sent to %s, whose pool may not take its queue", id[0], m.name))
 		}
 	}
+}
+
+func TestExhaustiveQueues(t *testing.T) {
+	if os.Getenv("RESPIRATE_MUTANTS") == "" {
+		t.Skip("scripts/search runs it: it takes half a minute with the race detector")
+	}
+	start := time.Now()
+	states := explore(t, newQueueWorld(0), 5_000_000)
+	t.Logf("2 strands in the queues of two workers, one of which gets others: %d states visited in %v", states, time.Since(start).Round(time.Millisecond))
 }

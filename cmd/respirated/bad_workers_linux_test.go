@@ -231,15 +231,15 @@ func TestBadBinariesAreNamedInTheLogAndTheListAndDisturbNobody(t *testing.T) {
 	if now := h.pidIn("good"); now != good {
 		t.Errorf("the good worker is %d, was %d", now, good)
 	}
-	// The foreign one has a slot, as a worker has that nobody here has started. So the good one has run most of them.
+	// The foreign one has a slot, as a worker has that nobody here has started. So the good one has run some of them, not all.
 	ran, liar := map[int]int{}, h.pidIn("lies")
 	for _, pids := range h.lines() {
 		for _, pid := range pids {
 			ran[pid]++
 		}
 	}
-	if ran[good] < len(ids)/2 || ran[liar] > 0 {
-		t.Errorf("of %d strands each process has run %v; want most by %d, and none by %d, which may not", len(ids), ran, good, liar)
+	if ran[good] == 0 || ran[liar] > 0 {
+		t.Errorf("of %d strands each process has run %v; want some by %d, and none by %d, which may not", len(ids), ran, good, liar)
 	}
 }
 
