@@ -109,7 +109,16 @@ func newLedgerBroker(t *testing.T, seed uint64, n int) *ledgerBroker {
 // serve talks with the worker until it cuts the connection, at the latest when all is stored.
 func (b *ledgerBroker) serve(p *peer) {
 	b.connections++
-	hello := next[*protocol.Hello](p)
+	m, ok := <-p.in
+	if !ok && b.calm {
+		return // it was asked to stop before it had said hello, and then has nothing left to tell
+	}
+	hello, ok := m.(*protocol.Hello)
+	if !ok {
+		b.t.Errorf("a connection begins with %T (%v), want a hello", m, p.err)
+		p.cut()
+		return
+	}
 	p.welcome(hello)
 	b.reconcile(p, hello.Hold)
 	want := 0
