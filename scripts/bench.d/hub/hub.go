@@ -153,12 +153,12 @@ func (h *Hub) welcome(m *member, rest string) bool {
 	if _, err := fmt.Sscan(rest, &role, &m.pid); err != nil || h.closed {
 		return false
 	}
+	defer h.tell()
 	if role == "inserter" {
 		h.inserter = m
-	} else {
-		h.workers = append(h.workers, m)
+		return true
 	}
-	h.tell()
+	h.workers = append(h.workers, m)
 	return h.every == 0 || m.start(h.every) == nil // one that comes later starts at once
 }
 

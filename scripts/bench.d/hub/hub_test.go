@@ -125,6 +125,14 @@ func TestFailedInsertTellsWhy(t *testing.T) {
 	}
 }
 
+func TestInserterThatComesAfterTheStartIsGivenOnlyCommands(t *testing.T) {
+	h := &Hub{every: reportEvery, changed: make(chan struct{})}
+	inserter := &member{} // which a word to it would make panic
+	if !h.welcome(inserter, "inserter 7") || h.inserter != inserter {
+		t.Errorf("the inserter of pid %d is not welcome", inserter.pid)
+	}
+}
+
 func TestArgsWeighWhatWasAsked(t *testing.T) {
 	for _, n := range []int{0, 9, 123_456} {
 		for _, size := range []int{60, 100, 64 << 10} {
