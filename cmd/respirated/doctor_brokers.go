@@ -214,6 +214,9 @@ func (d *doctor) checkSocket(ctx context.Context) ([]finding, error) {
 	var status daemonStatus
 	if err := askDaemon(ctx, d.cfg.Socket, "/api/v1/status", &status); err != nil {
 		if _, gone := os.Lstat(socket); gone == nil {
+			if embedded := (embeddedError{}); errors.As(err, &embedded) {
+				return fine("%s", oneLine(err.Error())), nil
+			}
 			if errors.Is(err, errHangs) {
 				return []finding{bad(failing, "see whether it was stopped (kill -CONT wakes it), and look at its log; else end it and start it again", "%s", oneLine(err.Error()))}, nil
 			}

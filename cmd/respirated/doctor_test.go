@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -469,6 +470,15 @@ func TestDoctorLooksAtTheFolderOfTheSocket(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.sees("socket", "fail: no daemon answers, and it has left its socket")
+	lock := filepath.Join(dir, "respirate.lock")
+	if err := os.WriteFile(lock, fmt.Appendln(nil, os.Getpid()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p.sees("socket", fmt.Sprintf("ok: process %d serves %s and has no control socket: an application has embedded it", os.Getpid(), p.cfg.Socket))
+	if err := os.WriteFile(lock, fmt.Appendln(nil, endedProcess(t)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p.sees("socket", "fail: no daemon answers, and it has left its socket")
 	if err := os.Remove(p.cfg.Socket); err != nil {
 		t.Fatal(err)
 	}
@@ -477,6 +487,16 @@ func TestDoctorLooksAtTheFolderOfTheSocket(t *testing.T) {
 	p.sees("daemon", "fail: the daemon of this host is not among the brokers of this schema")
 	p.announce(broker.Announcement{Broker: broker.ID{1}, Host: "a", PID: 7, Workers: 1})
 	p.sees("daemon", "ok: ")
+}
+
+// endedProcess is the pid of a process that was there.
+func endedProcess(t *testing.T) int {
+	t.Helper()
+	cmd := exec.Command("true")
+	if err := cmd.Run(); err != nil {
+		t.Fatal(err)
+	}
+	return cmd.Process.Pid
 }
 
 func TestDoctorKeepsItsTableReadable(t *testing.T) {
