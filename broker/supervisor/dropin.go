@@ -90,7 +90,7 @@ func (l *loop) lookAtFile(now time.Time, name string) bool {
 	if c != nil && c.dropIn {
 		return true
 	}
-	if !file.rest.look(now, imageIn(info), l.lookEvery) || beingWritten(path) {
+	if !file.rest.look(now, imageIn(info), l.lookEvery) {
 		return true
 	}
 	switch {
@@ -98,6 +98,9 @@ func (l *loop) lookAtFile(now time.Time, name string) bool {
 		err = errors.New("the configuration has a pool of this name")
 	default:
 		err = safe(d.dir, path)
+	}
+	if err == nil && beingWritten(path) { // which opens it: a file that others have put there is not even opened
+		return true
 	}
 	p := Pool{Name: name, Binary: path}
 	if err == nil {
