@@ -72,6 +72,7 @@ func TestAWorkerIsBornInACgroupThatGoesWithIt(t *testing.T) {
 	if !strings.HasPrefix(filepath.Base(own), "respirate-a-") {
 		t.Fatalf("the worker began in the cgroup %s, want one of its own", own)
 	}
+	h.until("connected, and so written down", all("connected"))
 	path := written(t, h.cfg)[0].Cgroup
 	if !strings.HasSuffix(path, own) {
 		t.Errorf("workers.json has the cgroup %s, want %s", path, own)

@@ -371,6 +371,19 @@ func TestWorkerThatNeverSaysHelloIsEnded(t *testing.T) {
 	}
 }
 
+func TestWorkerThatIsStoppedBeforeItsHelloIsNotBlamedForThat(t *testing.T) {
+	h := newHost(t, "", poolAs("a", 1, "child"))
+	text := h.logged()
+	h.run()
+	info := h.until("started", func(infos []Info) bool { return infos[0].State == "starting" && infos[0].PID != 0 })[0]
+	h.sup.End(info.Key, 0, "test")
+	h.exit()
+	h.end()
+	if strings.Contains(text.String(), "never said hello") || strings.Contains(h.sup.Pools()[0].Note, "did not say hello") {
+		t.Errorf("pool %+v, log\n%s", h.sup.Pools()[0], text)
+	}
+}
+
 func TestRollAfterARestartOfTheDaemon(t *testing.T) {
 	h := newHost(t, "")
 	p := h.script("a", 1, "export VERSION=1", "polite")

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -50,6 +51,26 @@ func TestFileThatIsDroppedInIsAPoolForAsLongAsItIsThere(t *testing.T) {
 	for _, i := range infos {
 		if i.Pool == "first" {
 			t.Errorf("got %+v of a pool that is gone", i)
+		}
+	}
+}
+
+func TestWorkersOfAFormerDaemonAreAdoptedAlsoWhereFilesAreDroppedIn(t *testing.T) {
+	h := newHost(t, "", poolAs("a", 1, "steady")).withFolder()
+	dropped := Pool{Name: "dropped", Binary: h.drop("dropped", "", "steady"), Procs: defaultProcs}
+	h.cfg.Pools = append(h.cfg.Pools, dropped)
+	before := h.formerDaemon()
+	h.cfg.Pools = h.cfg.Pools[:1]
+	h.run()
+	for range before {
+		if g := h.hello(); !slices.ContainsFunc(before, func(i Info) bool { return i.PID == g.PID }) {
+			t.Errorf("process %d was started, though one of before has its place", g.PID)
+		}
+	}
+	infos := h.until("connected", all("connected"))
+	for i, info := range infos {
+		if len(infos) != len(before) || info.PID != before[i].PID || !info.Adopted {
+			t.Fatalf("shown %+v, were %+v", infos, before)
 		}
 	}
 }

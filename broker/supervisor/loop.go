@@ -276,6 +276,7 @@ func (l *loop) tick() {
 		l.tickCrew(now, c)
 	}
 	l.lookIn(now)
+	l.fill()
 }
 
 func (l *loop) quit() {
@@ -302,7 +303,7 @@ func (l *loop) stepAt(now time.Time, s *seat, ev event) {
 		l.pending = append(l.pending, s)
 	case term:
 		l.signal(s, syscall.SIGTERM)
-		if s.life.isLate() && s.crew != nil {
+		if _, timed := ev.(tick); timed && s.life.isLate() && s.crew != nil {
 			s.crew.late = fmt.Sprintf("a process did not say hello, with the key that it was given, within %v", s.life.rules.boot)
 			l.log.Error("worker never said hello and is ended", append(s.facts(), "timeout", s.life.rules.boot)...)
 		}

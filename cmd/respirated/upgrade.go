@@ -348,11 +348,7 @@ func checkRun(ctx context.Context, cfg fileConfig, out io.Writer, log *slog.Logg
 	if err != nil {
 		return err
 	}
-	supervision := cfg.supervisor(socket, log)
-	if err := supervision.Check(); err != nil {
-		return err
-	}
-	s, err := supervisor.New(supervision)
+	s, err := supervisor.New(cfg.supervisor(socket, log))
 	if err != nil {
 		return err
 	}
