@@ -149,7 +149,8 @@ func (h *host) workers(n int) []int {
 	h.eventually(fmt.Sprintf("%d workers have connected", n), func() bool {
 		var workers []workerStatus
 		if err := askDaemon(h.t.Context(), h.socket(), "/api/v1/workers", &workers); err != nil {
-			h.t.Fatal(err)
+			h.t.Log(err) // it may be too busy for an answer
+			return false
 		}
 		pids = pids[:0]
 		for _, w := range workers {

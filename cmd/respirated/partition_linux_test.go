@@ -72,7 +72,7 @@ func TestHostThatIsCutOffIsReplacedAndTakesPartAgain(t *testing.T) {
 	const (
 		lease = 5 * time.Second
 		dark  = 18 * time.Second
-		held  = 30 * time.Second // the number of a host that says nothing
+		kept  = 30 * time.Second // the number of a host that says nothing
 	)
 	network := newLAN(t)
 	here, there := network.server()
@@ -102,7 +102,7 @@ func TestHostThatIsCutOffIsReplacedAndTakesPartAgain(t *testing.T) {
 	recovered := time.Since(cut)
 	t.Logf("with %d strands in hand a host was cut off: the others shared its ids after %v, and all %d strands were done after %v",
 		held, covered, len(ids), recovered)
-	if covered >= held { // 7 s at most, where nothing else runs
+	if covered >= kept { // 7 s at most, where nothing else runs
 		t.Errorf("the ids of the lost host were shared after %v: it was not missed before its time was over", covered)
 	}
 
