@@ -2,7 +2,6 @@ package main
 
 import (
 	"bufio"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -61,15 +60,17 @@ func TestADaemonWhoseLogNobodyTakesServesAndDrains(t *testing.T) {
 	}
 	defer r.Close()
 	conn, err := w.SyscallConn()
-	if err == nil {
-		err = conn.Control(func(fd uintptr) {
-			for err == nil { // until it is full
-				_, err = syscall.Write(int(fd), []byte("not for anybody\n"))
-			}
-		})
-	}
-	if !errors.Is(err, syscall.EAGAIN) {
+	if err != nil {
 		t.Fatal(err)
+	}
+	var full error
+	err = conn.Control(func(fd uintptr) {
+		for full == nil {
+			_, full = syscall.Write(int(fd), []byte("not for anybody\n"))
+		}
+	})
+	if err != nil || full != syscall.EAGAIN {
+		t.Fatal(err, full)
 	}
 	h := newHost(t, migrated(t), demoWorkers(t, 2)...)
 	h.stderr = w
