@@ -134,12 +134,7 @@ func TestScanFindsWhatWasCommittedBelowTheFloor(t *testing.T) {
 	s.insert("")
 	s.scanned("one")
 	s.commitTx(late)
-	deadline := time.Now().Add(10 * time.Second)
-	for len(s.scanned("one").Candidates) != 2 {
-		if time.Now().After(deadline) {
-			t.Fatal("ten seconds later it is still not found")
-		}
-	}
+	eventually(t, "it is found", func() bool { return len(s.scanned("one").Candidates) == 2 })
 }
 
 func TestScanGoesOnWhereTheLastOneEnded(t *testing.T) {

@@ -85,6 +85,7 @@ func TestKillOfTheParentLeavesNoServerAndNoFolder(t *testing.T) {
 }
 
 func TestTheNextStartSweepsWhatAKilledKeeperLeft(t *testing.T) {
+	t.Setenv("TMPDIR", openDir(t)) // a test of another package that starts a server would sweep first
 	parent, said := startParent(t, "ignorant", nil)
 	kill(t, said.Keeper)
 	await(t, "the end of the keeper", func() bool { return gone(said.Keeper) })
