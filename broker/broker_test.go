@@ -61,7 +61,9 @@ func serve(t *testing.T, store *brokertest.Store, socket string, cfg broker.Conf
 // serveSeveral runs a broker over several databases, which are named after their order.
 func serveSeveral(t *testing.T, stores []*brokertest.Store, socket string, cfg broker.Config) *host {
 	t.Helper()
-	cfg.Logger = quietLog()
+	if cfg.Logger == nil {
+		cfg.Logger = quietLog()
+	}
 	var databases []broker.Database
 	var channels []broker.Channel
 	for i, store := range stores {

@@ -34,7 +34,7 @@ func (h *host) talk() *talker {
 		h.t.Fatal(err)
 	}
 	h.t.Cleanup(func() { conn.Close() })
-	_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
+	_ = conn.SetDeadline(time.Now().Add(time.Minute))
 	return &talker{t: h.t, conn: conn, in: protocol.NewReader(conn, protocol.HardMaxFrame)}
 }
 

@@ -204,9 +204,9 @@ func gone(pid int) bool {
 // await polls, since the end of a process that is not our child cannot be waited for.
 func await(t *testing.T, what string, is func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !is(); time.Sleep(pollEvery) {
+	for deadline := time.Now().Add(time.Minute); !is(); time.Sleep(pollEvery) {
 		if time.Now().After(deadline) {
-			t.Fatalf("waited 20 s in vain for %s", what)
+			t.Fatalf("waited a minute in vain for %s", what)
 		}
 	}
 }
