@@ -73,7 +73,7 @@ func TestStopAsksAllAndReturnsAfterTheirDeaths(t *testing.T) {
 		}
 	}
 	h.noExit()
-	if records, err := h.sup.state.load(); err != nil || len(records) != 0 {
+	if records, _, err := h.sup.state.load(); err != nil || len(records) != 0 {
 		t.Errorf("workers.json has %v (%v), want nobody", records, err)
 	}
 }
@@ -466,7 +466,7 @@ func TestFilesThatSomebodyRemovesAreMadeAnew(t *testing.T) {
 	h.shown.take()
 	h.sup.WriteDown()
 	h.until("shown again", all("connected"))
-	if records, err := h.sup.state.load(); err != nil || len(records) != 1 || records[0].Key != first.Key {
+	if records, _, err := h.sup.state.load(); err != nil || len(records) != 1 || records[0].Key != first.Key {
 		t.Errorf("workers.json has %v (%v), want the worker", records, err)
 	}
 	h.hangUp(first)
