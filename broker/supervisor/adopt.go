@@ -1,6 +1,10 @@
 package supervisor
 
-import "github.com/respirated/respirated/broker"
+import (
+	"time"
+
+	"github.com/respirated/respirated/broker"
+)
 
 // adoptAll takes over what a former daemon left in workers.json.
 func (l *loop) adoptAll() {

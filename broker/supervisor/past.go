@@ -68,28 +68,28 @@ func (f failures) of(image, runsAs string, now time.Time) failures {
 	if f.Image != image || f.RunsAs != runsAs {
 		return failures{}
 	}
-	f.Since, f.TryAt = sooner(f.Since, now), sooner(f.TryAt, now.Add(tryEvery))
+	f.Since, f.TryAt = earlier(f.Since, now), earlier(f.TryAt, now.Add(tryEvery))
 	if f.Since.IsZero() != f.TryAt.IsZero() {
 		f.Since, f.TryAt = now, now
 	}
-	f.Deaths = late(f.Deaths, now)
+	f.Deaths = lateDeaths(f.Deaths, now)
 	f.Seats = slices.Clone(f.Seats)
 	for i := range f.Seats {
 		s := &f.Seats[i]
-		s.Deaths, s.Until = max(s.Deaths, 0), sooner(s.Until, now.Add(backoffCap))
+		s.Deaths, s.Until = max(s.Deaths, 0), earlier(s.Until, now.Add(backoffCap))
 	}
 	return f
 }
 
-func sooner(a, b time.Time) time.Time {
+func earlier(a, b time.Time) time.Time {
 	if b.Before(a) {
 		return b
 	}
 	return a
 }
 
-// late are the deaths that may still be part of a spate; nil = there is none.
-func late(deaths []time.Time, now time.Time) (kept []time.Time) {
+// lateDeaths are the deaths that may still be part of a spate; nil = there is none.
+func lateDeaths(deaths []time.Time, now time.Time) (kept []time.Time) {
 	for _, at := range deaths {
 		if ago := now.Sub(at); ago >= 0 && ago <= within {
 			kept = append(kept, at)
@@ -122,7 +122,7 @@ func (l *loop) pastOf(c *crew, now time.Time) past {
 		p.Old = &pastBuild{Pool: c.build.pool, Image: c.build.image.String()}
 	}
 	// A build that is under way is not what has halted the pool.
-	p.failures = failures{Halted: c.halted && c.next == nil, Held: c.roll.phase == held, Deaths: late(c.spate.deaths, now), Since: c.spate.since, TryAt: c.spate.tryAt}
+	p.failures = failures{Halted: c.halted && c.next == nil, Held: c.roll.phase == held, Deaths: lateDeaths(c.spate.deaths, now), Since: c.spate.since, TryAt: c.spate.tryAt}
 	for _, s := range l.seats {
 		if k := s.life.deaths(now); s.crew == c && s.old == nil && k > 0 {
 			seat := pastSeat{Index: s.index, Deaths: k}

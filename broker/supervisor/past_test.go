@@ -57,10 +57,10 @@ func TestNobodyWaitsForLongerThanUsualWhateverIsWrittenDown(t *testing.T) {
 }
 
 func TestDeathsThatAreTooOldForASpateAreForgotten(t *testing.T) {
-	if got := late([]time.Time{t0, t0.Add(1)}, t0.Add(within+1)); len(got) != 1 || got[0] != t0.Add(1) {
+	if got := lateDeaths([]time.Time{t0, t0.Add(1)}, t0.Add(within+1)); len(got) != 1 || got[0] != t0.Add(1) {
 		t.Errorf("got %v, want the second alone", got)
 	}
-	if got := late(make([]time.Time, 2*enough), time.Time{}); len(got) != enough {
+	if got := lateDeaths(make([]time.Time, 2*enough), time.Time{}); len(got) != enough {
 		t.Errorf("got %d, want %d at most", len(got), enough)
 	}
 }
