@@ -99,20 +99,37 @@ func lateDeaths(deaths []time.Time, now time.Time) (kept []time.Time) {
 }
 
 // pasts are those of pools of which there is something to say.
-func (l *loop) pasts(now time.Time) (all []past) {
-	for _, c := range l.crews {
-		p := past{Name: c.Name}
-		if !l.quitting {
-			p = l.pastOf(c, now)
+func (l *loop) pasts(now time.Time) []past {
+	all := make([]past, len(l.crews))
+	for i, c := range l.crews {
+		if all[i] = (past{Name: c.Name}); !l.quitting {
+			all[i] = c.leave(now)
 		}
-		if p.Paused = c.paused; !reflect.DeepEqual(p, past{Name: c.Name}) {
-			all = append(all, p)
+		all[i].Paused = c.paused
+	}
+	for _, s := range l.seats {
+		if s.crew == nil || s.old != nil || l.quitting {
+			continue
+		}
+		if k := s.life.deaths(now); k > 0 {
+			seat := pastSeat{Index: s.index, Deaths: k}
+			if s.life.phase == waiting {
+				seat.Until = s.life.until
+			}
+			p := &all[s.crew.place]
+			p.Seats = append(p.Seats, seat)
 		}
 	}
-	return all
+	for i, c := range l.crews {
+		if p := &all[i]; !reflect.ValueOf(p.failures).IsZero() {
+			p.Image, p.RunsAs, p.Note = c.seen.String(), c.runsAs(), c.note
+		}
+	}
+	return slices.DeleteFunc(all, func(p past) bool { return reflect.DeepEqual(p, past{Name: p.Name}) })
 }
 
-func (l *loop) pastOf(c *crew, now time.Time) past {
+// leave is what a crew leaves, but for its seats.
+func (c *crew) leave(now time.Time) past {
 	p := past{Name: c.Name}
 	if !reflect.DeepEqual(c.Pool, c.configured) {
 		set := c.Pool
@@ -121,19 +138,10 @@ func (l *loop) pastOf(c *crew, now time.Time) past {
 	if c.next != nil || c.roll.phase == held {
 		p.Old = &pastBuild{Pool: c.build.pool, Image: c.build.image.String()}
 	}
-	// A build that is under way is not what has halted the pool.
-	p.failures = failures{Halted: c.halted && c.next == nil, Held: c.roll.phase == held, Deaths: lateDeaths(c.spate.deaths, now), Since: c.spate.since, TryAt: c.spate.tryAt}
-	for _, s := range l.seats {
-		if k := s.life.deaths(now); s.crew == c && s.old == nil && k > 0 {
-			seat := pastSeat{Index: s.index, Deaths: k}
-			if s.life.phase == waiting {
-				seat.Until = s.life.until
-			}
-			p.Seats = append(p.Seats, seat)
-		}
-	}
-	if !reflect.ValueOf(p.failures).IsZero() {
-		p.Image, p.RunsAs, p.Note = c.seen.String(), c.runsAs(), c.note
+	p.failures = failures{
+		Halted: c.halted && c.next == nil, // or else it is another build that has halted it
+		Held:   c.roll.phase == held,
+		Deaths: lateDeaths(c.spate.deaths, now), Since: c.spate.since, TryAt: c.spate.tryAt,
 	}
 	return p
 }

@@ -257,12 +257,16 @@ func TestCrashLoopingPoolIsNotStartedAnewAfterItsDaemonWasKilled(t *testing.T) {
 	h.cfg.Pools = []Pool{h.script("a", 3, h.trying("3"), "")}
 	h.formerDaemonUntil(nil, func(p past) bool { return !p.Since.IsZero() })
 	h.cfg.Pools = append(h.cfg.Pools, poolAs("b", 1, "polite"))
+	events := make(hookTo, 1000)
+	h.cfg.Hook = events
 	h.run()
-	h.hello() // of b, whose process was started with those of a, if they were
-	h.pool("crash-looping", "a", isIn("crash-looping"))
-	if infos := h.sup.Workers(); !all("crash-looping")(infos[:3]) || infos[0].Restarts+infos[1].Restarts+infos[2].Restarts != 0 {
-		t.Errorf("got %+v, want nobody of a started", infos)
+	for ev := (Event{}); ev.Kind != EventSpawn; { // of b, whose process is started after those of a, if they are
+		if ev = receive(t, "event", events); ev.Kind == EventSpawn && ev.Pool != "b" {
+			t.Errorf("got %q, want nobody of a started", short(ev))
+		}
 	}
+	h.hello()
+	h.pool("crash-looping", "a", isIn("crash-looping"))
 	h.install(h.cfg.Pools[0].Binary, "", "polite") // and no longer so
 	h.sup.Served(h.hello().Key, 1)
 	h.pool("recovered", "a", func(p PoolInfo) bool { return p.State == "running" && p.Connected == 3 })

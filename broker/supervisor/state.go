@@ -156,7 +156,7 @@ func (s stateFile) save(records []record, pasts []past) error {
 		}
 	}
 	var err error
-	if pasts != nil {
+	if len(pasts) > 0 {
 		if st.Pools, err = json.Marshal(pasts); err != nil {
 			return fmt.Errorf("encode %s: %w", s.path, err)
 		}
