@@ -266,6 +266,9 @@ func (b *Broker) perform(ctx context.Context, wg *sync.WaitGroup, fx effects) {
 	for _, l := range b.databases {
 		b.request(ctx, wg, l, fx.to(l.no))
 	}
+	for _, id := range fx.ended {
+		b.door.readOut(id)
+	}
 	for _, h := range fx.hangUp {
 		b.door.hangUp(h.session, h.last)
 	}

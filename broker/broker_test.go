@@ -189,7 +189,7 @@ func TestServersCountsTheWorkersThatHaveAKindAndItsLabel(t *testing.T) {
 		var got broker.Servers
 		brokertest.Eventually(t, fmt.Sprintf("%v at %v", want, at), func() (ok bool) {
 			var err error
-			got, err = h.broker.Servers(t.Context(), at[0], at[1])
+			got, err = h.broker.Servers(t.Context(), at[0], at[1], broker.Queue{Name: "default"})
 			return err == nil && got == want
 		})
 	}

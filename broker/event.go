@@ -183,6 +183,7 @@ type effects struct {
 	requests             // to the first database: most brokers have no other
 	more      []requests // to those after it, in order
 	send      []sending
+	ended     []sessionID // whose process has ended: what it has sent is read, and then they end, whoever else holds their socket
 	hangUp    []hangUp
 	connected []string // spawn keys of workers that have said hello
 	handed    []string // and of those that have got strands

@@ -254,10 +254,15 @@ func TestServersCountsNoWorkerThatIsAwayOrDrains(t *testing.T) {
 	b.connect(t0, 1, "here", 1)
 	b.connect(t0, 2, "away", 1)
 	b.connect(t0, 3, "drains", 1)
-	equal(t, "of all", b.servers("k", "l"), Servers{Kind: 3, Label: 3})
+	equal(t, "of all", b.servers("k", "l", Queue{Name: "q"}), Servers{Kind: 3, Label: 3})
 	b.lease(t0, due(1), due(2), due(3)) // or who parts would be forgotten
 	b.step(t0, parted{session: 2})
 	b.workerNamed("drains").draining = true
-	equal(t, "of those that are left", b.servers("k", "l"), Servers{Kind: 1, Label: 1})
-	equal(t, "of another kind", b.servers("other", "l"), Servers{})
+	equal(t, "of those that are left", b.servers("k", "l", Queue{Name: "q"}), Servers{Kind: 1, Label: 1})
+	b.workerNamed("here").terms = Terms{Queues: []Queue{{Name: "other"}}}
+	equal(t, "of a pool for other queues", b.servers("k", "l", Queue{Name: "q"}), Servers{Kind: 1, OtherQueues: 1})
+	b.workerNamed("here").terms = Terms{Queues: []Queue{{Name: "q"}}, Paused: true}
+	equal(t, "of a paused pool", b.servers("k", "l", Queue{Name: "q"}), Servers{Kind: 1, Paused: 1})
+	equal(t, "of a paused pool for other queues", b.servers("k", "l", Queue{"acme", "q"}), Servers{Kind: 1, OtherQueues: 1})
+	equal(t, "of another kind", b.servers("other", "l", Queue{}), Servers{})
 }

@@ -64,7 +64,7 @@ const (
 	lockedRetry  = int64(100 * time.Millisecond) // a row that somebody has locked
 	renewApart   = int64(50 * time.Millisecond)  // renewals asked for by hints
 	errorRetry   = int64(200 * time.Millisecond) // a statement that failed
-	awaitEOF     = int64(time.Second / 2)        // a dead process whose socket a grandchild may hold open
+	awaitEOF     = int64(time.Second / 2)        // a dead process whose socket a grandchild may hold open, where the kernel does not let us end it without loss
 	forgetAfter  = int64(10 * time.Minute)       // a worker that holds nothing and does not come back
 	mostCalls    = 1024                          // inserts and signals outside runs that may wait
 	lateAnswer   = int64(time.Second)            // of a database, which shall not hold up others
@@ -138,7 +138,7 @@ func (s *schedule) take(now int64, ev event, fx *effects) {
 	case vanished:
 		s.vanish(now, ev.session)
 	case exited:
-		s.exit(now, ev.WorkerExit)
+		s.exit(now, ev.WorkerExit, fx)
 	case overslept:
 		s.oversleep(now, ev.by)
 	case draining:

@@ -301,11 +301,20 @@ func TestResultSentBeforeDeathCounts(t *testing.T) {
 	b := newBench(t)
 	b.connect(t0, 1, "w", 1)
 	pairs, _ := b.lease(t0, due(1))
-	if fx := b.step(t0, exited{WorkerExit{Key: "key of w", How: "signal: killed"}}); fx.commit != nil {
+	fx := b.step(t0, exited{WorkerExit{Key: "key of w", How: "signal: killed"}})
+	if fx.commit != nil {
 		t.Fatalf("commit %v before the socket was read to its end", fx.commit)
 	}
-	fx := b.step(t0, reported{session: 1, re: 1, reports: []Report{exitOf(pairs[0])}}, parted{1})
+	equal(t, "sessions to be read to their end", fx.ended, []sessionID{1})
+	fx = b.step(t0, reported{session: 1, re: 1, reports: []Report{exitOf(pairs[0])}}, parted{1})
 	equal(t, "commit", fx.commit, []Report{exitOf(pairs[0])})
+}
+
+func TestHelloReadAfterTheDeathOfItsProcessIsReadToItsEnd(t *testing.T) {
+	b := newBench(t)
+	b.step(t0, exited{WorkerExit{Key: "key of w", How: "signal: killed"}})
+	fx := b.step(t0, greeted{session: 1, key: "key of w", worker: "w", kinds: []protocol.Kind{{Name: "k"}}})
+	equal(t, "sessions to be read to their end", fx.ended, []sessionID{1})
 }
 
 func TestSocketHeldOpenByAGrandchildDelaysNothingForLong(t *testing.T) {

@@ -79,6 +79,13 @@ func (d *door) queue(id sessionID, m protocol.ToWorker) (*session, error) {
 	return s, err
 }
 
+// readOut ends a session once everything is read that its process, which has ended, has sent.
+func (d *door) readOut(id sessionID) {
+	if s := d.get(id); s != nil {
+		endReading(s.conn)
+	}
+}
+
 // hangUp ends a session after a last word. Closing waits for the writer, so it does not happen on the caller's time.
 func (d *door) hangUp(id sessionID, last *protocol.Err) {
 	if s := d.get(id); s != nil {

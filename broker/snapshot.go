@@ -130,21 +130,30 @@ func (s *schedule) holder(strand ID, now int64) Holder {
 // Servers counts the connected workers of this broker that might run a strand.
 type Servers struct {
 	Kind  int `json:"kind"`  // those that serve its kind, and do not drain
-	Label int `json:"label"` // those of them that have its label, or have not told their labels
+	Label int `json:"label"` // those of them that may get it now: they have its label, or have not told their labels
+
+	OtherQueues int `json:"other_queues"` // those that serve its kind in a pool for other queues
+	Paused      int `json:"paused"`       // those that could have it, were their pool not paused
 }
 
-// Servers asks the loop who might run a strand of that kind at that label, as [Broker.Snapshot] does.
-func (b *Broker) Servers(ctx context.Context, kind, label string) (Servers, error) {
-	return inquire(ctx, b, func(s *schedule) Servers { return s.servers(kind, label) })
+// Servers asks the loop who might run a strand of that kind, at that label and in that queue, as [Broker.Snapshot] does.
+func (b *Broker) Servers(ctx context.Context, kind, label string, q Queue) (Servers, error) {
+	return inquire(ctx, b, func(s *schedule) Servers { return s.servers(kind, label, q) })
 }
 
-func (s *schedule) servers(kind, label string) (n Servers) {
+func (s *schedule) servers(kind, label string, q Queue) (n Servers) {
 	for _, w := range s.workers {
 		if _, serves := w.kinds[kind]; !serves || w.session == 0 || w.draining {
 			continue
 		}
 		n.Kind++
-		if hasLabel(w.labels, kind, label) {
+		switch {
+		case w.terms.Queues != nil && !slices.Contains(w.terms.Queues, q):
+			n.OtherQueues++
+		case !hasLabel(w.labels, kind, label):
+		case w.terms.Paused:
+			n.Paused++
+		default:
 			n.Label++
 		}
 	}

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"net"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -41,5 +42,13 @@ func (w watch) ended(d time.Duration) bool {
 func (w watch) close() {
 	if w.fd >= 0 {
 		unix.Close(w.fd)
+	}
+}
+
+// endReading makes a connection end for its reader after what has been sent on it, though others may hold its other end
+// open: here what has come can still be read after that.
+func endReading(conn net.Conn) {
+	if c, ok := conn.(interface{ CloseRead() error }); ok {
+		_ = c.CloseRead() // it has ended already
 	}
 }

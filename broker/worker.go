@@ -267,6 +267,7 @@ func (s *schedule) greet(now int64, ev greeted, fx *effects) {
 	if e, died := s.exits[w.key]; died {
 		w.died, w.buryAt = &e.WorkerExit, now+awaitEOF
 		s.sweepBy(w.buryAt)
+		fx.ended = append(fx.ended, w.session)
 	}
 	s.join(w)
 	if w.key != "" {
@@ -419,7 +420,7 @@ func (s *schedule) disconnect(w *worker) {
 
 // exit notes the end of one of our processes. Frames that it sent before may still be on their way, even a hello, so
 // its connection is read to its end first, and its end is remembered for a while.
-func (s *schedule) exit(now int64, e WorkerExit) {
+func (s *schedule) exit(now int64, e WorkerExit, fx *effects) {
 	s.exits[e.Key] = pastExit{e, now}
 	for _, w := range s.workers {
 		if w.key != "" && w.key == e.Key {
@@ -428,6 +429,8 @@ func (s *schedule) exit(now int64, e WorkerExit) {
 			s.recount(w)
 			if w.session == 0 {
 				s.bury(now, w)
+			} else {
+				fx.ended = append(fx.ended, w.session)
 			}
 		}
 	}

@@ -20,7 +20,7 @@ type Config struct {
 	Broker interface {
 		Snapshot(context.Context) (broker.Snapshot, error)
 		Holder(context.Context, broker.ID) (broker.Holder, error)
-		Servers(ctx context.Context, kind, label string) (broker.Servers, error)
+		Servers(ctx context.Context, kind, label string, q broker.Queue) (broker.Servers, error)
 	}
 	Databases []Database                     // in the order of the broker's
 	Pools     func() []supervisor.PoolInfo   // of worker processes

@@ -45,7 +45,7 @@ func (k *known) Snapshot(ctx context.Context) (broker.Snapshot, error) {
 
 func (k *known) Holder(context.Context, broker.ID) (broker.Holder, error) { return k.holder, k.err }
 
-func (k *known) Servers(context.Context, string, string) (broker.Servers, error) {
+func (k *known) Servers(context.Context, string, string, broker.Queue) (broker.Servers, error) {
 	return k.servers, k.err
 }
 

@@ -94,8 +94,8 @@ func (d *dashboard) askHere(ctx context.Context, here *client.BrokerRow, id brok
 			s.Holder = explain.Holder{Held: h.Held, Worker: h.Worker, For: time.Duration(h.HeldMS) * time.Millisecond}
 		}
 	case client.Ready:
-		if n, err := d.Broker.Servers(ctx, s.Kind, s.Label); err == nil {
-			s.Here, s.Holder.Servers = here, &explain.Servers{Kind: n.Kind, Label: n.Label}
+		if n, err := d.Broker.Servers(ctx, s.Kind, s.Label, broker.Queue{Tenant: s.Tenant, Name: s.Queue}); err == nil {
+			s.Here, s.Holder.Servers = here, (*explain.Servers)(&n)
 		}
 	}
 }

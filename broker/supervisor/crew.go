@@ -57,6 +57,11 @@ type PoolInfo struct {
 	Dir     string   `json:"dir"`     // "" = the daemon's
 	User    string   `json:"user"`    // "" = the daemon's
 	Limits  string   `json:"limits"`  // for people; "" = none
+	Args    []string `json:"args"`
+	Recycle string   `json:"recycle"` // for people; "" = never
+
+	StopTimeout string `json:"stop_timeout"` // such as 27s
+	BootTimeout string `json:"boot_timeout"`
 }
 
 func (l *loop) addCrew(p Pool) *crew {
@@ -447,6 +452,7 @@ func (l *loop) poolInfos() []PoolInfo {
 			Name: c.Name, Binary: c.Binary, Build: c.build.image.String(), Procs: c.Procs, Slots: c.Slots, State: c.state(),
 			Note: note, DropIn: c.dropIn, Paused: c.paused, Kinds: listed(c.Kinds), Queues: queueNames(c.Queues), Isolate: listed(c.Isolate),
 			Env: envNames(c.Env), Dir: c.Dir, User: c.User, Limits: c.Limits.String(),
+			Args: listed(c.Args), Recycle: c.Recycle.String(), StopTimeout: c.StopTimeout.String(), BootTimeout: c.BootTimeout.String(),
 		}
 	}
 	for _, s := range l.seats {

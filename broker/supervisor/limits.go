@@ -69,29 +69,35 @@ func (l Limits) check() error {
 
 // String is for people, such as "memory 512MiB, cpu 1.5"; "" = there are none.
 func (l Limits) String() string {
-	var all []string
-	add := func(limited bool, format string, args ...any) {
-		if limited {
-			all = append(all, fmt.Sprintf(format, args...))
-		}
-	}
-	add(l.Memory > 0, "memory %s", sizeOf(l.Memory))
-	add(l.MemorySoft > 0, "memory_soft %s", sizeOf(l.MemorySoft))
-	add(l.CPU > 0, "cpu %v", l.CPU)
-	add(l.PIDs > 0, "pids %d", l.PIDs)
-	add(l.Files > 0, "nofile %d", l.Files)
+	var all parts
+	all.add(l.Memory > 0, "memory %s", sizeOf(l.Memory))
+	all.add(l.MemorySoft > 0, "memory_soft %s", sizeOf(l.MemorySoft))
+	all.add(l.CPU > 0, "cpu %v", l.CPU)
+	all.add(l.PIDs > 0, "pids %d", l.PIDs)
+	all.add(l.Files > 0, "nofile %d", l.Files)
 	if l.Core != nil {
-		add(true, "core %s", sizeOf(*l.Core))
+		all.add(true, "core %s", sizeOf(*l.Core))
 	}
-	add(l.AddressSpace > 0, "address_space %s", sizeOf(l.AddressSpace))
-	add(l.Procs > 0, "nproc %d", l.Procs)
-	add(l.Nice != 0, "nice %d", l.Nice)
+	all.add(l.AddressSpace > 0, "address_space %s", sizeOf(l.AddressSpace))
+	all.add(l.Procs > 0, "nproc %d", l.Procs)
+	all.add(l.Nice != 0, "nice %d", l.Nice)
 	if l.Umask != nil {
-		add(true, "umask %#o", *l.Umask)
+		all.add(true, "umask %#o", *l.Umask)
 	}
-	add(l.NoNewPrivs, "no_new_privs")
-	return strings.Join(all, ", ")
+	all.add(l.NoNewPrivs, "no_new_privs")
+	return all.String()
 }
+
+// parts are what is set, for people.
+type parts []string
+
+func (p *parts) add(set bool, format string, args ...any) {
+	if set {
+		*p = append(*p, fmt.Sprintf(format, args...))
+	}
+}
+
+func (p parts) String() string { return strings.Join(p, ", ") }
 
 // sizeOf writes bytes in the largest unit that loses nothing, as a configuration has them.
 func sizeOf(bytes int64) string {

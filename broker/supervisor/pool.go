@@ -48,6 +48,16 @@ type Recycle struct {
 	Files   int           // open descriptors
 }
 
+// String is for people, such as "strands 10000, age 6h0m0s"; "" = never.
+func (r Recycle) String() string {
+	var all parts
+	all.add(r.Strands > 0, "strands %d", r.Strands)
+	all.add(r.Age > 0, "age %v", r.Age)
+	all.add(r.RSS > 0, "rss %s", sizeOf(r.RSS))
+	all.add(r.Files > 0, "files %d", r.Files)
+	return all.String()
+}
+
 const (
 	defaultProcs = 4
 	defaultSlots = 10

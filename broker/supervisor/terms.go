@@ -83,6 +83,12 @@ func (l *loop) changeBy(pool string, with func(*Pool)) error {
 	if err != nil {
 		return err
 	}
+	if p.StopTimeout > l.cfg.StopTimeout {
+		return fmt.Errorf("pool %q: stop timeout is %v, must be %v at most: later its strands may start elsewhere", pool, p.StopTimeout, l.cfg.StopTimeout)
+	}
+	if c.dropIn && p.Binary != c.Binary {
+		return fmt.Errorf("pool %q is of the workers folder: replace %s there", pool, c.Binary)
+	}
 	l.change(c, p)
 	l.fill()
 	return nil

@@ -35,7 +35,10 @@ type Holder struct {
 // Servers counts workers that might run a strand.
 type Servers struct {
 	Kind  int // those that serve its kind
-	Label int // those of them that have its label, or have not told their labels
+	Label int // those of them that may get it now: they have its label, or have not told their labels
+
+	OtherQueues int // those that serve its kind in a pool for other queues
+	Paused      int // those that could have it, were their pool not paused
 }
 
 // Why says why a strand does not run now, or that it does.
@@ -198,24 +201,41 @@ func (l Strand) nobody() string {
 	return fmt.Sprintf("%s, %s: none of %s; it is due since %s", kindUnserved, l.Kind, strings.Join(hosts, ", "), Time(l.ScheduledAt, l.Now))
 }
 
-// parked says that a strand is due at a label that nobody has, as far as that is known; "" = somebody may have it.
+// parked says that a strand is due and nobody may have it, as far as that is known; "" = somebody may.
 func (l Strand) parked() string {
 	if l.State != client.Ready || l.Here == nil || l.Holder.Servers == nil || l.Holder.Servers.Label > 0 {
 		return ""
 	}
-	since := Time(l.ScheduledAt, l.Now)
 	var others []string
 	for _, b := range l.Brokers {
 		if b != l.Here && Serves(b, l.Kind) {
 			others = append(others, fmt.Sprintf("%s (pid %d)", b.Host, b.PID))
 		}
 	}
-	why := fmt.Sprintf("parked since %s: no worker on %s has the label %s of the kind %s", since, l.Here.Host, l.Label, l.Kind)
-	if n := l.Holder.Servers.Kind; n > 0 {
-		why = fmt.Sprintf("parked since %s: none of the %d workers on %s that serve its kind %s has its label %s", since, n, l.Here.Host, l.Kind, l.Label)
-	}
+	why := fmt.Sprintf("parked since %s: %s", Time(l.ScheduledAt, l.Now), l.nobodyHere(*l.Holder.Servers))
 	if others == nil {
-		return why + ", and no other host serves the kind; it goes on as soon as one comes that has it"
+		return why + ", and no other host serves the kind; it goes on as soon as a worker may have it"
 	}
-	return why + "; ask there whether one on " + strings.Join(others, ", ") + " does"
+	return why + "; ask there whether one on " + strings.Join(others, ", ") + " may have it"
+}
+
+// nobodyHere says why no worker of this host may have it.
+func (l Strand) nobodyHere(n Servers) string {
+	switch {
+	case n.Kind == 0:
+		return fmt.Sprintf("no worker on %s has the label %s of the kind %s", l.Here.Host, l.Label, l.Kind)
+	case n.Paused > 0:
+		return fmt.Sprintf("the pool of the %d workers on %s that could have it is paused (respirated pool resume)", n.Paused, l.Here.Host)
+	case n.OtherQueues == n.Kind:
+		return fmt.Sprintf("the pools of the %d workers on %s that serve its kind %s are for other queues than %s", n.Kind, l.Here.Host, l.Kind, l.queue())
+	}
+	return fmt.Sprintf("none of the %d workers on %s that serve its kind %s has its label %s", n.Kind-n.OtherQueues, l.Here.Host, l.Kind, l.Label)
+}
+
+// queue is the strand's as pools name it.
+func (l Strand) queue() string {
+	if l.Tenant == "" {
+		return l.Queue
+	}
+	return l.Tenant + "/" + l.Queue
 }

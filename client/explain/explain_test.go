@@ -61,14 +61,17 @@ func TestALabelThatNobodyHasIsNamedAndWhoIsKnownNotToHaveIt(t *testing.T) {
 		servers *Servers
 		want    string
 	}{
-		{[]*client.BrokerRow{a, other}, a, &Servers{Kind: 3}, "none of the 3 workers on a that serve its kind k has its label l, and no other host serves the kind; it goes on as soon"},
-		{[]*client.BrokerRow{a, b}, a, &Servers{Kind: 3}, "none of the 3 workers on a that serve its kind k has its label l; ask there whether one on b (pid 8) does"},
-		{[]*client.BrokerRow{b, other}, other, &Servers{}, "no worker on c has the label l of the kind k; ask there whether one on b (pid 8) does"},
-		{[]*client.BrokerRow{a}, a, &Servers{Kind: 3, Label: 1}, due},
+		{[]*client.BrokerRow{a, other}, a, &Servers{Kind: 3}, "none of the 3 workers on a that serve its kind k has its label l, and no other host serves the kind; it goes on as soon as a worker may"},
+		{[]*client.BrokerRow{a, b}, a, &Servers{Kind: 3}, "none of the 3 workers on a that serve its kind k has its label l; ask there whether one on b (pid 8) may have it"},
+		{[]*client.BrokerRow{b, other}, other, &Servers{}, "no worker on c has the label l of the kind k; ask there whether one on b (pid 8) may have it"},
+		{[]*client.BrokerRow{a}, a, &Servers{Kind: 3, OtherQueues: 1}, "none of the 2 workers on a that serve its kind k has its label l"},
+		{[]*client.BrokerRow{a}, a, &Servers{Kind: 3, OtherQueues: 3}, "the pools of the 3 workers on a that serve its kind k are for other queues than acme/mail, and no other"},
+		{[]*client.BrokerRow{a}, a, &Servers{Kind: 3, OtherQueues: 1, Paused: 2}, "the pool of the 2 workers on a that could have it is paused (respirated pool resume)"},
+		{[]*client.BrokerRow{a}, a, &Servers{Kind: 3, Label: 1, Paused: 2}, due},
 		{[]*client.BrokerRow{a}, a, nil, due}, // a daemon that is older
 		{[]*client.BrokerRow{a}, nil, nil, due},
 	} {
-		row := &client.StrandRow{State: client.Ready, Kind: "k", Label: "l", ScheduledAt: &now}
+		row := &client.StrandRow{State: client.Ready, Kind: "k", Label: "l", Queue: "mail", Tenant: "acme", ScheduledAt: &now}
 		l := Strand{StrandRow: row, Program: &client.Program{}, Brokers: example.brokers, Here: example.here, Holder: Holder{Servers: example.servers}, Now: now}
 		if got := l.Why(); !strings.Contains(got, example.want) || strings.HasPrefix(got, "parked since 2") == (example.want == due) {
 			t.Errorf("%+v: got %q, want %q", example.servers, got, example.want)

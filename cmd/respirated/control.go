@@ -41,11 +41,11 @@ type databaseStatus struct {
 	OpenPages int `json:"open_pages"` // as of the last look for deadlines that have passed, each 15 s; see postgres.Store.PagesOpen
 }
 
-// strandHolder is what GET /api/v1/strands/{id}?kind=KIND&label=LABEL tells.
+// strandHolder is what GET /api/v1/strands/{id}?kind=KIND&label=LABEL&tenant=TENANT&queue=QUEUE tells.
 type strandHolder struct {
 	Broker string `json:"broker"`
 	broker.Holder
-	Servers *broker.Servers `json:"servers,omitempty"` // for that kind and label; none = the question names no kind
+	Servers *broker.Servers `json:"servers,omitempty"` // for that kind, label and queue; none = the question names no kind
 }
 
 // workerStatus is a worker as GET /api/v1/workers tells of it.
@@ -61,7 +61,7 @@ type control struct {
 		ID() broker.ID
 		Snapshot(context.Context) (broker.Snapshot, error)
 		Holder(context.Context, broker.ID) (broker.Holder, error)
-		Servers(ctx context.Context, kind, label string) (broker.Servers, error)
+		Servers(ctx context.Context, kind, label string, q broker.Queue) (broker.Servers, error)
 	}
 	supervisor steeredSupervisor
 	upgrader   *upgrader         // nil = it cannot be upgraded
@@ -81,7 +81,7 @@ func (c control) handler() http.Handler {
 		}
 		at := r.URL.Query()
 		answer(func(ctx context.Context) (strandHolder, error) {
-			return c.holder(ctx, id, at.Get("kind"), at.Get("label"))
+			return c.holder(ctx, id, at.Get("kind"), at.Get("label"), broker.Queue{Tenant: at.Get("tenant"), Name: at.Get("queue")})
 		})(w, r)
 	})
 	c.poolRoutes(mux)
@@ -111,12 +111,12 @@ func (c control) status(ctx context.Context) (daemonStatus, error) {
 	return status, err
 }
 
-func (c control) holder(ctx context.Context, strand broker.ID, kind, label string) (h strandHolder, err error) {
+func (c control) holder(ctx context.Context, strand broker.ID, kind, label string, q broker.Queue) (h strandHolder, err error) {
 	h.Broker = c.broker.ID().String()
 	if h.Holder, err = c.broker.Holder(ctx, strand); err != nil || kind == "" {
 		return h, err
 	}
-	servers, err := c.broker.Servers(ctx, kind, label)
+	servers, err := c.broker.Servers(ctx, kind, label, q)
 	h.Servers = &servers
 	return h, err
 }

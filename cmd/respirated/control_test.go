@@ -33,8 +33,8 @@ func (k known) Holder(_ context.Context, strand broker.ID) (broker.Holder, error
 	return broker.Holder{Held: strand == broker.ID{2}, Worker: "pid 10"}, k.err
 }
 
-func (k known) Servers(_ context.Context, kind, label string) (broker.Servers, error) {
-	return broker.Servers{Kind: len(kind), Label: len(label)}, k.err
+func (k known) Servers(_ context.Context, kind, label string, q broker.Queue) (broker.Servers, error) {
+	return broker.Servers{Kind: len(kind), Label: len(label), OtherQueues: len(q.Tenant), Paused: len(q.Name)}, k.err
 }
 
 func (k known) Workers() []supervisor.Info { return k.seats }

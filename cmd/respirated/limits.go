@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"math"
 	"strconv"
 	"strings"
@@ -59,12 +60,20 @@ func (s *size) UnmarshalYAML(node ast.Node) error { return setFrom(s, node) }
 // octal is a mask of rights of the configuration file.
 type octal int
 
-// UnmarshalYAML takes octal digits, such as 0027.
-func (o *octal) UnmarshalYAML(node ast.Node) error {
-	n, err := strconv.ParseUint(strings.TrimPrefix(scalar(node), "0o"), 8, 9)
+// Set takes octal digits, such as 0027.
+func (o *octal) Set(text string) error {
+	n, err := strconv.ParseUint(strings.TrimPrefix(text, "0o"), 8, 9)
 	if err != nil {
-		return misplaced(node, "a mask in octal digits such as 0027")
+		return errors.New("want a mask in octal digits such as 0027")
 	}
 	*o = octal(n)
 	return nil
 }
+
+func (o *octal) String() string { return fmt.Sprintf("%04o", int(*o)) }
+
+// Type names the value in a help text.
+func (o *octal) Type() string { return "MASK" }
+
+// UnmarshalYAML takes a mask, and says where anything else stands.
+func (o *octal) UnmarshalYAML(node ast.Node) error { return setFrom(o, node) }

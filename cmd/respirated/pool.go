@@ -209,6 +209,9 @@ func (p poolStatus) print(out io.Writer, now time.Time) error {
 	t.row("state", p.State)
 	t.row("note", p.Note)
 	t.row("binary", p.Binary)
+	if len(p.Args) > 0 {
+		t.row("arguments", fmt.Sprintf("%q", p.Args))
+	}
 	t.row("build", p.Build)
 	if p.Paused {
 		t.row("paused", "its workers get no new strands: see respirated pool resume")
@@ -217,6 +220,7 @@ func (p poolStatus) print(out io.Writer, now time.Time) error {
 	t.row("queues", cmp.Or(strings.Join(p.Queues, " "), "all"))
 	for _, set := range [][2]string{
 		{"isolate", strings.Join(p.Isolate, " ")}, {"env", strings.Join(p.Env, " ")}, {"dir", p.Dir}, {"user", p.User}, {"limits", p.Limits},
+		{"recycle", p.Recycle}, {"stop timeout", p.StopTimeout}, {"boot timeout", p.BootTimeout},
 	} {
 		if set[1] != "" {
 			t.row(set[0], set[1])

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -206,7 +207,34 @@ func TestAPoolIsSetByHand(t *testing.T) {
 			t.Errorf("pool show does not say %q:\n%s", want, out)
 		}
 	}
+	second := h.workers(1)
+	again := filepath.Join(dir, "worker")
+	if err := os.Symlink(worker, again); err != nil {
+		t.Fatal(err)
+	}
+	if code, stderr := set("--worker", again, "--args", "a,b c", "--nofile", "300", "--nice", "3", "--no-new-privs", "--core", "0", "--umask", "0027",
+		"--stop-timeout", "5s", "--boot-timeout", "1m", "--recycle-age", "6h", "--recycle-rss", "1GiB"); code != 0 {
+		t.Fatalf("pool set: code %d, %s", code, stderr)
+	}
+	h.eventually("another process has taken over", func() bool { return !slices.Equal(h.workers(1), second) })
+	words, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", h.workers(1)[0]))
+	if err == nil && string(words) != strings.Join([]string{again, "a", "b c", ""}, "\x00") { // where there is a /proc
+		t.Errorf("the worker was started as %q", words)
+	}
+	out = h.cli("pool", "show", "default")
+	for _, want := range []string{again, `["a" "b c"]`, "nofile 300, core 0, nice 3, umask 027, no_new_privs", "5s", "1m0s", "age 6h0m0s, rss 1GiB", "memory 1GiB"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("pool show does not say %q:\n%s", want, out)
+		}
+	}
 	for _, c := range []struct{ flag, value, want string }{
+		{"--worker", "/none", "does not exist"},
+		{"--worker", "", "no worker binary"},
+		{"--stop-timeout", "1h", "at most"},
+		{"--stop-timeout", "-1s", "must not be negative"},
+		{"--umask", "9", "octal"},
+		{"--recycle-age", "-1s", "recycle"},
+		{"--nice", "20", "nice"},
 		{"--slots", "0", "must be 1"},
 		{"--dir", "/none", "working directory"},
 		{"--user", "nobody-of-this-name", "nobody-of-this-name"},

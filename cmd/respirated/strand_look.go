@@ -56,7 +56,7 @@ func (db *database) look(ctx context.Context, socket, id string) (l look, err er
 // askHere asks the daemon of this host, which knows its own leases and the labels of its workers; the database knows of nobody's.
 func askHere(ctx context.Context, socket string, l *look) {
 	var h strandHolder
-	at := url.Values{"kind": {l.Kind}, "label": {l.Label}}
+	at := url.Values{"kind": {l.Kind}, "label": {l.Label}, "tenant": {l.Tenant}, "queue": {l.Queue}}
 	if askDaemon(ctx, socket, "/api/v1/strands/"+l.ID+"?"+at.Encode(), &h) != nil {
 		return // there is none
 	}
@@ -65,7 +65,7 @@ func askHere(ctx context.Context, socket string, l *look) {
 			l.Here = b
 			l.Holder = explain.Holder{Held: h.Held, Worker: h.Worker, For: time.Duration(h.HeldMS) * time.Millisecond}
 			if h.Servers != nil {
-				l.Holder.Servers = &explain.Servers{Kind: h.Servers.Kind, Label: h.Servers.Label}
+				l.Holder.Servers = (*explain.Servers)(h.Servers)
 			}
 		}
 	}
