@@ -150,7 +150,7 @@ func (c *crew) leave(now time.Time) past {
 func (l *loop) recollect(c *crew) {
 	c.past, c.Pool = l.past[c.configured.Name], c.configured
 	if p, set := c.past.pool(c.configured); set {
-		if p, err := p.check(l.cfg.StopTimeout); err != nil {
+		if p, err := l.checkSet(p); err != nil {
 			l.log.Warn("pool is as configured: it cannot be as it was set", "pool", c.configured.Name, "error", err)
 		} else {
 			c.Pool = p

@@ -79,12 +79,9 @@ func (l *loop) changeBy(pool string, with func(*Pool)) error {
 	}
 	p := c.Pool
 	with(&p)
-	p, err := p.check(l.cfg.StopTimeout)
+	p, err := l.checkSet(p)
 	if err != nil {
 		return err
-	}
-	if p.StopTimeout > l.cfg.StopTimeout {
-		return fmt.Errorf("pool %q: stop timeout is %v, must be %v at most: later its strands may start elsewhere", pool, p.StopTimeout, l.cfg.StopTimeout)
 	}
 	if c.dropIn && p.Binary != c.Binary {
 		return fmt.Errorf("pool %q is of the workers folder: replace %s there", pool, c.Binary)
@@ -92,4 +89,13 @@ func (l *loop) changeBy(pool string, with func(*Pool)) error {
 	l.change(c, p)
 	l.fill()
 	return nil
+}
+
+// checkSet is [Pool.check] for what somebody makes of a pool.
+func (l *loop) checkSet(p Pool) (Pool, error) {
+	p, err := p.check(l.cfg.StopTimeout)
+	if err == nil && p.StopTimeout > l.cfg.StopTimeout {
+		err = fmt.Errorf("pool %q: stop timeout is %v, must be %v at most: later its strands may start elsewhere", p.Name, p.StopTimeout, l.cfg.StopTimeout)
+	}
+	return p, err
 }
