@@ -184,7 +184,13 @@ func TestAdoptedWorkerThatNeverSaysHelloIsReplaced(t *testing.T) {
 	h := newHost(t, "", poolAs("quiet", 1, "mute"), poolAs("well", 1, "steady"))
 	before := h.formerDaemon()
 	h.cfg.AdoptTimeout = time.Second
-	h.run()
+	var err error
+	if h.sup, err = New(h.cfg); err != nil {
+		t.Fatal(err)
+	}
+	h.listen()
+	h.hello() // of the other: its time does not count
+	h.start()
 	e := h.exit()
 	if e.Key != before[0].Key || !e.Asked {
 		t.Errorf("got %+v, want the asked death of the quiet one, %+v", e, before[0])

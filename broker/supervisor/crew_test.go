@@ -385,6 +385,7 @@ func TestWorkerThatDiesBesideAnUnprovenCanaryIsReplacedByItsOwnBuild(t *testing.
 	old := h.hellosOf("1", 1)[0]
 	h.install(p.Binary, "export VERSION=2", "raising", "0")
 	canary := h.hellosOf("2", 1)[0]
+	h.sup.Served(canary.Key, 0) // it holds a strand, so that time alone does not prove it
 	h.hangUp(old)
 	h.exit()
 	h.hellosOf("1", 1)
@@ -508,6 +509,7 @@ func TestPoolThatHaltsBesideACanaryGoesOnOnceThatIsProven(t *testing.T) {
 	old := h.hellosOf("1", 2)
 	h.install(h.cfg.Pools[0].Binary, "export VERSION=2", "raising", "0")
 	canary := h.hellosOf("2", 1)[0]
+	h.sup.Served(canary.Key, 0) // it holds a strand, so that time alone does not prove it
 	if err := os.WriteFile(flag, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -16,7 +16,7 @@ import (
 )
 
 // patience is how long a test waits for what must happen. Nothing is asserted about being faster.
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // host is a supervisor under test, with a listener in the broker's place.
 type host struct {
@@ -28,6 +28,7 @@ type host struct {
 	exits    chan broker.WorkerExit
 	shown    *mailbox[[]Info]
 	sampling sampling // zero = as ever
+	listens  bool
 	stop     context.CancelFunc
 	stopped  chan error
 
@@ -54,7 +55,7 @@ func newHost(t *testing.T, dir string, pools ...Pool) *host {
 func configIn(dir string, pools ...Pool) Config {
 	return Config{
 		Pools: pools, Socket: filepath.Join(dir, "s"), StateFile: filepath.Join(dir, "workers.json"),
-		LogDir: filepath.Join(dir, "log"), StopTimeout: 5 * time.Second, AdoptTimeout: patience,
+		LogDir: filepath.Join(dir, "log"), StopTimeout: patience / 2, AdoptTimeout: patience,
 	}
 }
 
@@ -91,7 +92,9 @@ func (h *host) start() *host {
 	if h.sampling != (sampling{}) {
 		h.sup.sampling = h.sampling
 	}
-	h.listen()
+	if !h.listens {
+		h.listen()
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	h.stop = cancel
 	go func() { h.stopped <- h.sup.Run(ctx) }()
@@ -99,7 +102,9 @@ func (h *host) start() *host {
 	return h
 }
 
+// listen takes hellos from now on, if need be before the supervisor runs.
 func (h *host) listen() {
+	h.listens = true
 	_ = os.Remove(h.cfg.Socket) // a killed daemon leaves it
 	listener, err := net.Listen("unix", h.cfg.Socket)
 	if err != nil {

@@ -61,6 +61,29 @@ func (h *host) daemonKilledAfter(delay time.Duration) {
 	time.Sleep(delay)
 	_ = cmd.Process.Kill()
 	_ = cmd.Wait()
+	h.awaitBirths()
+}
+
+// awaitBirths waits until what a daemon was about to start when it was killed is a worker, which it can be known by: between fork and
+// exec it looks like the daemon.
+func (h *host) awaitBirths() {
+	h.t.Helper()
+	daemon := "\x00as\x00daemon\x00" + h.dir + "\x00"
+	for end := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
+		unborn := 0
+		cmdlines, _ := filepath.Glob("/proc/[0-9]*/cmdline")
+		for _, path := range cmdlines {
+			if text, _ := os.ReadFile(path); strings.Contains(string(text), daemon) {
+				unborn++
+			}
+		}
+		if unborn == 0 {
+			return
+		}
+		if time.Now().After(end) {
+			h.t.Fatalf("%d processes of the killed daemon are still about to begin", unborn)
+		}
+	}
 }
 
 // workersOn returns the pids of all processes that were told this socket, sorted.

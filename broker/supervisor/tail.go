@@ -153,6 +153,7 @@ func (t *tails) turn(now time.Time) {
 
 // meet finds out whose logs there are.
 func (t *tails) meet() {
+	workers := t.workers() // looked at before the ends: whose end is told by then, and who is shown still, is not who writes next
 	t.mu.Lock()
 	ends := t.ends
 	t.ends = nil
@@ -161,7 +162,7 @@ func (t *tails) meet() {
 		one.seen, one.pid = false, 0
 	}
 	writers := map[string]int{}
-	for _, w := range t.workers() {
+	for _, w := range workers {
 		l := t.cfg.logsOf(w.Pool, w.Index)
 		for path, stream := range map[string]string{l.out: "out", l.err: "err"} {
 			one := t.at(path, stream)
@@ -176,7 +177,14 @@ func (t *tails) meet() {
 		}
 	}
 	for _, end := range ends {
-		if one := t.all[end.path]; one != nil && writers[end.path] < 2 && len(one.ends) < maxEnds {
+		one := t.all[end.path]
+		if one == nil {
+			continue
+		}
+		if one.pid == end.pid {
+			one.pid = 0
+		}
+		if writers[end.path] < 2 && len(one.ends) < maxEnds {
 			one.ends = append(one.ends, end)
 		}
 	}

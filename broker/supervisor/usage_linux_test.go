@@ -225,15 +225,16 @@ func TestAWorkerThatUsesTooMuchFromItsStartIsNotReplacedInACircle(t *testing.T) 
 	p := poolAs("a", 1, "eating", "150")
 	p.Recycle.RSS = 100 * mib
 	h := newHost(t, "", p)
-	h.sampling = sampling{every: 20 * time.Millisecond, young: 500 * time.Millisecond}
+	h.sampling = sampling{every: 20 * time.Millisecond, young: youngest}
 	lines := make(linesTo, 10_000)
 	h.cfg.Log = slog.New(slog.NewTextHandler(lines, nil))
 	h.run()
-	for _, least := range []string{"500ms", "1s", "2s"} {
-		h.hello()
-		if line := lines.await(t, "over a bound early in its life"); !strings.Contains(line, "least="+least+"\n") {
+	for _, least := range []time.Duration{youngest, 2 * youngest, 4 * youngest} {
+		g := h.hello()
+		if line := lines.await(t, "over a bound early in its life"); !strings.Contains(line, "least="+least.String()+"\n") {
 			t.Errorf("got %s, want it spared for %s", line, least)
 		}
+		h.sup.order(func(l *loop) { l.byKey[g.Key].rec.Started = time.Now().Add(-least) }) // it has come to that age
 		lines.await(t, "worker is replaced")
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -58,11 +59,18 @@ func TestADaemonWhoseLogNobodyTakesServesAndDrains(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer r.Close()
-	if err := w.SetWriteDeadline(time.Now().Add(time.Second)); err != nil {
+	conn, err := w.SyscallConn()
+	if err != nil {
 		t.Fatal(err)
 	}
-	for err == nil { // until it is full
-		_, err = w.WriteString("not for anybody\n")
+	var full error
+	err = conn.Control(func(fd uintptr) {
+		for full == nil {
+			_, full = syscall.Write(int(fd), []byte("not for anybody\n"))
+		}
+	})
+	if err != nil || full != syscall.EAGAIN {
+		t.Fatal(err, full)
 	}
 	h := newHost(t, migrated(t), demoWorkers(t, 2)...)
 	h.stderr = w

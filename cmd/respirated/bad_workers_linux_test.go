@@ -59,9 +59,7 @@ func TestAWorkerThatMisbehavesDiesAloneAndTheReasonIsTold(t *testing.T) {
 		}
 	}
 	h.awaitState(chatter, client.Done)
-	h.eventually("the others are done", func() bool {
-		return h.count("select count(*) from respirate.finished where state = 'done'") == n+1
-	})
+	h.reaches(n+1, "strands that are done", h.doneHere)
 	h.exactlyOnce(ids)
 	if failed := h.count("select count(*) from respirate.attempts"); failed != len(bad) {
 		t.Errorf("%d runs failed, want the %d bad ones alone", failed, len(bad))
@@ -163,7 +161,7 @@ func TestWorkersMayRunAsAnotherUser(t *testing.T) {
 	binary := filepath.Join(h.dir, "demo-worker")
 	text, err := os.ReadFile(filepath.Join(programs(t), "demo-worker"))
 	if err == nil {
-		err = os.WriteFile(binary, text, 0o755)
+		err = writeProgram(binary, text, 0o755)
 	}
 	if err != nil {
 		t.Fatal(err)

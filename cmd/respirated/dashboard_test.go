@@ -38,10 +38,11 @@ func withDashboard(t *testing.T, flags ...string) []string {
 // dashboard is where the daemon says that its dashboard is.
 func (h *host) dashboard() string {
 	h.t.Helper()
-	found := regexp.MustCompile(`msg="dashboard listens" address=(\S+)`).FindAllStringSubmatch(h.said(), -1)
-	if found == nil {
-		h.t.Fatal("there is no dashboard")
-	}
+	var found [][]string
+	h.eventually("there is a dashboard", func() bool { // what a daemon says is written down a little later
+		found = regexp.MustCompile(`msg="dashboard listens" address=(\S+)\n`).FindAllStringSubmatch(h.said(), -1)
+		return found != nil
+	})
 	return "http://" + found[len(found)-1][1]
 }
 
@@ -79,9 +80,7 @@ func TestDashboardOfADaemonShowsAPageUntilItIsOver(t *testing.T) {
 	h := newHost(t, privatetest.URL(t), withDashboard(t, demoWorkers(t, 1)...)...)
 	h.start()
 	h.workers(1)
-	if metrics := h.shows("/metrics"); !strings.Contains(metrics, "\nrespirate_workers_connected 1\n") {
-		t.Errorf("the metrics are %s", metrics)
-	}
+	h.eventually("the metrics tell of the worker", func() bool { return strings.Contains(h.shows("/metrics"), "\nrespirate_workers_connected 1\n") })
 	inserted, err := h.db.Insert(t.Context(), demo.Provision{Parts: []string{"disk"}, Within: demo.Duration(time.Millisecond), Boot: demo.Duration(time.Hour)}, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -97,9 +96,7 @@ func TestDashboardOfADaemonShowsAPageUntilItIsOver(t *testing.T) {
 	link := `<a href="strands/` + inserted.ID + `">`
 	h.eventually("it is on the overview", func() bool { return strings.Contains(h.shows("/"), link) })
 	for _, want := range []string{"It has missed a deadline.", "it waits for the signal booted until "} {
-		if page := h.shows("/strands/" + inserted.ID); !strings.Contains(page, want) {
-			t.Errorf("the strand's page lacks %q: %s", want, page)
-		}
+		h.eventually("the strand's page has "+want, func() bool { return strings.Contains(h.shows("/strands/"+inserted.ID), want) })
 	}
 
 	if _, err := h.db.StrandRetryAt(t.Context(), inserted.ID, "ready", "test"); err != nil {
@@ -109,12 +106,12 @@ func TestDashboardOfADaemonShowsAPageUntilItIsOver(t *testing.T) {
 	h.eventually("it is there no more", func() bool {
 		return !strings.Contains(h.shows("/metrics"), `kind="provision"`) && !strings.Contains(h.shows("/"), link)
 	})
-	if pages := h.shows("/pages?all=1"); !strings.Contains(pages, link) || !strings.Contains(pages, "reached") {
-		t.Errorf("it is not among those that are resolved: %s", pages)
-	}
-	if metrics := h.shows("/metrics"); !regexp.MustCompile(`\nrespirate_reports_applied_total\{act="exit",database="[^"]*"\} [1-9]`).MatchString(metrics) {
-		t.Errorf("no strand has exited: %s", metrics)
-	}
+	h.eventually("it is among those that are resolved", func() bool {
+		pages := h.shows("/pages?all=1")
+		return strings.Contains(pages, link) && strings.Contains(pages, "reached")
+	})
+	exited := regexp.MustCompile(`\nrespirate_reports_applied_total\{act="exit",database="[^"]*"\} [1-9]`)
+	h.eventually("the metrics tell of a strand that has exited", func() bool { return exited.MatchString(h.shows("/metrics")) })
 }
 
 func TestDashboardShowsThatTheDatabaseIsAwayAndBack(t *testing.T) {
@@ -122,9 +119,7 @@ func TestDashboardShowsThatTheDatabaseIsAwayAndBack(t *testing.T) {
 	server := privatetest.Server(t)
 	h := newHost(t, server.URL(), withDashboard(t)...)
 	h.start()
-	if page := h.shows("/"); !strings.Contains(page, "None is open.") {
-		t.Errorf("before: %s", page)
-	}
+	h.eventually("it is shown as there", func() bool { return strings.Contains(h.shows("/"), "None is open.") })
 	server.Kill()
 	h.eventually("it is shown as away", func() bool {
 		page := h.shows("/")

@@ -44,7 +44,7 @@ func startDev(t *testing.T, flags ...string) *devProcess {
 	if err := p.Start(); err != nil {
 		t.Fatal(err)
 	}
-	timer := time.AfterFunc(patience, func() { _ = p.Process.Kill() })
+	timer := time.AfterFunc(3*patience, func() { _ = p.Process.Kill() })
 	t.Cleanup(func() {
 		timer.Stop()
 		if p.ProcessState == nil {
@@ -110,12 +110,12 @@ func processesWith(text string) []string {
 
 func TestDevShowsTheDemoAndLeavesNothing(t *testing.T) {
 	t.Parallel()
-	p := startDev(t, "--for", "3s")
+	p := startDev(t, "--for", "6s") // 12 strands are one of each, and 30 the most
 	p.await(t, `^summary`)
 	said := p.finish(t)
 	for _, want := range []string{
 		`ping +done`, `echo +done`, `sleep +done`, `smoke +done`, `provision +done`, `fail +done .*failures: 1, the last: the first try always fails`,
-		`panic +dead .*on purpose`, `strands inserted +1[0-9]\n`, `not finished +0\n`, `commit to handler +p50 .* p99 .*`,
+		`panic +dead .*on purpose`, `strands inserted +[1-3][0-9]\n`, `not finished +0\n`, `commit to handler +p50 .* p99 .*`,
 		`database connections +[1-5], for 2 worker processes`, `export DATABASE_URL='postgres://`,
 	} {
 		if !regexp.MustCompile(want).MatchString(said) {
@@ -200,7 +200,7 @@ func TestDevKeepsItsDataWhenAsked(t *testing.T) {
 
 func TestDevWithAWorkerOfOnesOwnInsertsWhatItServes(t *testing.T) {
 	t.Parallel()
-	p := startDev(t, "--for", "1s", "--worker", filepath.Join(programs(t), "demo-worker"))
+	p := startDev(t, "--for", "2s", "--worker", filepath.Join(programs(t), "demo-worker"))
 	p.await(t, `^summary`)
 	if said := p.finish(t); !regexp.MustCompile(`echo +done`).MatchString(said) {
 		t.Errorf("dev said\n%s", said)

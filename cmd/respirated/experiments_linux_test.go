@@ -447,9 +447,7 @@ func TestF23(t *testing.T) {
 			x.awaitState(id, client.Dead)
 		}
 	}
-	x.eventually("all others are done", func() bool {
-		return x.count("select count(*) from respirate.finished where state = 'done'") == n
-	})
+	x.reaches(n, "others that are done", x.doneHere)
 	x.judge(ids, never)
 	if x.full {
 		x.eventually("the bomb's children are gone with its workers", func() bool { return len(processesWith("BOMB="+forks+"\x00")) == 0 })

@@ -21,10 +21,10 @@ import (
 	"github.com/respirated/respirated/worker"
 )
 
-// demoWorkers are flags for so many processes of the demo's worker. Leases are short, since those that nobody knows of
-// after a kill have to run out.
+// demoWorkers are flags for so many processes of the demo's worker. Leases are longer than a daemon that was killed is away, on a
+// busy machine too: strands whose lease is over run again, and rightly so.
 func demoWorkers(t *testing.T, procs int) []string {
-	return []string{"--worker", filepath.Join(programs(t), "demo-worker"), "--procs", fmt.Sprint(procs), "--lease", "8s"}
+	return []string{"--worker", filepath.Join(programs(t), "demo-worker"), "--procs", fmt.Sprint(procs), "--lease", "30s"}
 }
 
 func TestKilledDaemonLosesNothingAndItsWorkersGoOn(t *testing.T) {
@@ -64,7 +64,7 @@ func TestKilledWorkersLeaveEvidenceAndTheirStrandsFinish(t *testing.T) {
 	chance := rand.New(rand.NewPCG(seed, 0))
 	t.Logf("seed %d", seed)
 
-	kills := inShort(8)
+	const kills = 4 // with five in a minute the pool would be in a crash loop, which is another test's matter, too
 	for i := range kills {
 		h.awaitLines((i + 1) * n / (kills + 2))
 		// A strand that was held at three deaths is dead, which is another test's matter: all suspects have finished.
@@ -155,10 +155,10 @@ func TestTwoHundredWorkersCostFiveDatabaseConnections(t *testing.T) {
 		t.Fatal(err)
 	}
 	most := 0
-	h.eventually("all strands are done", func() bool {
+	h.reaches(n, "strands that are done", func() int {
 		most = max(most, h.count(`select count(*) from pg_stat_activity
 			where datname = current_database() and backend_type = 'client backend' and pid <> pg_backend_pid()`))
-		return h.count("select count(*) from respirate.finished where state = 'done'") == n
+		return h.doneHere()
 	})
 	if most > 5 {
 		t.Errorf("%d workers cost %d database connections, want 5 at most", workers, most)
@@ -253,7 +253,7 @@ func TestDaemonOutlivesWhoReadsItsLog(t *testing.T) {
 	h.exactlyOnce(ids)
 }
 
-// By itself the others would miss a killed broker after four seconds at the earliest, and its number be held for thirty.
+// By itself the number of a killed broker would be held until its time is over, thirty seconds after its last sign of life.
 func TestNextDaemonHasThePartitionOfAKilledOneAtOnce(t *testing.T) {
 	t.Parallel()
 	url := migrated(t)
@@ -268,11 +268,15 @@ func TestNextDaemonHasThePartitionOfAKilledOneAtOnce(t *testing.T) {
 	second.eventually("both share the ids", func() bool { return shared(second) })
 	for range 3 {
 		second.kill()
-		began := time.Now()
+		const left = "select (extract(epoch from alive_until - now()) * 1000)::int from respirate.brokers where pid = $1 and alive"
+		held := time.Duration(first.count(left, second.daemon.Process.Pid)) * time.Millisecond
+		killed := time.Now()
 		second.start()
 		second.eventually("both share the ids again", func() bool { return shared(second) })
-		if took := time.Since(began); took > 3*time.Second {
-			t.Errorf("both shared the ids again after %v, which is as long as it takes to miss a broker", took)
+		if took := time.Since(killed); took >= held {
+			t.Errorf("both shared the ids again after %v, when the time of the killed one, %v, was over", took, held)
+		} else {
+			t.Logf("both shared the ids again after %v", took)
 		}
 	}
 }
@@ -306,7 +310,8 @@ func TestFolderThatSomebodyRemovesIsMadeAnewAndTheNextDaemonKnowsItsWorkers(t *t
 	run := filepath.Dir(h.socket())
 	h.start()
 	before := h.workers(2)
-	if err := os.RemoveAll(run); err != nil {
+	gone := run + ".gone" // renamed first: the daemon may be about to put something there
+	if err := errors.Join(os.Rename(run, gone), os.RemoveAll(gone)); err != nil {
 		t.Fatal(err)
 	}
 	h.eventually("workers.json is there again", func() bool {

@@ -54,12 +54,13 @@ func childrenOf(t *testing.T, pid int) (pids []int) {
 }
 
 func TestProcessOneReapsOrphansAndHandsOnSignals(t *testing.T) {
+	t.Parallel()
 	under := inContainer(t)
 	dir := t.TempDir()
 	// A worker that leaves an orphan behind, which ends when its pipe does: the worker holds the other end of it.
 	script := filepath.Join(dir, "worker")
 	text := fmt.Sprintf("#!/bin/sh\n(setsid cat %s/pipe >/dev/null &)\nexec %s\n", dir, filepath.Join(programs(t), "demo-worker"))
-	if err := os.WriteFile(script, []byte(text), 0o755); err != nil {
+	if err := writeProgram(script, []byte(text), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	if err := syscall.Mkfifo(filepath.Join(dir, "pipe"), 0o600); err != nil {

@@ -193,7 +193,7 @@ func TestEveryVerbHasHelpWithExamples(t *testing.T) {
 }
 
 func TestHelpTellsTheExitCodes(t *testing.T) {
-	for _, args := range [][]string{nil, {"--help"}} {
+	for _, args := range [][]string{{}, {"--help"}} {
 		code, stdout, _ := call(args...)
 		if code != 0 || !strings.Contains(stdout, "3  there is no such strand") {
 			t.Errorf("respirated %v: code %d and %q", args, code, stdout)

@@ -87,9 +87,10 @@ func (l *lan) do(format string, args ...any) {
 
 // namespace is the network of one host.
 type namespace struct {
-	lan  *lan
-	link string // the end of the cable that is plugged into the bridge
-	path string // of the namespace
+	lan     *lan
+	link    string // the end of the cable that is plugged into the bridge
+	address string
+	path    string // of the namespace
 }
 
 // plug makes a host's namespace and plugs it in. Who has which hardware address is told to both sides, so that a cut is
@@ -98,7 +99,7 @@ func (l *lan) plug() *namespace {
 	l.t.Helper()
 	l.hosts++
 	host := l.hosts + 1
-	n := &namespace{lan: l, link: fmt.Sprintf("host%d", host)}
+	n := &namespace{lan: l, link: fmt.Sprintf("host%d", host), address: address(host)}
 	keeper := exec.Command("sleep", "infinity") // the namespace lasts as long as it
 	keeper.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}
 	if err := keeper.Start(); err != nil {

@@ -125,13 +125,8 @@ func TestPoolsTakeStrandsOfTheirQueuesAlone(t *testing.T) {
 	// What nobody may take waits, without being in the way, until somebody may.
 	waiting := insert(5, client.InsertOpts{Queue: "reports"})
 	toA = append(toA, insert(5, client.InsertOpts{})...)
-	h.eventually("all but those are done", func() bool {
-		return h.count("select count(*) from respirate.finished where state = 'done'") == 35
-	})
-	var status daemonStatus
-	if err := askDaemon(t.Context(), h.socket(), "/api/v1/status", &status); err != nil || status.Candidates != 0 {
-		t.Errorf("%d candidates are at hand (%v), want none", status.Candidates, err)
-	}
+	h.eventually("all but those are done", func() bool { return h.doneHere() == 35 })
+	h.eventually("no candidates are at hand", func() bool { return h.status().Candidates == 0 })
 	h.cli("pool", "set", "b", "--queues", "mail,reports")
 	h.awaitDone(40)
 	h.ranIn(toA, a)
@@ -169,7 +164,7 @@ func TestStrandsOfAKindThatAPoolIsolatesRunOneByOneInAProcess(t *testing.T) {
 			}
 			return true
 		})
-		return h.count("select count(*) from respirate.finished where state = 'done'") == len(ids) || t.Failed()
+		return h.doneHere() == len(ids) || t.Failed()
 	})
 	if out := h.cli("pool", "show", "a"); !strings.Contains(out, "isolate") || !strings.Contains(out, "ledger") {
 		t.Errorf("pool show says %s", out)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -60,12 +61,17 @@ func (h *host) awaitLog(words string) {
 // replaceFile puts a file at its path as editors and deployments do.
 func replaceFile(t *testing.T, path, text string, mode os.FileMode) {
 	t.Helper()
-	if err := os.WriteFile(path+".new", []byte(text), mode); err != nil {
+	if err := errors.Join(writeProgram(path+".new", []byte(text), mode), os.Rename(path+".new", path)); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Rename(path+".new", path); err != nil {
-		t.Fatal(err)
-	}
+}
+
+// writeProgram writes a file that can be run at once. A process that another test starts meanwhile would hold it open for writing
+// until it has become its own program, and nobody can run a file that is open so.
+func writeProgram(path string, text []byte, mode os.FileMode) error {
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
+	return os.WriteFile(path, text, mode)
 }
 
 func TestPoolsChangeWhileTheDaemonRuns(t *testing.T) {

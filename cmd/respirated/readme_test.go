@@ -25,7 +25,7 @@ func TestCommandsOfTheReadmeWork(t *testing.T) {
 	url := privatetest.URL(t)
 	dir := copyTree(t)
 	script := "set -euo pipefail\n" + tour(t, dir)
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "bash", "-c", script)
 	cmd.Dir = dir

@@ -88,7 +88,7 @@ func TestProgramsAndHostsAreMeasured(t *testing.T) {
 		}
 	})
 	t.Run("roll", func(t *testing.T) {
-		r := measured[Roll](t, at, runRoll, "--procs", "3", "--takes", "10", "--backlog", "6000", "--windows", "1", "--window", "500ms")
+		r := measured[Roll](t, at, runRoll, "--procs", "3", "--takes", "10", "--backlog", "20000", "--windows", "1", "--window", "500ms")
 		if len(r.Windows) != 2 || r.Still.Median <= 0 || r.Rolling.Median <= 0 || r.Each.Min <= 0 || r.Failed != 0 {
 			t.Errorf("got %+v", r)
 		}

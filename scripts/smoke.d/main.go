@@ -27,7 +27,7 @@ import (
 const (
 	strands  = 1000
 	labels   = "321"
-	patience = time.Minute     // for what must happen; with a gap that stays, strands may take twice as long
+	patience = 3 * time.Minute // for what must happen, on a busy machine too; with a gap that stays, strands may take twice as long
 	overdue  = 5 * time.Second // at least; before that a strand in a gap is left to whoever should be there
 )
 

@@ -94,11 +94,14 @@ func TestProvisionReapsItsPartsAndIsReady(t *testing.T) {
 
 func TestProvisionThatIsLateOpensAPageAndResolvesIt(t *testing.T) {
 	store := run(t)
-	late := insert(t, store, "provision", `{"for":"300ms","within":"1ms"}`)
+	late := insert(t, store, "provision", `{"parts":["disk"],"for":"1ms","boot":"1h","within":"1ms"}`)
 	brokertest.Eventually(t, "a page is opened", func() bool {
 		store.OpenPages()
 		return len(store.Pages(late)) == 1
 	})
+	if found, err := store.Signal(t.Context(), []broker.Signal{{ID: late, Name: "booted"}}); err != nil || !slices.Equal(found, []bool{true}) {
+		t.Fatalf("signal: %v, %v", found, err)
+	}
 	finished(t, store, late)
 	if pages := store.Pages(late); len(pages) != 1 || !pages[0].Resolved {
 		t.Errorf("pages %+v, want one that is resolved", pages)
