@@ -7,6 +7,8 @@ import (
 	"os"
 	"reflect"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // build is what processes are started from: one version of a binary, and how it is run. The loop owns it.
@@ -19,7 +21,7 @@ type build struct {
 // newBuild takes hold of what is at the binary's path now.
 func newBuild(p Pool) *build {
 	b := &build{pool: p}
-	if f, err := os.Open(p.Binary); err == nil {
+	if f, err := openBinary(p.Binary); err == nil {
 		if b.image, err = imageOfFile(f); err == nil && canStartFrom {
 			b.file = f
 			return b
@@ -28,6 +30,12 @@ func newBuild(p Pool) *build {
 	}
 	b.image, _ = imageOf(p.Binary) // a program need not be readable
 	return b
+}
+
+// openBinary opens a program's file. It does not wait for somebody to write to what is none, as open(2) does of a pipe: the
+// loop is not to be held up.
+func openBinary(path string) (*os.File, error) {
+	return os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
 }
 
 // close lets go of the version. Processes that run it do not need it.

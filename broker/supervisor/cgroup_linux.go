@@ -29,8 +29,9 @@ type groupHome struct {
 	missing     map[string]string // controller: why it does not work beneath base
 }
 
-// findGroupHome looks for our own cgroup, and has these controllers work beneath it, as far as they are to be had.
-func findGroupHome(controllers []string) groupHome {
+// findGroupHome looks for our own cgroup, and has these controllers work beneath it, as far as they are to be had. ours tells
+// which processes may be moved for that.
+func findGroupHome(controllers []string, ours func(pid int) bool) groupHome {
 	mount, err := groupMount()
 	if err != nil {
 		return groupHome{why: err.Error()}
@@ -46,7 +47,7 @@ func findGroupHome(controllers []string) groupHome {
 	if err := unix.Access(base, unix.W_OK); err != nil {
 		return groupHome{why: "our cgroup is not ours to change: " + err.Error()}
 	}
-	return enableIn(base, controllers)
+	return enableIn(base, controllers, ours)
 }
 
 // groupMount is where the cgroups of version 2 are.
@@ -80,11 +81,11 @@ func ownGroup() (string, error) {
 }
 
 // enableIn has controllers work for the folders beneath base.
-func enableIn(base string, controllers []string) groupHome {
+func enableIn(base string, controllers []string, ours func(pid int) bool) groupHome {
 	home := groupHome{base: base, missing: make(map[string]string)}
 	available := wordsOf(filepath.Join(base, "cgroup.controllers"))
 	for _, name := range controllers {
-		if err := enable(base, name, available); err != nil {
+		if err := enable(base, name, available, ours); err != nil {
 			home.missing[name] = err.Error()
 			continue
 		}
@@ -101,7 +102,7 @@ func (h groupHome) lacks(controller string) string {
 	return h.missing[controller]
 }
 
-func enable(base, controller string, available []string) error {
+func enable(base, controller string, available []string, ours func(pid int) bool) error {
 	control := filepath.Join(base, "cgroup.subtree_control")
 	switch {
 	case slices.Contains(wordsOf(control), controller):
@@ -110,8 +111,10 @@ func enable(base, controller string, available []string) error {
 		return fmt.Errorf("no cgroup v2 %s controller", controller)
 	}
 	err := writeWord(control, "+"+controller)
-	if errors.Is(err, unix.EBUSY) && stepAside(base) == nil {
-		err = writeWord(control, "+"+controller)
+	if errors.Is(err, unix.EBUSY) {
+		if err = stepAside(base, ours); err == nil {
+			err = writeWord(control, "+"+controller)
+		}
 	}
 	if err != nil {
 		return fmt.Errorf("cgroup v2 %s controller: %w", controller, err)
@@ -119,17 +122,30 @@ func enable(base, controller string, available []string) error {
 	return nil
 }
 
-// stepAside moves us out of a cgroup that has nobody else in it.
-func stepAside(base string) error {
-	pid := strconv.Itoa(os.Getpid())
-	if in := wordsOf(filepath.Join(base, "cgroup.procs")); !slices.Equal(in, []string{pid}) {
-		return errors.New("others are in our cgroup")
-	}
+// stepAside moves us, and workers that were started without a cgroup of their own, out of a cgroup that has nobody else in it.
+func stepAside(base string, ours func(pid int) bool) error {
 	leaf := filepath.Join(base, daemonGroup)
 	if err := os.Mkdir(leaf, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
 		return err
 	}
-	return writeWord(filepath.Join(leaf, "cgroup.procs"), pid)
+	const tries = 10 // somebody may be forked meanwhile
+	for range tries {
+		in := wordsOf(filepath.Join(base, "cgroup.procs"))
+		if len(in) == 0 {
+			return nil
+		}
+		for _, word := range in {
+			if pid, err := strconv.Atoi(word); err != nil || !ours(pid) {
+				return fmt.Errorf("our cgroup has another process in it, %s", word)
+			}
+		}
+		for _, pid := range in {
+			if err := writeWord(filepath.Join(leaf, "cgroup.procs"), pid); err != nil && !errors.Is(err, unix.ESRCH) {
+				return err
+			}
+		}
+	}
+	return errors.New("processes in our cgroup go on to start others")
 }
 
 // group is the cgroup of one worker.

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -16,13 +17,52 @@ import (
 // grouped is a pool whose workers have cgroups, but no limits that they could reach. The test is skipped where there are none.
 func grouped(t *testing.T, role ...string) Pool {
 	t.Helper()
-	home := findGroupHome([]string{"memory", "pids", "cpu"})
+	home := findGroupHome([]string{"memory", "pids", "cpu"}, nobody)
 	if home.base == "" {
 		t.Skip("no cgroups of version 2: " + home.why)
 	}
 	p := poolAs("a", 1, role...)
 	p.Limits = Limits{Memory: 1 << 40, PIDs: 100_000, CPU: 1000}
 	return p
+}
+
+func nobody(int) bool { return false }
+
+// A controller can be had only while no process is in the cgroup above: workers without limits must not keep it from others.
+func TestOurCgroupIsLeftByUsAndOurWorkersUnlessOthersAreInIt(t *testing.T) {
+	home := findGroupHome(nil, nobody)
+	if home.base == "" {
+		t.Skip("no cgroups of version 2: " + home.why)
+	}
+	base := filepath.Join(home.base, "respirate-test-"+newKey())
+	leaf := filepath.Join(base, daemonGroup)
+	if err := os.Mkdir(base, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	h := newHost(t, "", poolAs("a", 1, "parent")).run()
+	g := h.hello()
+	defer func() { // they are in it
+		h.end()
+		for _, dir := range []string{leaf, base} {
+			(&group{path: dir}).remove()
+		}
+	}()
+	for _, pid := range []int{g.PID, g.Child} {
+		if err := writeWord(filepath.Join(base, "cgroup.procs"), strconv.Itoa(pid)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := stepAside(base, nobody); err == nil || len(wordsOf(filepath.Join(base, "cgroup.procs"))) != 2 {
+		t.Errorf("got %v, want it to be said that others are there, and them to stay", err)
+	}
+	answer := make(chan error, 1)
+	h.sup.order(func(l *loop) { answer <- stepAside(base, l.isOurs) })
+	if err := receive(t, "answer", answer); err != nil {
+		t.Error(err)
+	}
+	if got := wordsOf(filepath.Join(leaf, "cgroup.procs")); len(got) != 2 {
+		t.Errorf("%v have gone to the cgroup beneath, want the worker and its child", got)
+	}
 }
 
 func TestAWorkerIsBornInACgroupThatGoesWithIt(t *testing.T) {
@@ -32,6 +72,7 @@ func TestAWorkerIsBornInACgroupThatGoesWithIt(t *testing.T) {
 	if !strings.HasPrefix(filepath.Base(own), "respirate-a-") {
 		t.Fatalf("the worker began in the cgroup %s, want one of its own", own)
 	}
+	h.until("connected, and so written down", all("connected"))
 	path := written(t, h.cfg)[0].Cgroup
 	if !strings.HasSuffix(path, own) {
 		t.Errorf("workers.json has the cgroup %s, want %s", path, own)
@@ -89,7 +130,7 @@ func fakeHome(t *testing.T, available string) string {
 }
 
 func TestControllersThatAreNotThereAreNamed(t *testing.T) {
-	home := enableIn(fakeHome(t, "cpu io pids"), []string{"memory", "pids"})
+	home := enableIn(fakeHome(t, "cpu io pids"), []string{"memory", "pids"}, nobody)
 	if got, want := home.lacks("memory"), "no cgroup v2 memory controller"; got != want {
 		t.Errorf("memory: got %q, want %q", got, want)
 	}

@@ -11,7 +11,7 @@ import (
 
 type groupHome struct{ base string }
 
-func findGroupHome([]string) groupHome { return groupHome{} }
+func findGroupHome([]string, func(int) bool) groupHome { return groupHome{} }
 
 func (groupHome) lacks(string) string { return "no cgroup v2" }
 

@@ -7,8 +7,8 @@ func (p Pool) Check() error {
 	return err
 }
 
-// Check says what [New] would say of a configuration. It changes nothing.
+// Check says what [New] would say, and log, of a configuration. It changes nothing.
 func (c Config) Check() error {
-	_, err := c.check()
+	_, err := c.check(strict)
 	return err
 }

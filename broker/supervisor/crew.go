@@ -31,6 +31,7 @@ type crew struct {
 	lookAt time.Time
 	note   string // what an operator should know; "" = nothing
 	late   string // that a process never said hello; "" = the last one has
+	unfit  string // why the file at the binary's path is not gone over to; "" = nothing against it is known
 }
 
 // binariesEvery is how often binaries, and the folder of workers, are looked at, and how long a file must stay as it is before
@@ -286,7 +287,7 @@ func (c *crew) buildFor(s *seat) *build {
 // rollOut has a pool go over to what is at its binary's path now, run as its configuration says now.
 func (l *loop) rollOut(c *crew, why string) {
 	next := newBuild(c.Pool)
-	c.seen, c.rest, c.note, l.unsaved = next.image, settling{}, "", true
+	c.seen, c.rest, c.note, c.unfit, l.unsaved = next.image, settling{}, "", "", true
 	if c.heir != nil {
 		l.retire(c.heir)
 	}
@@ -356,18 +357,24 @@ func (l *loop) look(now time.Time, c *crew) {
 	c.lookAt = now.Add(l.lookEvery)
 	found, err := imageOf(c.Binary)
 	if err != nil || found == c.seen {
-		c.rest = settling{}
+		c.rest, c.unfit = settling{}, ""
 		return
 	}
-	if !c.rest.look(now, found, l.lookEvery) || checkBinary(c.Binary) != nil || beingWritten(c.Binary) {
+	if !c.rest.look(now, found, l.lookEvery) {
 		return
 	}
-	if c.dropIn {
-		if err := safe(l.dropIns.dir, c.Binary); err != nil {
-			c.seen, c.note = found, "its new file is refused, and the old one goes on: "+err.Error()
-			l.log.Error("file in the folder of workers is refused, and the old one goes on", "pool", c.Name, "error", err)
-			return
+	if err = checkBinary(c.Binary); err == nil && c.dropIn {
+		err = safe(l.dropIns.dir, c.Binary)
+	}
+	if err != nil { // which its mode may be to blame for: it is looked at again
+		if why := err.Error(); c.unfit != why {
+			c.unfit = why
+			l.log.Error("new file of a pool is refused, and the old one goes on", "pool", c.Name, "error", err)
 		}
+		return
+	}
+	if beingWritten(c.Binary) {
+		return
 	}
 	l.rollOut(c, "its binary has changed")
 }
@@ -445,6 +452,9 @@ func (l *loop) poolInfos() []PoolInfo {
 	infos := make([]PoolInfo, len(l.crews))
 	for i, c := range l.crews {
 		note := cmp.Or(c.note, c.late)
+		if c.unfit != "" {
+			note = "its new file is refused, and the old one goes on: " + c.unfit
+		}
 		if c.next != nil {
 			note = "it goes over to build " + c.next.image.String()
 		}

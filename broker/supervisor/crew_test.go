@@ -8,8 +8,11 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
+
+	"github.com/respirated/respirated/broker"
 )
 
 // script is a pool of a shell script that becomes the test binary in one of its roles.
@@ -237,6 +240,91 @@ func TestBuildWhoseCanariesDieIsHeldBackAndTheOldOneGoesOn(t *testing.T) {
 	h.hellosOf("3", 1)
 }
 
+func TestANewFileThatCannotBeStartedIsToldAndTakenOnceItCan(t *testing.T) {
+	h := newHost(t, "")
+	p := h.script("a", 1, "export VERSION=1", "polite")
+	h.cfg.Pools = []Pool{p}
+	h.run()
+	h.hellosOf("1", 1)
+	h.install(p.Binary+".next", "export VERSION=2", "polite")
+	if err := errors.Join(os.Chmod(p.Binary+".next", 0o600), os.Rename(p.Binary+".next", p.Binary)); err != nil {
+		t.Fatal(err)
+	}
+	if info := h.pool("told", "a", func(p PoolInfo) bool { return p.Note != "" }); info.State != "running" || !strings.Contains(info.Note, "chmod +x") {
+		t.Errorf("shown %+v, want it to run and the note to say what to do", info)
+	}
+	if err := os.Chmod(p.Binary, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	h.hellosOf("2", 1)
+	if info := h.pool("goes over", "a", isIn("rolling")); !strings.Contains(info.Note, "goes over to build") {
+		t.Errorf("the note is %q", info.Note)
+	}
+}
+
+// A canary that cannot be started the second time is taken out while others wait for their start behind it.
+func TestACanaryThatCannotBeStartedHoldsUpNoOtherStart(t *testing.T) {
+	h := newHost(t, "", poolAs("a", 2, "steady"), poolAs("b", 1, "steady"))
+	var err error
+	if h.sup, err = New(h.cfg); err != nil {
+		t.Fatal(err)
+	}
+	bad := h.sup.cfg.Pools[0]
+	bad.Binary = filepath.Join(h.dir, "text")
+	if err := os.WriteFile(bad.Binary, []byte("no program\n"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	l := newLoop(h.sup)
+	c := l.crews[0]
+	c.next, c.roll = newBuild(bad), roll{phase: trying, failed: mostTrials - 1}
+	l.sendFor(l.seats[0])
+	l.fill()
+	l.startPending()
+	defer l.watchers.Wait()
+	started := 0
+	for _, s := range l.seats {
+		if s.proc != nil {
+			started++
+			_ = s.proc.signal(syscall.SIGKILL)
+		}
+	}
+	if started != 3 || c.state() != "old build" {
+		t.Errorf("%d processes were started, and the pool is %q; want all 3, and the new build held back", started, c.state())
+	}
+}
+
+// Whose place the canary has may write for long: in a file that is read, and does not grow for ever.
+func TestACanarySetsNoLogAside(t *testing.T) {
+	h := newHost(t, "")
+	p := h.script("a", 1, "export VERSION=1", "raising", "0")
+	h.cfg.Pools, h.cfg.LogKeep = []Pool{p}, leastLogKeep
+	lines := h.keepLog()
+	h.run()
+	old := h.hello()
+	log := h.cfg.logsOf("a", 0).err
+	write := func(f *os.File, text string) {
+		t.Helper()
+		if _, err := f.WriteString(text); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f, err := os.OpenFile(log, os.O_WRONLY|os.O_APPEND, 0) // as the worker has it
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	write(f, strings.Repeat(strings.Repeat("x", 1023)+"\n", leastLogKeep>>10+1))
+	h.install(p.Binary, "exit 3", "polite")
+	h.exit()
+	h.exit()
+	h.pool("held back", "a", isIn("old build"))
+	write(f, "the old one goes on\n")
+	lines.await(t, "what the old one says", func(r record1) bool { return r["line"] == "the old one goes on" })
+	if _, err := os.Stat(setAside(log)); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the log was set aside, while process %d writes to it (%v)", old.PID, err)
+	}
+}
+
 func TestWorkerIsStartedAlsoWhenItsBinaryHasGone(t *testing.T) {
 	for _, limits := range []Limits{{}, {Nice: 1}} { // without and with the shim
 		h := newHost(t, "")
@@ -283,11 +371,24 @@ func TestWorkerThatNeverSaysHelloIsEnded(t *testing.T) {
 	}
 }
 
+func TestWorkerThatIsStoppedBeforeItsHelloIsNotBlamedForThat(t *testing.T) {
+	h := newHost(t, "", poolAs("a", 1, "child"))
+	text := h.logged()
+	h.run()
+	info := h.until("started", func(infos []Info) bool { return infos[0].State == "starting" && infos[0].PID != 0 })[0]
+	h.sup.End(info.Key, 0, "test")
+	h.exit()
+	h.end()
+	if strings.Contains(text.String(), "never said hello") || strings.Contains(h.sup.Pools()[0].Note, "did not say hello") {
+		t.Errorf("pool %+v, log\n%s", h.sup.Pools()[0], text)
+	}
+}
+
 func TestRollAfterARestartOfTheDaemon(t *testing.T) {
 	h := newHost(t, "")
 	p := h.script("a", 1, "export VERSION=1", "polite")
 	h.cfg.Pools = []Pool{p}
-	c, err := h.cfg.check()
+	c, err := h.cfg.check(strict)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -336,7 +437,7 @@ func TestOldBuildIsFoundAgainByAnotherDaemon(t *testing.T) {
 	copyFile(t, os.Args[0], program)
 	p := Pool{Name: "a", Binary: program, Args: []string{"as", "raising", "0"}, Procs: 1}
 	h.cfg.Pools = []Pool{p}
-	c, err := h.cfg.check()
+	c, err := h.cfg.check(strict)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -558,7 +659,7 @@ func TestHowAPoolIsStartedIsToldApart(t *testing.T) {
 	none := int64(0)
 	p := Pool{Name: "a", Binary: "/bin/true", Args: []string{"x"}, Procs: 3}
 	same, args, core := p, p, p
-	same.Procs, same.Recycle.Strands, same.Env = 4, 7, []string{}
+	same.Procs, same.Recycle.Strands, same.Env, same.Queues = 4, 7, []string{}, []broker.Queue{{Name: "mail"}}
 	args.Args = []string{"y"}
 	core.Limits.Core = &none
 	again := core

@@ -65,8 +65,10 @@
 //     wrong": the pool starts nothing more until its binary or its configuration changes.
 //   - workers.json torn, of another boot, or writable by others: ignored with a warning, but for pauses in another boot. Workers that were running then
 //     are strangers; they reconnect as any foreign worker would.
-//   - Disk full: workers.json stays as it was (it is replaced by rename, never in part), the error is logged, and
-//     supervision goes on.
+//   - Disk full: workers.json stays as it was (it is replaced by rename, never in part), the error is logged once, and
+//     supervision goes on. It is tried again each second.
+//   - A binary that is missing or cannot be executed when a daemon starts: its pool waits for one, and others run. Only where there
+//     is no other the daemon does not start.
 //   - A process that does not die of KILL (stuck in the kernel) keeps its seat, is logged, and is left behind by Run.
 //
 // # Admitted weaknesses

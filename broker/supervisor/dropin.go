@@ -40,7 +40,8 @@ func ignored(name string) bool {
 	return strings.HasPrefix(name, ".") || strings.HasPrefix(name, "#") || slices.ContainsFunc(unfinished, ends)
 }
 
-// lookIn notices files that have come and gone. That a file has changed is noticed as with any other pool.
+// lookIn notices files that have come and gone. The seats of new ones are not filled yet: a former daemon's workers may be
+// theirs. That a file has changed is noticed as with any other pool.
 func (l *loop) lookIn(now time.Time) {
 	d := &l.dropIns
 	if d.dir == "" || now.Before(d.lookAt) {
@@ -90,7 +91,7 @@ func (l *loop) lookAtFile(now time.Time, name string) bool {
 	if c != nil && c.dropIn {
 		return true
 	}
-	if !file.rest.look(now, imageIn(info), l.lookEvery) || beingWritten(path) {
+	if !file.rest.look(now, imageIn(info), l.lookEvery) {
 		return true
 	}
 	switch {
@@ -98,6 +99,9 @@ func (l *loop) lookAtFile(now time.Time, name string) bool {
 		err = errors.New("the configuration has a pool of this name")
 	default:
 		err = safe(d.dir, path)
+	}
+	if err == nil && beingWritten(path) { // which opens it: a file that others have put there is not even opened
+		return true
 	}
 	p := Pool{Name: name, Binary: path}
 	if err == nil {
@@ -110,7 +114,6 @@ func (l *loop) lookAtFile(now time.Time, name string) bool {
 	file.refused = ""
 	l.log.Info("pool is new: its file has come", "pool", name, "binary", path)
 	l.addCrew(p).dropIn = true
-	l.fill()
 	return true
 }
 

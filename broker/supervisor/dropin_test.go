@@ -4,7 +4,9 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -53,6 +55,26 @@ func TestFileThatIsDroppedInIsAPoolForAsLongAsItIsThere(t *testing.T) {
 	}
 }
 
+func TestWorkersOfAFormerDaemonAreAdoptedAlsoWhereFilesAreDroppedIn(t *testing.T) {
+	h := newHost(t, "", poolAs("a", 1, "steady")).withFolder()
+	dropped := Pool{Name: "dropped", Binary: h.drop("dropped", "", "steady"), Procs: defaultProcs}
+	h.cfg.Pools = append(h.cfg.Pools, dropped)
+	before := h.formerDaemon()
+	h.cfg.Pools = h.cfg.Pools[:1]
+	h.run()
+	for range before {
+		if g := h.hello(); !slices.ContainsFunc(before, func(i Info) bool { return i.PID == g.PID }) {
+			t.Errorf("process %d was started, though one of before has its place", g.PID)
+		}
+	}
+	infos := h.until("connected", all("connected"))
+	for i, info := range infos {
+		if len(infos) != len(before) || info.PID != before[i].PID || !info.Adopted {
+			t.Fatalf("shown %+v, were %+v", infos, before)
+		}
+	}
+}
+
 func TestDroppedInFileThatIsReplacedIsRolled(t *testing.T) {
 	h := newHost(t, "").withFolder()
 	h.drop("a", "export VERSION=1", "polite")
@@ -61,6 +83,24 @@ func TestDroppedInFileThatIsReplacedIsRolled(t *testing.T) {
 	h.drop("a", "export VERSION=2", "polite")
 	h.sup.Served(h.hellosOf("2", 1)[0].Key, 1)
 	h.hellosOf("2", defaultProcs-1)
+}
+
+func TestDroppedInFileThatIsReplacedByOneThatOthersMayWriteIsRolledOnceTheyMayNot(t *testing.T) {
+	h := newHost(t, "").withFolder()
+	path := h.drop("a", "export VERSION=1", "polite")
+	h.run()
+	h.hellosOf("1", defaultProcs)
+	next := h.drop(".a", "export VERSION=2", "polite")
+	if err := errors.Join(os.Chmod(next, 0o775), os.Rename(next, path)); err != nil {
+		t.Fatal(err)
+	}
+	if p := h.pool("told", "a", func(p PoolInfo) bool { return p.Note != "" }); !strings.Contains(p.Note, "its new file is refused") || !strings.Contains(p.Note, "chmod go-w") {
+		t.Errorf("the note is %q", p.Note)
+	}
+	if err := os.Chmod(path, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	h.hellosOf("2", 1)
 }
 
 func TestFilesThatOthersMayWriteOrThatAreNotFinishedAreNotStarted(t *testing.T) {
@@ -75,7 +115,7 @@ func TestFilesThatOthersMayWriteOrThatAreNotFinishedAreNotStarted(t *testing.T) 
 	h.drop("taken", "", "polite")
 	h.drop("bad name", "", "polite")
 	err := errors.Join(os.Chmod(dir+"/group", 0o770), os.Chmod(dir+"/world", 0o702), os.Symlink(os.Args[0], dir+"/link"), os.Mkdir(dir+"/folder", 0o700),
-		os.WriteFile(dir+"/plain", nil, 0o600))
+		os.WriteFile(dir+"/plain", nil, 0o600), syscall.Mkfifo(dir+"/pipe", 0o700))
 	if os.Geteuid() == 0 {
 		err = errors.Join(err, os.Chown(dir+"/other", 1, 1))
 	} else {
@@ -85,8 +125,8 @@ func TestFilesThatOthersMayWriteOrThatAreNotFinishedAreNotStarted(t *testing.T) 
 		t.Fatal(err)
 	}
 	h.run()
-	h.hello() // of the configured pool
-	h.pool("shown", "link", isIn("refused"))
+	h.hello()                                // of the configured pool
+	h.pool("shown", "link", isIn("refused")) // and nobody waits for somebody to write to the pipe
 	refused := map[string]string{}
 	for _, p := range h.sup.Pools() {
 		if p.State == "refused" {
@@ -95,7 +135,7 @@ func TestFilesThatOthersMayWriteOrThatAreNotFinishedAreNotStarted(t *testing.T) 
 	}
 	want := map[string]string{
 		"group": "can be written by others (mode 0770): chmod go-w", "world": "can be written by others (mode 0702)", "link": "is a symbolic link",
-		"taken": "the configuration has a pool of this name", "bad name": "name must be",
+		"taken": "the configuration has a pool of this name", "bad name": "name must be", "pipe": "is not a regular file",
 	}
 	if os.Geteuid() == 0 {
 		want["other"] = "belongs to somebody else"

@@ -3,6 +3,7 @@ package supervisor
 import (
 	"log/slog"
 	"maps"
+	"os"
 	"slices"
 )
 
@@ -11,6 +12,7 @@ type groups struct {
 	home    *groupHome        // nil = nobody has needed one yet
 	told    map[string]Limits // pools that were told what is not enforced of these
 	useless bool              // no process can be born in one
+	ours    func(pid int) bool
 }
 
 // make makes a cgroup for a worker that begins now; nil = it does without, and the log says why.
@@ -34,7 +36,7 @@ func (g *groups) make(p Pool, log *slog.Logger) *group {
 
 func (g *groups) find() {
 	if g.home == nil {
-		home := findGroupHome([]string{"memory", "pids", "cpu"})
+		home := findGroupHome([]string{"memory", "pids", "cpu"}, g.ours)
 		g.home, g.told = &home, make(map[string]Limits)
 	}
 }
@@ -64,6 +66,12 @@ func (g *groups) enforces(controller string) bool {
 	return g.home != nil && g.home.base != "" && !g.useless && g.home.lacks(controller) == ""
 }
 
+// isOurs says whether a process is the daemon, a worker, or one that a worker has started.
+func (l *loop) isOurs(pid int) bool {
+	session := sessionOf(pid)
+	return pid == os.Getpid() || slices.ContainsFunc(l.seats, func(s *seat) bool { return s.proc != nil && s.proc.pid == session })
+}
+
 // watchUsage has the sampler look at what runs now.
 func (l *loop) watchUsage() {
 	var watched []sampled
@@ -74,6 +82,9 @@ func (l *loop) watchUsage() {
 		w := sampled{key: s.rec.Key, proc: s.proc}
 		if s.crew != nil {
 			w.limits, w.recycle = s.crew.Limits, s.crew.Recycle
+		}
+		if s.build != nil { // other limits are for those that are started with them
+			w.limits = s.build.pool.Limits
 		}
 		grouped := s.proc.group != nil
 		w.kernel = grouped && l.groups.enforces("memory")

@@ -14,12 +14,13 @@ import (
 // Workers write to files, so that they depend on no daemon: one that is killed breaks no pipe, and one that hangs stops
 // nobody. A file is only ever appended to, and never cut: what a worker writes between a copy and a cut would be lost.
 //
-//   - When a process starts and the file is larger than LogKeep, it is set aside as NAME.1, and the one before goes.
+//   - When a process starts and the file is larger than LogKeep, it is set aside as NAME.1, and the one before goes. Not so for
+//     a canary: if it fails, the process beside it goes on, which writes there.
 //   - While a process goes on writing, what is older than the last LogKeep bytes gives its disk blocks back: a hole is
 //     punched at the beginning. Sizes and offsets stay what they are, so nobody who reads along loses the place.
 //
 // So each of the two files of a seat takes at most twice LogKeep, and a little more. Where the file system cannot punch
-// holes, as the log says then, only the first of these holds.
+// holes, as the log says then, only the first of these holds, for canaries, too.
 const (
 	maxEvidence    = 8 << 10  // bytes of stderr told with a death
 	defaultLogKeep = 64 << 20 // bytes

@@ -28,6 +28,7 @@ type loop struct {
 	sampler  *sampler
 	past     map[string]past // of pools, by name; nil once those have it
 	unsaved  bool            // workers.json is behind
+	saveAt   time.Time       // after a try to write it that failed: not again before; zero = the last one did not
 	unsorted bool            // seats are not in their order
 	quitting bool
 }
@@ -46,6 +47,7 @@ type letter struct {
 
 func newLoop(s *Supervisor) *loop {
 	l := &loop{Supervisor: s, log: s.cfg.Log, byKey: make(map[string]*seat), timer: time.NewTimer(0)}
+	l.groups.ours = l.isOurs
 	l.dropIns = dropIns{dir: s.cfg.WorkersDir, files: make(map[string]*dropIn)}
 	l.sampler = newSampler(s.sampling, l.mail.put)
 	_, l.past, _ = s.state.load() // adoptAll tells what is wrong with it
@@ -282,6 +284,7 @@ func (l *loop) tick() {
 		l.tickCrew(now, c)
 	}
 	l.lookIn(now)
+	l.fill()
 }
 
 func (l *loop) quit() {
@@ -308,7 +311,7 @@ func (l *loop) stepAt(now time.Time, s *seat, ev event) {
 		l.pending = append(l.pending, s)
 	case term:
 		l.signal(s, syscall.SIGTERM)
-		if s.life.isLate() && s.crew != nil {
+		if _, timed := ev.(tick); timed && s.life.isLate() && s.crew != nil {
 			s.crew.late = fmt.Sprintf("a process did not say hello, with the key that it was given, within %v", s.life.rules.boot)
 			l.log.Error("worker never said hello and is ended", append(s.facts(), "timeout", s.life.rules.boot)...)
 		}
@@ -353,7 +356,7 @@ func (l *loop) settle() {
 	}
 	l.startPending()
 	l.dropSurplus()
-	if l.unsaved {
+	if l.unsaved && !time.Now().Before(l.saveAt) {
 		l.save()
 	}
 	l.show()
@@ -396,11 +399,17 @@ func (l *loop) save() {
 			records = append(records, s.rec)
 		}
 	}
-	if err := l.state.save(records, l.pasts(time.Now())); err != nil {
-		l.log.Error("workers cannot be written down for the next daemon", "error", err)
-		return
+	err := l.state.save(records, l.pasts(time.Now()))
+	again := !l.saveAt.IsZero()
+	switch {
+	case err != nil && !again: // said once: a disk that is full may be so for long
+		l.log.Error("workers cannot be written down for the next daemon: it is tried on", "error", err)
+	case err == nil && again:
+		l.log.Info("workers are written down again")
 	}
-	l.unsaved = false
+	if l.unsaved, l.saveAt = err != nil, (time.Time{}); err != nil {
+		l.saveAt = time.Now().Add(l.lookEvery)
+	}
 }
 
 func (l *loop) show() {
@@ -428,6 +437,9 @@ func (l *loop) arm() {
 		if s.mayBeDue() {
 			sooner(s.wear.age)
 		}
+	}
+	if l.unsaved {
+		sooner(l.saveAt)
 	}
 	if !l.quitting {
 		for _, c := range l.crews {

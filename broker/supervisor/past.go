@@ -1,6 +1,7 @@
 package supervisor
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"reflect"
@@ -150,7 +151,7 @@ func (c *crew) leave(now time.Time) past {
 func (l *loop) recollect(c *crew) {
 	c.past, c.Pool = l.past[c.configured.Name], c.configured
 	if p, set := c.past.pool(c.configured); set {
-		if p, err := l.checkSet(p); err != nil {
+		if p, err := l.checkSet(p); err != nil && !errors.As(err, new(unfit)) {
 			l.log.Warn("pool is as configured: it cannot be as it was set", "pool", c.configured.Name, "error", err)
 		} else {
 			c.Pool = p

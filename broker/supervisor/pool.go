@@ -87,19 +87,22 @@ func (p Pool) check(stop time.Duration) (Pool, error) {
 	if err := p.checkFields(); err != nil {
 		return p, fmt.Errorf("pool %q: %w", p.Name, err)
 	}
-	binary, err := findBinary(p.Binary)
-	if err != nil {
+	var err error
+	if p.Dir != "" {
+		if p.Dir, err = findDir(p.Dir); err != nil {
+			return p, fmt.Errorf("pool %q: working directory: %w", p.Name, err)
+		}
+	}
+	if p.Binary, err = findBinary(p.Binary); err != nil {
 		return p, fmt.Errorf("pool %q: %w", p.Name, err)
-	}
-	p.Binary = binary
-	if p.Dir == "" {
-		return p, nil
-	}
-	if p.Dir, err = findDir(p.Dir); err != nil {
-		return p, fmt.Errorf("pool %q: working directory: %w", p.Name, err)
 	}
 	return p, nil
 }
+
+// unfit is an error of a pool that could be, but for its binary: that cannot be started now, and may be by and by.
+type unfit struct{ error }
+
+func (u unfit) Unwrap() error { return u.error }
 
 func orElse[T comparable](v, otherwise T) T {
 	var zero T
@@ -164,7 +167,10 @@ func findBinary(binary string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("worker binary %q: %w", binary, err)
 	}
-	return path, checkBinary(path)
+	if err := checkBinary(path); err != nil {
+		return path, unfit{err}
+	}
+	return path, nil
 }
 
 func checkBinary(path string) error {

@@ -50,6 +50,15 @@ func isChild(pid int) bool {
 	return len(fields) > 1 && string(fields[1]) == strconv.Itoa(os.Getpid())
 }
 
+// sessionOf is the session that a process is in; 0 = there is no such process.
+func sessionOf(pid int) int {
+	session, err := unix.Getsid(pid)
+	if err != nil {
+		return 0
+	}
+	return session
+}
+
 // children are the pids of our children, ended or not.
 func children() []int {
 	var pids []int
@@ -204,7 +213,7 @@ func (p *process) program() *os.File {
 
 // beingWritten says whether somebody has the file open for writing. Where the kernel does not tell it says no.
 func beingWritten(path string) bool {
-	f, err := os.Open(path)
+	f, err := openBinary(path)
 	if err != nil {
 		return false
 	}

@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
+	"math"
 	"syscall"
 	"time"
 
@@ -12,10 +13,11 @@ import (
 
 // startPending writes the keys down before the processes exist, so that a later daemon finds them in any case.
 func (l *loop) startPending() {
-	if len(l.pending) == 0 {
+	pending := l.pending
+	if l.pending = nil; len(pending) == 0 { // one that fails may be taken out, and what follows it must not move
 		return
 	}
-	for _, s := range l.pending {
+	for _, s := range pending {
 		s.build = s.crew.buildFor(s)
 		s.rec = record{
 			Pool: s.pool, Index: s.index, Key: newKey(), Binary: s.build.pool.Binary, Image: s.build.image.String(), Started: time.Now(),
@@ -26,10 +28,9 @@ func (l *loop) startPending() {
 		l.agree(s)
 	}
 	l.save()
-	for _, s := range l.pending {
+	for _, s := range pending {
 		l.start(s)
 	}
-	l.pending = l.pending[:0]
 	l.unsaved = true
 }
 
@@ -45,6 +46,9 @@ func (l *loop) admitUsers() {
 func (l *loop) start(s *seat) {
 	order := launch{
 		pool: s.build.pool, kept: s.build.kept(), socket: l.cfg.Socket, socketFor: l.cfg.SocketFor, key: s.rec.Key, logs: l.cfg.logsOf(s.pool, s.index),
+	}
+	if s.crew.isCanary(s) && !l.tails.noHoles.Load() {
+		order.logs.keep = math.MaxInt64 // whose place it has may go on for long, in this very file
 	}
 	order.group = l.groups.make(order.pool, l.log)
 	p, stderr, err := order.run()

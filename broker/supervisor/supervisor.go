@@ -108,9 +108,10 @@ type Info struct {
 	Due      string    `json:"due"`       // why another process is going to take over; "" = none is
 }
 
-// New checks the configuration, down to the binaries, and prepares the folder for logs. It starts nothing.
+// New checks the configuration, down to the binaries, and prepares the folder for logs. It starts nothing. A pool whose binary
+// cannot be started now is taken beside others that can: it waits for one, and the log says so.
 func New(cfg Config) (*Supervisor, error) {
-	cfg, err := cfg.check()
+	cfg, err := cfg.check(forgiving)
 	if err != nil {
 		return nil, err
 	}
@@ -149,7 +150,7 @@ func New(cfg Config) (*Supervisor, error) {
 }
 
 // check fills in the defaults and makes paths absolute, since a worker may have another working directory.
-func (c Config) check() (Config, error) {
+func (c Config) check(of strictness) (Config, error) {
 	c.StopTimeout = orElse(c.StopTimeout, defaultStop)
 	c.AdoptTimeout = orElse(c.AdoptTimeout, defaultAdopt)
 	c.ReturnTimeout = orElse(c.ReturnTimeout, defaultReturn)
@@ -196,24 +197,44 @@ func (c Config) check() (Config, error) {
 			return c, fmt.Errorf("folder of workers: %w", err)
 		}
 	}
-	c.Pools, err = checkPools(c.Pools, c.StopTimeout)
-	return c, err
+	var waiting []error
+	if c.Pools, waiting, err = checkPools(c.Pools, c.StopTimeout); err != nil {
+		return c, err
+	}
+	if of == strict || len(waiting) == len(c.Pools) && c.WorkersDir == "" {
+		return c, errors.Join(waiting...)
+	}
+	for _, err := range waiting {
+		c.Log.Error("a pool has to wait for its binary, the others do not", "error", err)
+	}
+	return c, nil
 }
 
-func checkPools(pools []Pool, stop time.Duration) ([]Pool, error) {
-	checked := make([]Pool, len(pools))
+// strictness is about pools whose binary cannot be started now.
+type strictness bool
+
+const (
+	strict    strictness = true  // they are an error
+	forgiving strictness = false // they are if there is no other
+)
+
+// checkPools also returns what is wrong with the binaries of pools that have to wait for one.
+func checkPools(pools []Pool, stop time.Duration) (checked []Pool, waiting []error, err error) {
+	checked = make([]Pool, len(pools))
 	names := make(map[string]bool)
 	for i, p := range pools {
-		var err error
-		if checked[i], err = p.check(stop); err != nil {
-			return nil, err
+		if checked[i], err = p.check(stop); errors.As(err, new(unfit)) {
+			waiting, err = append(waiting, err), nil
+		}
+		if err != nil {
+			return nil, nil, err
 		}
 		if names[p.Name] {
-			return nil, fmt.Errorf("two pools are named %q: give one another name", p.Name)
+			return nil, nil, fmt.Errorf("two pools are named %q: give one another name", p.Name)
 		}
 		names[p.Name] = true
 	}
-	return checked, nil
+	return checked, waiting, nil
 }
 
 // Run takes over the workers of a former daemon, starts those that are missing, and keeps the pools full until ctx
@@ -295,8 +316,8 @@ func (s *Supervisor) Served(key string, results int) {
 // processes of changed ones are replaced, as by [Supervisor.Roll]. Pools that cannot be change nothing, and the error
 // says why.
 func (s *Supervisor) Apply(pools []Pool) error {
-	checked, err := checkPools(pools, s.cfg.StopTimeout)
-	if err != nil {
+	checked, waiting, err := checkPools(pools, s.cfg.StopTimeout)
+	if err = errors.Join(append(waiting, err)...); err != nil {
 		return err
 	}
 	s.order(func(l *loop) {

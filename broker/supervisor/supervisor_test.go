@@ -2,6 +2,7 @@ package supervisor
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -330,6 +331,31 @@ func TestNewRefusesWhatCannotWork(t *testing.T) {
 	}
 }
 
+func TestAPoolWithoutABinaryWaitsForOneAndHoldsUpNobody(t *testing.T) {
+	h := newHost(t, "", poolAs("a", 1, "steady"))
+	missing := Pool{Name: "b", Binary: filepath.Join(h.dir, "b.sh"), Procs: 1}
+	h.cfg.Pools = append(h.cfg.Pools, missing)
+	if err := h.cfg.Check(); err == nil || !strings.Contains(err.Error(), "b.sh does not exist") {
+		t.Errorf("checked: %v, want the missing binary named", err)
+	}
+	lines := h.keepLog()
+	h.run()
+	a := h.hello()
+	lines.await(t, "which pool has to wait", func(r record1) bool {
+		return strings.Contains(fmt.Sprint(r["error"]), `pool "b": worker binary `+missing.Binary+" does not exist")
+	})
+	h.until("shown with the reason", func(infos []Info) bool { return strings.Contains(infos[1].LastExit, "b.sh does not exist") })
+	if err := h.sup.Apply(h.cfg.Pools); err == nil {
+		t.Error("a configuration without that binary is taken by a daemon that runs")
+	}
+	h.install(missing.Binary, "", "steady")
+	h.hello()
+	infos := h.until("both", func(infos []Info) bool { return len(infos) == 2 && all("connected")(infos) })
+	if infos[0].Key != a.Key || infos[1].Pool != "b" {
+		t.Errorf("shown %+v, want %s still there, and pool b", infos, a.Key)
+	}
+}
+
 func TestNewRefusesMissingPaths(t *testing.T) {
 	if _, err := New(Config{}); err == nil || !strings.Contains(err.Error(), "must be given") {
 		t.Errorf("got %v, want a word about paths", err)
@@ -474,6 +500,37 @@ func TestFilesThatSomebodyRemovesAreMadeAnew(t *testing.T) {
 	h.hello() // the next one has logs again
 	if _, err := os.Stat(filepath.Join(h.cfg.LogDir, "a-0.err")); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestWhatCannotBeWrittenDownIsSaidOnceAndTriedOn(t *testing.T) {
+	h := newHost(t, "", poolAs("a", 1, "steady"))
+	temp := h.cfg.StateFile + ".new"
+	if err := os.MkdirAll(filepath.Join(temp, "in the way"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	lines := h.keepLog()
+	h.run()
+	g := h.hello()
+	h.until("connected", all("connected"))
+	for range 50 {
+		if err := h.sup.Alive(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.RemoveAll(temp); err != nil {
+		t.Fatal(err)
+	}
+	says := func(what string) func(record1) bool {
+		return func(r record1) bool { return strings.HasPrefix(fmt.Sprint(r["msg"]), what) }
+	}
+	lines.await(t, "that it is well again", says("workers are written down again"))
+	if records, _, err := h.sup.state.load(); err != nil || len(records) != 1 || records[0].Key != g.Key || records[0].PID != g.PID {
+		t.Errorf("workers.json has %v (%v), want the worker", records, err)
+	}
+	complaints := slices.DeleteFunc(lines.all(), func(r record1) bool { return !says("workers cannot be written down")(r) })
+	if len(complaints) != 1 {
+		t.Errorf("it is said %d times that workers cannot be written down, want once", len(complaints))
 	}
 }
 

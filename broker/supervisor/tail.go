@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -50,7 +51,7 @@ type tails struct {
 	saveErr bool // the last try to write down the places failed
 	readErr bool // a log could not be read, and that was said
 
-	shortErr bool // of shorten's goroutine: a log could not be shortened, and that was said
+	noHoles atomic.Bool // a log could not be shortened, and that was said
 
 	mu   sync.Mutex // guards ends
 	ends []logEnd
@@ -127,9 +128,8 @@ func (t *tails) shorten() {
 		}
 		for _, w := range t.workers() {
 			l := t.cfg.logsOf(w.Pool, w.Index)
-			for _, path := range []string{l.out, l.err} {
-				if err := shorten(path, l.keep); err != nil && !t.shortErr {
-					t.shortErr = true
+			for _, path := range []string{l.out, l.err, setAside(l.out), setAside(l.err)} { // one that was set aside may have a writer yet
+				if err := shorten(path, l.keep); err != nil && t.noHoles.CompareAndSwap(false, true) {
 					t.log.Warn("log of a worker cannot be shortened while it runs: only the next process gets a fresh one", "file", path, "error", err)
 				}
 			}

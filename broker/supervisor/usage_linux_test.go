@@ -2,6 +2,7 @@ package supervisor
 
 import (
 	"log/slog"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -118,6 +119,29 @@ func TestAWorkerAboveItsMemoryIsKilledAndNobodyElse(t *testing.T) {
 	}
 }
 
+// A lower limit is rolled out like all else that a process is started with: who is above it finishes its work.
+func TestALowerLimitKillsNobodyWhoWasStartedWithoutIt(t *testing.T) {
+	h := newHost(t, "", poolAs("a", 2, "eating", "150"))
+	h.sampling = often
+	h.run()
+	first := []greeting{h.hello(), h.hello()}
+	for _, g := range first {
+		awaitUse(t, g.PID, 150*mib)
+	}
+	if err := h.sup.Change("a", func(p *Pool) { p.Limits.Memory = 100 * mib }); err != nil {
+		t.Fatal(err)
+	}
+	for range mostTrials { // each canary is above it
+		if got := h.exit(); !strings.Contains(got.How, "oom") || slices.ContainsFunc(first, func(g greeting) bool { return g.Key == got.Key }) {
+			t.Errorf("ended: %+v; want a canary, by its limit", got)
+		}
+	}
+	h.pool("held back", "a", isIn("old build"))
+	if infos := h.sup.Workers(); len(infos) < 2 || infos[0].Key != first[0].Key && infos[0].Key != first[1].Key || infos[1].State != "connected" {
+		t.Errorf("shown %+v; want those without the limit untouched", infos)
+	}
+}
+
 func TestAWorkerLongAboveItsSoftMemoryIsReplaced(t *testing.T) {
 	p := poolAs("a", 1, "eating", "150")
 	p.Limits.MemorySoft = 100 * mib
@@ -179,7 +203,7 @@ func TestTooManyProcessesEndTheirWorkerAlone(t *testing.T) {
 
 func TestWhatTheKernelDoesNotEnforceIsToldOnceForEachPool(t *testing.T) {
 	limits := Limits{Memory: 1 << 40, PIDs: 1 << 20}
-	home := findGroupHome([]string{"memory", "pids"})
+	home := findGroupHome([]string{"memory", "pids"}, nobody)
 	if home.lacks("memory") == "" || home.lacks("pids") == "" {
 		t.Skip("this host has all controllers")
 	}

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
@@ -218,6 +219,7 @@ func (u *upgrader) arrive(ctx context.Context) {
 func (u *upgrader) upgrade(ctx context.Context, ask upgradeAsk) error {
 	args := slices.Clone(u.args)
 	args[0] = cmp.Or(ask.binary, args[0])
+	tried, _ := os.Stat(args[0]) // what is wrong with it the check says
 	to, err := u.check(ctx, args)
 	if err != nil {
 		return err
@@ -239,11 +241,11 @@ func (u *upgrader) upgrade(ctx context.Context, ask upgradeAsk) error {
 		return err
 	}
 	h := &handover{Version: handoverVersion, Build: version(), Upgrades: u.upgrades() + 1, Began: ask.began, Asker: -1, Broker: former, Workers: workers}
-	return u.become(ctx, args, h, ask.conn)
+	return u.become(ctx, args, tried, h, ask.conn)
 }
 
-// become is the point of no return, if it does not return.
-func (u *upgrader) become(ctx context.Context, args []string, h *handover, asker net.Conn) (err error) {
+// become is the point of no return, if it does not return. tried is the file that was checked.
+func (u *upgrader) become(ctx context.Context, args []string, tried fs.FileInfo, h *handover, asker net.Conn) (err error) {
 	syscall.ForkLock.RLock() // no process may be started that would inherit what is kept open
 	defer syscall.ForkLock.RUnlock()
 	heirloom, undo, err := u.d.socket.Keep()
@@ -282,14 +284,23 @@ func (u *upgrader) become(ctx context.Context, args []string, h *handover, asker
 	if ending := u.d.signals.leave(); ending || ctx.Err() != nil {
 		return errors.New("the daemon is about to stop")
 	}
+	if now, err := os.Stat(args[0]); err == nil && !alike(now, tried) {
+		return fmt.Errorf("%s is another file now than the one that was checked: ask again", args[0])
+	}
 	err = becomeProgram(args[0], args, append(os.Environ(), variable))
 	return fmt.Errorf("become %s: %w", args[0], err)
+}
+
+// alike says whether two looks have seen the same version of a file.
+func alike(a, b fs.FileInfo) bool {
+	return a != nil && b != nil && os.SameFile(a, b) && a.Size() == b.Size() && a.ModTime().Equal(b.ModTime())
 }
 
 // checked is what a binary says that can take over.
 type checked struct {
 	Respirated string `json:"respirated"` // its version
 	Handover   int    `json:"handover"`
+	Socket     string `json:"socket,omitempty"` // that it would serve; "" = it does not say
 }
 
 // check has a binary check, with our arguments, all that a daemon needs, and returns its version.
@@ -315,6 +326,9 @@ func (u *upgrader) check(ctx context.Context, args []string) (version string, er
 	}
 	if c.Handover != handoverVersion {
 		return "", fmt.Errorf("%s (%s) cannot take over from this build: its handover has version %d, ours %d: stop the daemon and start the other", args[0], c.Respirated, c.Handover, handoverVersion)
+	}
+	if ours := u.d.socket.Path; c.Socket != "" && c.Socket != ours {
+		return "", fmt.Errorf("%s would serve the socket %s, where none of the workers looks for it, and this build serves %s: correct the configuration, or stop the daemon and start the other", args[0], c.Socket, ours)
 	}
 	return c.Respirated, nil
 }
@@ -346,7 +360,10 @@ func checkRun(ctx context.Context, cfg fileConfig, out io.Writer, log *slog.Logg
 	if err := s.CheckState(); err != nil {
 		return err
 	}
-	return json.NewEncoder(out).Encode(checked{version(), handoverVersion})
+	if _, err := newHooks(cfg.Hooks, log); err != nil {
+		return err
+	}
+	return json.NewEncoder(out).Encode(checked{version(), handoverVersion, socket})
 }
 
 // openAgain is open for a daemon whose databases were there a moment ago: it waits for one that is away.

@@ -181,6 +181,10 @@ func TestUpgradeThatCannotBeIsRefusedAndTheOldBuildGoesOn(t *testing.T) {
 		"another format":   {h.script("newer", `echo '{"respirated": "v9", "handover": 99}'`), "version 99"},
 		"schema too new":   {h.script("schema", "exec "+good+` "$@" --schema other`), "migrate up"},
 		"database is away": {h.script("away", `shift; exec `+good+` run --database-url postgres://127.0.0.1:1/x "$@" --database-url postgres://127.0.0.1:1/y`), "cannot connect"},
+		"another socket":   {h.script("elsewhere", "exec "+good+` "$@" --socket `+filepath.Join(h.dir, "other", "respirate.sock")), "would serve the socket"},
+		"hook is missing":  {h.script("hook", "exec "+good+` "$@" --config `+writeConfig(t, "hooks: [{command: [/no/hook]}]\n")), `command "/no/hook" of a hook cannot be run`},
+		// It passes the check, and is another one when the process is to become it.
+		"replaced by then": {h.script("replaced", "cp $0 $0.new; mv $0.new $0; exec "+good+` "$@"`), "another file now"},
 		// It passes the check, and is gone when the process is to become it.
 		"gone by then": {h.script("gone", "rm $0; exec "+good+` "$@"`), "no such file"},
 	} {
