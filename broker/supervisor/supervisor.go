@@ -304,7 +304,7 @@ func (s *Supervisor) End(key string, within time.Duration, why string) {
 
 // CheckState says what keeps workers.json from being read, if it is there.
 func (s *Supervisor) CheckState() error {
-	_, err := s.state.load()
+	_, _, err := s.state.load()
 	return err
 }
 
