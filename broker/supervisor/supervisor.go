@@ -247,6 +247,7 @@ func (s *Supervisor) Run(ctx context.Context) error {
 		teller.Go(s.tellHook)
 	}
 	defer teller.Wait()
+	s.tails.load() // before anybody writes: a line that is there already is not told
 	teller.Go(s.tails.run)
 	defer s.tails.stop()
 	defer s.news.close()
