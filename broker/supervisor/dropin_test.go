@@ -179,4 +179,9 @@ func TestWorkerIsAdmittedToTheKindsOfItsPoolOnly(t *testing.T) {
 		t.Errorf("a foreign worker is admitted to %q", got)
 	}
 	h.pool("noted", "a", func(p PoolInfo) bool { return strings.Contains(p.Note, "without the key") })
+	if err := h.sup.Recycle("a", 0, "test"); err != nil {
+		t.Fatal(err)
+	}
+	h.exit()
+	h.pool("of no process that is there", "a", func(p PoolInfo) bool { return p.Note == "" })
 }
