@@ -373,6 +373,7 @@ func (f *fixture) everyClient(config client.Config) map[string]manyInserter {
 
 // The deadline is for each statement, so that a large insert may take its time.
 func TestManyStatementsMayTakeLongerThanOne(t *testing.T) {
+	t.Parallel() // it mostly sleeps
 	f := newFixture(t)
 	f.exec(`create function slow() returns trigger language plpgsql as $$ begin perform pg_sleep(0.5); return null; end $$;
 		create trigger slow after insert on respirate.strand for each statement execute function slow();

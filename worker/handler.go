@@ -222,7 +222,7 @@ func failed(err error, trace string) protocol.Result {
 	}}
 }
 
-// classOf names the kind of an error: the type of the innermost one, or what this package knows better.
+// classOf names the kind of an error: the type of the innermost one that has one of its own, or what this package knows better.
 func classOf(err error) string {
 	var panicked *panicError
 	switch {
@@ -231,13 +231,19 @@ func classOf(err error) string {
 	case errors.Is(err, ErrTimeout):
 		return "timeout"
 	}
-	for {
-		inner := errors.Unwrap(err)
-		if inner == nil {
-			return fmt.Sprintf("%T", err)
+	class := "error"
+	for ; err != nil; err = errors.Unwrap(err) {
+		switch name := fmt.Sprintf("%T", err); name {
+		case "*errors.errorString", "*errors.joinError", "*fmt.wrapError", "*fmt.wrapErrors": // a text is all that it is
+		case "*worker.CancelError", "*worker.DeadError", "*worker.RetryError": // what becomes of the strand, not why
+			if errors.Unwrap(err) == nil {
+				class = name
+			}
+		default:
+			class = name
 		}
-		err = inner
 	}
+	return class
 }
 
 // delay is d on the wire, rounded up so that nothing runs early.

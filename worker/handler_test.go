@@ -139,9 +139,9 @@ func TestAStrandAtAnUnknownKindOrLabelIsParked(t *testing.T) {
 func TestErrorsOfHandlers(t *testing.T) {
 	cause := errors.New("no space")
 	ms := func(n uint64) *uint64 { return &n }
-	failure := &protocol.Failure{Class: "*errors.errorString", Message: "no space"}
+	failure := &protocol.Failure{Class: "error", Message: "no space"}
 	with := func(prefix string) *protocol.Failure {
-		return &protocol.Failure{Class: "*errors.errorString", Message: prefix + "no space"}
+		return &protocol.Failure{Class: "error", Message: prefix + "no space"}
 	}
 	for _, c := range []struct {
 		name string
@@ -151,7 +151,7 @@ func TestErrorsOfHandlers(t *testing.T) {
 		{"plain", cause, protocol.Result{Act: protocol.ActFail, Failure: failure}},
 		{"wrapped", fmt.Errorf("write: %w", cause), protocol.Result{Act: protocol.ActFail, Failure: with("write: ")}},
 		{"typed", &fs.PathError{Op: "open", Path: "f", Err: os.ErrNotExist},
-			protocol.Result{Act: protocol.ActFail, Failure: &protocol.Failure{Class: "*errors.errorString", Message: "open f: file does not exist"}}},
+			protocol.Result{Act: protocol.ActFail, Failure: &protocol.Failure{Class: "*fs.PathError", Message: "open f: file does not exist"}}},
 		{"cancel", Cancel(cause), protocol.Result{Act: protocol.ActCancel, Failure: with("cancelled by its handler: ")}},
 		{"cancel without a reason", Cancel(nil), protocol.Result{Act: protocol.ActCancel,
 			Failure: &protocol.Failure{Class: "*worker.CancelError", Message: "cancelled by its handler"}}},
@@ -494,7 +494,7 @@ func TestRunsAreLoggedAtDebugAndFailuresAboveIt(t *testing.T) {
 		want string
 	}{
 		{nil, `level=DEBUG msg="strand ran" strand=s kind=sum label=start try=2 act=exit`},
-		{errors.New("no luck"), `level=INFO msg="strand ran" strand=s kind=sum label=start try=2 act=fail class=*errors.errorString error="no luck"`},
+		{errors.New("no luck"), `level=INFO msg="strand ran" strand=s kind=sum label=start try=2 act=fail class=error error="no luck"`},
 	} {
 		var log lockedBuffer
 		mux := muxOf(func(context.Context, *Strand[sums]) error { return c.err })

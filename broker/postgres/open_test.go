@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/respirated/respirated/broker"
+	"github.com/respirated/respirated/broker/brokertest"
 	"github.com/respirated/respirated/broker/postgres"
 	"github.com/respirated/respirated/broker/postgres/private/privatetest"
 )
@@ -242,9 +243,10 @@ func TestScanOutlivesItsConnection(t *testing.T) {
 		t.Fatal(err)
 	}
 	const ours = ` from pg_stat_activity where application_name = 'respirated' and datname = current_database()`
-	if got := one[int](s, `select count(pg_terminate_backend(pid, 10000))`+ours); got != 1 {
+	if got := one[int](s, `select count(pg_terminate_backend(pid))`+ours); got != 1 {
 		t.Fatalf("%d connections were ended, want the one of the scan", got)
 	}
+	brokertest.Eventually(t, "it is gone", func() bool { return one[int](s, `select count(*)`+ours) == 0 })
 	got, err := s.Scan(t.Context(), req)
 	if err != nil || len(got.Candidates) != 1 || got.Candidates[0].ID != id {
 		t.Errorf("scan: got %+v and error %v, want %s", got.Candidates, err, id)

@@ -250,10 +250,30 @@ func (s *Server) Seal(ctx context.Context, name string) error {
 	if err := s.exec(ctx, "alter database "+pgx.Identifier{name}.Sanitize()+" allow_connections false"); err != nil {
 		return fmt.Errorf("seal database %q: %w", name, err)
 	}
-	if err := s.exec(ctx, "select pg_terminate_backend(pid, 60000) from pg_stat_activity where datname = $1", name); err != nil {
+	if err := s.empty(ctx, name); err != nil {
 		return fmt.Errorf("end who is connected to database %q: %w", name, err)
 	}
 	return nil
+}
+
+// empty ends whoever is connected to a database, and returns when they are gone.
+func (s *Server) empty(ctx context.Context, name string) (err error) {
+	conn, err := pgx.Connect(ctx, s.URL())
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, conn.Close(ctx)) }()
+	for {
+		ended, err := conn.Exec(ctx, "select pg_terminate_backend(pid) from pg_stat_activity where datname = $1", name) // 13 cannot wait for it
+		if err != nil || ended.RowsAffected() == 0 {
+			return err
+		}
+		select {
+		case <-time.After(5 * time.Millisecond):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 }
 
 // Drop removes a database, ending whoever is connected to it.
