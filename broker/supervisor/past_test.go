@@ -391,3 +391,25 @@ func TestFileThatIsKeptForTheNextProgramIsTakenOnce(t *testing.T) {
 		t.Error("it is taken twice")
 	}
 }
+
+func TestDroppedInPoolIsAsAFormerDaemonHasLeftIt(t *testing.T) {
+	h := newHost(t, "").withFolder()
+	path := h.drop("a", "", "polite")
+	im, err := imageOf(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	runs := Pool{Name: "a", Binary: path, Slots: defaultSlots}
+	boot, err := bootID()
+	if err != nil {
+		t.Fatal(err)
+	}
+	left := past{Name: "a", Paused: true, failures: failures{Image: im.String(), RunsAs: runs.runsAs(), Halted: true}}
+	if err := (stateFile{path: h.cfg.StateFile, boot: boot}).save(nil, []past{left}); err != nil {
+		t.Fatal(err)
+	}
+	h.run()
+	if info := h.pool("shown", "a", func(PoolInfo) bool { return true }); info.State != "halted" || !info.Paused {
+		t.Errorf("got %+v, want it halted and paused", info)
+	}
+}

@@ -138,7 +138,7 @@ func poolCommand(s *settings) *cobra.Command {
 		poolOrderCommand(s, "recycle", "Replace each process of a pool by a fresh one",
 			"Replace each process of a pool by a fresh one, one after the other. Each is asked to end after its successor has connected, and\nfinishes what it holds."),
 		poolOrderCommand(s, "roll", "Have a pool go over to its binary as it is now",
-			"Have a pool go over to its binary as it is now: first one process, and when that has brought a result, or was connected for\n10 s without a strand, the others one by one. When it dies twice before, the old build goes on. A changed binary is rolled\nwithout being asked; this is for one that was held back and shall be tried again."),
+			"Have a pool go over to its binary as it is now: first one process, and when that has brought a result, or was connected for\n10 s without a strand, the others one by one. When it dies twice before, the old build goes on. A changed binary is rolled\nwithout being asked; this is for one that was held back, or has halted the pool, and shall be tried again."),
 	)
 	return cmd
 }
