@@ -698,3 +698,22 @@ func TestLastWordsOfAWorkerAreFoundInALogThatItsSuccessorHasSetAside(t *testing.
 		t.Errorf("the log was not set aside: %v", err)
 	}
 }
+
+func TestWhatIsAskedForBeforeAnythingIsShownIsDone(t *testing.T) {
+	h := newHost(t, "", poolAs("a", 1, "steady"))
+	var err error
+	if h.sup, err = New(h.cfg); err != nil {
+		t.Fatal(err)
+	}
+	paused, rolled := make(chan error, 1), make(chan error, 1)
+	go func() { paused <- h.sup.PausePool("a") }()
+	go func() { rolled <- h.sup.Roll("none") }()
+	h.start()
+	if err := receive(t, "answer", paused); err != nil {
+		t.Error(err)
+	}
+	if err := receive(t, "answer", rolled); !errors.Is(err, ErrNoPool) {
+		t.Errorf("got %v for a pool that is not there", err)
+	}
+	h.pool("paused", "a", func(p PoolInfo) bool { return p.Paused })
+}
