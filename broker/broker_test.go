@@ -61,7 +61,9 @@ func serve(t *testing.T, store *brokertest.Store, socket string, cfg broker.Conf
 // serveSeveral runs a broker over several databases, which are named after their order.
 func serveSeveral(t *testing.T, stores []*brokertest.Store, socket string, cfg broker.Config) *host {
 	t.Helper()
-	cfg.Logger = quietLog()
+	if cfg.Logger == nil {
+		cfg.Logger = quietLog()
+	}
 	var databases []broker.Database
 	var channels []broker.Channel
 	for i, store := range stores {
@@ -197,19 +199,16 @@ func TestServersCountsTheWorkersThatHaveAKindAndItsLabel(t *testing.T) {
 
 func TestStrandInsertedIntoAnIdleBrokerStartsAtOnce(t *testing.T) {
 	store := brokertest.NewStore(time.Now)
-	h := serve(t, store, filepath.Join(socketDir(t), "d", "s.sock"), broker.Config{})
-	started := make(chan time.Time, 1)
+	h := serve(t, store, filepath.Join(socketDir(t), "d", "s.sock"), broker.Config{ScanEvery: time.Hour}) // so that nothing but the hint finds it
+	started := make(chan struct{}, 1)
 	mux := worker.NewMux()
-	worker.AddFunc(mux, func(context.Context, *worker.Strand[echoArgs]) error { started <- time.Now(); return nil })
+	worker.AddFunc(mux, func(context.Context, *worker.Strand[echoArgs]) error { started <- struct{}{}; return nil })
 	h.work(mux, 1)
 	insert(t, store, "echo", 1)
 	<-started // all is connected, and idle again soon
 	brokertest.Eventually(t, "idle", func() bool { snap, err := h.broker.Snapshot(t.Context()); return err == nil && snap.Held == 0 })
-	at := time.Now()
 	insert(t, store, "echo", 1)
-	if took := (<-started).Sub(at); took > time.Second {
-		t.Errorf("started after %v, want milliseconds: the hint was not used", took)
-	}
+	brokertest.Eventually(t, "it is started: the hint is used", func() bool { return len(started) > 0 })
 }
 
 func TestLabelsHopsAndNapsKeepTheirState(t *testing.T) {
@@ -403,7 +402,7 @@ func TestKindWithoutAWorkerWaitsAndHoldsUpNobody(t *testing.T) {
 // TestTakesWhoseAnswersAreLostHoldUpNothing: what they have leased is known to nobody by name, and is given back.
 func TestTakesWhoseAnswersAreLostHoldUpNothing(t *testing.T) {
 	store := brokertest.NewStore(time.Now)
-	h := serve(t, store, filepath.Join(socketDir(t), "d", "s.sock"), broker.Config{})
+	h := serve(t, store, filepath.Join(socketDir(t), "d", "s.sock"), broker.Config{ScanEvery: time.Hour}) // and a lease lasts for longer than this waits
 	ran := make([]atomic.Int64, 1)
 	h.work(counted(ran), 4)
 	var lost, answered atomic.Int64
@@ -421,12 +420,8 @@ func TestTakesWhoseAnswersAreLostHoldUpNothing(t *testing.T) {
 	strands := int64(0)
 	for answered.Load() == 0 {
 		strands++
-		began := time.Now()
 		ids := insert(t, store, "echo", 1)
-		brokertest.Eventually(t, "the strand is done", allFinished(store, ids, brokertest.Done))
-		if took := time.Since(began); took > 4*time.Second {
-			t.Fatalf("strand %d took %v: a lease that nobody knew of had to run out, or a round to come", strands, took)
-		}
+		brokertest.Eventually(t, fmt.Sprintf("strand %d is done", strands), allFinished(store, ids, brokertest.Done))
 	}
 	if got := ran[0].Load(); got != strands {
 		t.Errorf("%d runs of %d strands", got, strands)

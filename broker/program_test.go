@@ -2,6 +2,7 @@ package broker_test
 
 import (
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -14,15 +15,20 @@ import (
 
 // A program's conversation, word by word: a worker that speaks the protocol by hand, the real broker, a store in memory.
 
-// await is the next message of a kind.
+// await is the next message of a kind. Others that come before it wait to be asked for: an ack, say, may come before or after a
+// strand that is due by what it answers.
 func await[T protocol.ToWorker](k *talker) T {
 	k.t.Helper()
-	for {
-		m, err := k.hear()
-		if err != nil {
-			k.t.Fatalf("the broker hung up: %v", err)
+	for i := 0; ; i++ {
+		if i == len(k.waiting) {
+			m, err := k.hear()
+			if err != nil {
+				k.t.Fatalf("the broker hung up: %v; waiting: %+v", err, k.waiting)
+			}
+			k.waiting = append(k.waiting, m)
 		}
-		if wanted, ok := m.(T); ok {
+		if wanted, ok := k.waiting[i].(T); ok {
+			k.waiting = slices.Delete(k.waiting, i, i+1)
 			return wanted
 		}
 	}

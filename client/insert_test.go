@@ -373,12 +373,13 @@ func (f *fixture) everyClient(config client.Config) map[string]manyInserter {
 
 // The deadline is for each statement, so that a large insert may take its time.
 func TestManyStatementsMayTakeLongerThanOne(t *testing.T) {
+	t.Parallel() // it mostly sleeps
 	f := newFixture(t)
-	f.exec(`create function slow() returns trigger language plpgsql as $$ begin perform pg_sleep(0.5); return null; end $$;
+	f.exec(`create function slow() returns trigger language plpgsql as $$ begin perform pg_sleep(0.7); return null; end $$;
 		create trigger slow after insert on respirate.strand for each statement execute function slow();
 		select respirate.lane('', 'default', 5, 'mail')`) // who makes a lane lets others wait for his transaction
 	var group sync.WaitGroup
-	for name, c := range f.everyClient(client.Config{Timeout: 2 * time.Second}) {
+	for name, c := range f.everyClient(client.Config{Timeout: 5 * time.Second}) { // and they take 7 s, in statements of 500 each
 		group.Go(func() {
 			if _, err := c.InsertMany(t.Context(), many(5000)); err != nil {
 				t.Errorf("%s: %v", name, err)

@@ -135,7 +135,7 @@ func folderOfOwner(t *testing.T, socketFolder string) (string, *syscall.Credenti
 
 func awaitConnect(t *testing.T, url, log string) {
 	t.Helper()
-	for end := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) {
 		conn, err := pgx.ConnectConfig(t.Context(), cacheDescribe(t, url).ConnConfig)
 		if err == nil {
 			check(t, conn.Close(t.Context()))

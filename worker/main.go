@@ -29,9 +29,11 @@ func Main(mux *Mux) {
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
 	go func() {
-		log.Info("stopping; a second signal ends the process at once", "signal", <-signals)
+		sig := <-signals
+		same := time.Now().Add(oneSignal)
+		log.Info("stopping; a second signal ends the process at once", "signal", sig)
 		cancel()
-		for same := time.Now().Add(oneSignal); ; {
+		for {
 			if sig := <-signals; time.Now().After(same) {
 				log.Warn("ending at once", "signal", sig)
 				os.Exit(ExitTemporary)

@@ -120,15 +120,32 @@ func (p *proc) status() int {
 	return p.cmd.ProcessState.ExitCode()
 }
 
+// signalTwice sends two signals that the process gets at one time, as timeout(1) does, however long this one is held up between them.
+func (p *proc) signalTwice() {
+	p.t.Helper()
+	var stopped syscall.WaitStatus
+	pid := p.cmd.Process.Pid
+	err := syscall.Kill(pid, syscall.SIGSTOP)
+	if err == nil {
+		_, err = syscall.Wait4(pid, &stopped, syscall.WUNTRACED, nil)
+	}
+	if err != nil || !stopped.Stopped() {
+		p.t.Fatalf("stop the worker: %v, status %#x", err, stopped)
+	}
+	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGCONT} {
+		if err := syscall.Kill(pid, sig); err != nil {
+			p.t.Fatal(err)
+		}
+	}
+}
+
 func TestProcessConnectsDrainsOnASignalAndExitsWithZero(t *testing.T) {
+	t.Parallel()
 	p := startProc(t, "brief")
 	peer := p.accept()
 	peer.give("gate")
 	p.started()
-	p.signal()
-	if err := p.cmd.Process.Signal(syscall.SIGINT); err != nil { // at once, as timeout(1) sends one twice
-		t.Fatal(err)
-	}
+	p.signalTwice()
 	if r := peer.result(); r.Act != protocol.ActExit {
 		t.Errorf("result %+v, want exit", r)
 	}
@@ -141,6 +158,7 @@ func TestProcessConnectsDrainsOnASignalAndExitsWithZero(t *testing.T) {
 
 // Whatever goes on when the signal comes is given back, and its process ends well.
 func TestProcessThatHopsEndlesslyDrainsOnASignal(t *testing.T) {
+	t.Parallel()
 	p := startProc(t, "hopper")
 	peer := p.accept()
 	peer.give("gate")
@@ -168,6 +186,7 @@ func TestProcessThatHopsEndlesslyDrainsOnASignal(t *testing.T) {
 }
 
 func TestProcessEndsAtOnceOnASecondSignal(t *testing.T) {
+	t.Parallel()
 	p := startProc(t, "stubborn")
 	peer := p.accept()
 	peer.give("gate")
@@ -185,12 +204,13 @@ func TestProcessEndsAtOnceOnASecondSignal(t *testing.T) {
 }
 
 func TestProcessEndsItselfBeforeTheLeaseOfAStubbornHandler(t *testing.T) {
+	t.Parallel()
 	p := startProc(t, "stubborn")
-	peer := p.accept(func(w *protocol.Welcome) { w.LeaseMS = 24_000 }) // so the end comes 200 ms before the lease's
-	strand := peer.give("gate", func(s *protocol.Strand) {
-		s.DeadlineNS, s.TTLMS = peer.boot()+int64(3*time.Second), 3000
-	})
+	peer := p.accept(func(w *protocol.Welcome) { w.LeaseMS = 240_000 }) // so the end comes 2 s before the lease's
+	strand := peer.give("gate")
 	p.started()
+	strand.DeadlineNS = peer.boot() + int64(12*time.Second)
+	peer.send(&protocol.Lease{Leases: []protocol.Deadline{{Strand: strand.ID, Token: strand.Token, DeadlineNS: strand.DeadlineNS, TTLMS: 12_000}}})
 	peer.cut()
 	status := p.status()
 	if left := time.Duration(strand.DeadlineNS - peer.boot()); status != ExitTemporary || left < 0 {
@@ -199,6 +219,7 @@ func TestProcessEndsItselfBeforeTheLeaseOfAStubbornHandler(t *testing.T) {
 }
 
 func TestProcessThatIsMisconfiguredSaysSoWithItsStatus(t *testing.T) {
+	t.Parallel()
 	for name, p := range map[string]*proc{
 		"no kinds":  startProc(t, "empty"),
 		"bad slots": startProc(t, "brief", "RESPIRATE_SLOTS=many"),

@@ -6,11 +6,12 @@ import (
 	"time"
 )
 
-// Until waits until something holds. It looks often, and gives up after a time that no healthy run needs.
+// Until waits until something holds. It looks often, and gives up after a time that no healthy run needs, however little of its
+// machine it gets; a lease of the default length, which heals what else would be noticed, lasts for longer.
 func Until(holds func() bool) error {
-	for deadline := time.Now().Add(30 * time.Second); !holds(); time.Sleep(2 * time.Millisecond) {
+	for deadline := time.Now().Add(90 * time.Second); !holds(); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			return errors.New("not within 30 s")
+			return errors.New("not within 90 s")
 		}
 	}
 	return nil

@@ -254,19 +254,29 @@ func TestLockedRowDelaysOnlyItsOwnReport(t *testing.T) {
 	}
 
 	// From now on it is known to be locked, and nobody waits for it any more.
-	start := time.Now()
+	var took []time.Duration
 	for range 5 {
+		start := time.Now()
 		verdicts, err := s.Commit(t.Context(), []broker.Report{exitOf(pairs[0])})
+		took = append(took, time.Since(start))
 		if err != nil || verdicts[0].State != broker.Later {
 			t.Fatalf("commit: got %+v and error %v, want later", verdicts, err)
 		}
 	}
-	if took := time.Since(start); took > time.Second {
-		t.Errorf("five commits of a row known to be locked took %v, want no waiting", took)
-	}
+	noWaiting(t, "commits of a row known to be locked", took)
 	s.apply(exitOf(pairs[2]))
 	unlock()
 	s.apply(exitOf(pairs[0]))
+}
+
+// noWaiting checks that most of these calls took less time than a wait for a lock: one of them may take long anyway where the machine
+// is busy with something else.
+func noWaiting(t *testing.T, what string, took []time.Duration) {
+	t.Helper()
+	slices.Sort(took)
+	if typical := took[len(took)/2]; typical >= 200*time.Millisecond {
+		t.Errorf("%s took %v, want no waiting", what, took)
+	}
 }
 
 func TestRenewTellsLockedFromLost(t *testing.T) {
@@ -293,22 +303,22 @@ func TestLockedStrandDelaysOneLeaseOnce(t *testing.T) {
 	s := newSubject(t, migrated(t))
 	locked := s.insert("")
 	unlock := s.Lock(locked)
+	var took []time.Duration
 	lease := func(want ...broker.ID) {
 		t.Helper()
 		pairs := []broker.Pair{{ID: locked, Token: newToken()}, {ID: s.insert(""), Token: newToken()}}
+		start := time.Now()
 		got, err := s.Lease(t.Context(), pairs, hour)
+		took = append(took, time.Since(start))
 		if err != nil || len(got) != len(want)+1 {
 			t.Fatalf("lease: got %+v and error %v, want the free ones", got, err)
 		}
 	}
 	lease()
-	start := time.Now()
 	for range 5 {
 		lease()
 	}
-	if took := time.Since(start); took > time.Second {
-		t.Errorf("five leases with a row known to be locked took %v, want no waiting", took)
-	}
+	noWaiting(t, "leases with a row known to be locked", took[1:])
 	unlock()
 	lease(locked)
 }
@@ -334,22 +344,26 @@ func TestManyLockedStrandsDelayOneBatchOnce(t *testing.T) {
 	if err != nil || len(locked) != many+2 {
 		t.Fatalf("locked %d rows and error %v, want %d", len(locked), err, many+2)
 	}
-	start := time.Now()
+	var took []time.Duration
 	for _, id := range locked {
 		pairs := []broker.Pair{{ID: id, Token: newToken()}, {ID: s.insert(""), Token: newToken()}}
-		if got, err := s.Lease(t.Context(), pairs, hour); err != nil || len(got) != 1 {
+		start := time.Now()
+		got, err := s.Lease(t.Context(), pairs, hour)
+		took = append(took, time.Since(start))
+		if err != nil || len(got) != 1 {
 			t.Fatalf("lease: got %+v and error %v, want the free one", got, err)
 		}
 	}
 	for _, p := range held[1:] {
-		if verdicts, err := s.Commit(t.Context(), []broker.Report{exitOf(p)}); err != nil || verdicts[0].State != broker.Later {
+		start := time.Now()
+		verdicts, err := s.Commit(t.Context(), []broker.Report{exitOf(p)})
+		took = append(took, time.Since(start))
+		if err != nil || verdicts[0].State != broker.Later {
 			t.Fatalf("commit: got %+v and error %v, want later", verdicts, err)
 		}
 	}
 	s.apply(exitOf(held[0]))
-	if took := time.Since(start); took > 2*time.Second {
-		t.Errorf("%d batches with a locked row each took %v, want one wait of 200 ms in all", many, took)
-	}
+	noWaiting(t, "batches with a locked row each", took)
 }
 
 func TestLeaseAskedTwiceGivesTheSameStrandsAgain(t *testing.T) {

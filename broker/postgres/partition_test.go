@@ -31,6 +31,8 @@ type crew struct {
 	*subject
 	log *syncBuffer // of all brokers
 
+	scanEvery time.Duration // of the brokers that join; 0 = the default
+
 	mu   sync.Mutex // guards what follows
 	runs map[string][]*mate
 }
@@ -111,7 +113,7 @@ func (c *crew) joinIdle(name string, partition broker.Partition) *mate {
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	m.broker, err = broker.New(m.store, nil, broker.Config{Host: name, Partition: partition, Logger: log})
+	m.broker, err = broker.New(m.store, nil, broker.Config{Host: name, Partition: partition, ScanEvery: c.scanEvery, Logger: log})
 	if err != nil {
 		c.t.Fatal(err)
 	}
@@ -234,7 +236,7 @@ func awaitShared(t *testing.T, began time.Time, mates ...*mate) time.Duration {
 }
 
 // eventually polls until ok.
-func eventually(t *testing.T, what string, ok func() bool) {
+func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	for end := time.Now().Add(time.Minute); !ok(); time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
@@ -293,9 +295,10 @@ func (c *crew) exactlyOnce(ids []string) {
 
 var auto = broker.Partition{Number: broker.Auto}
 
-// The fastest of several times is judged: this machine may be busy with something else.
+// In virtual time TestPartitions of the broker judges milliseconds. Here the fastest of several times is judged by what it would
+// take without the words of who comes and who leaves, as this machine may be busy with something else.
 func TestPartitionOfANewcomerAndOfOneThatLeavesIsHandedOverInMilliseconds(t *testing.T) {
-	const soon = 100 * time.Millisecond
+	const soon = time.Second // the next word would come after 2 s, and a silence be noticed after 4 s
 	c := newCrew(t, migrated(t))
 	first := c.join("first", auto)
 	awaitShared(t, time.Now(), first)
@@ -319,7 +322,7 @@ func TestPartitionOfACrashedBrokerIsServedByTheOthersSoon(t *testing.T) {
 	const (
 		noticed = 7 * time.Second
 		scan    = 5 * time.Second
-		slack   = time.Second // this machine may be busy with something else
+		slack   = 10 * time.Second // this machine may be busy with something else; virtual time has none
 	)
 	for _, gaps := range []broker.Gaps{broker.GapsRank, broker.GapsOverdue} {
 		for victim, place := range []string{"lowest", "middle", "highest"} {
@@ -383,7 +386,7 @@ func (c *crew) whole(ids []string, mates ...*mate) {
 	c.t.Helper()
 	took := awaitShared(c.t, time.Now(), mates...)
 	c.t.Logf("%d brokers shared the ids %v after it was over", len(mates), took)
-	if most := 8 * time.Second; took > most {
+	if most := 20 * time.Second; took > most { // it is busy with something else, too
 		c.t.Errorf("the brokers shared the ids after %v, want %v at most", took, most)
 	}
 	more := c.insert(30)
@@ -407,7 +410,8 @@ func TestPartitionsStandForeignNotifications(t *testing.T) {
 		"due", "due ", "due zz", "due 7", "due " + huge, "cancel " + huge, "3 " + somebody, "256 " + somebody, "2 " + somebody + " left",
 	}
 	stop := c.steady()
-	for end := time.Now().Add(3 * time.Second); time.Now().Before(end); {
+	began := time.Now()
+	for end := began.Add(3 * time.Second); time.Now().Before(end); {
 		for _, payload := range payloads {
 			c.run(`select pg_notify('respirate_partition', $1), pg_notify('respirate_wake', $1)`, payload)
 		}
@@ -418,8 +422,9 @@ func TestPartitionsStandForeignNotifications(t *testing.T) {
 		}
 	}
 	c.whole(stop(), mates...)
-	if n := strings.Count(c.log.tail(1<<30), "level=WARN"); n < 1 || n > 10 {
-		t.Errorf("the brokers warned %d times of thousands of notifications, want once each few seconds", n)
+	n := strings.Count(c.log.tail(1<<30), "a notification of partitions is ignored")
+	if most := len(mates) * (1 + int(time.Since(began)/(10*time.Second))); n < 1 || n > most {
+		t.Errorf("the brokers warned %d times of thousands of notifications, want each to do so once in 10 s, which is %d times", n, most)
 	}
 }
 
@@ -429,14 +434,11 @@ func TestPartitionsStandThatTheirListeningIsEndedEachSecond(t *testing.T) {
 	mates := []*mate{c.join("first", auto), c.join("second", auto), c.join("third", auto)}
 	awaitShared(t, time.Now(), mates...)
 	stop := c.steady()
-	ended := 0
+	const listeners = ` from pg_stat_activity where datname = current_database() and (query like 'listen %' or query like '-- are you there%')`
 	for range 10 {
-		ended += one[int](c.subject, `select count(pg_terminate_backend(pid)) from pg_stat_activity
-			where datname = current_database() and (query like 'listen %' or query like '-- are you there%')`)
+		eventually(t, "all listen", func() bool { return one[int](c.subject, `select count(*)`+listeners) == len(mates) })
+		c.run(`select pg_terminate_backend(pid, 60000)` + listeners)
 		time.Sleep(time.Second) // the fault's own period
-	}
-	if ended < 20 {
-		t.Errorf("%d connections were ended, want about 30", ended)
 	}
 	c.whole(stop(), mates...)
 }
@@ -489,23 +491,24 @@ func TestPartitionsStandThatTwoHaveOneNumber(t *testing.T) {
 	c.whole(slices.Concat(ids, stop()), first, second)
 }
 
-// startsSoon inserts strands all over the ids, one after the other, and checks that each starts sooner than scans would find it,
-// with one of these. It takes milliseconds, but this machine may be busy with something else.
+// startsSoon inserts strands all over the ids, one after the other, and checks that they start sooner than scans would find them,
+// with one of these. It takes milliseconds, but this machine may be busy with something else, and a scan may have to find one that
+// comes while it is told anew who looks after its kind.
 func (c *crew) startsSoon(kind string, where ...*mate) {
 	c.t.Helper()
-	slowest := time.Duration(0)
+	var took []time.Duration
 	for first := 0; first < 256; first += 16 {
 		began := time.Now()
 		id := one[string](c.subject, `select respirate.insert($1, '{}', jsonb_build_object('id', lpad(to_hex($2::int), 2, '0') || substr(gen_random_uuid()::text, 3)))::text`, kind, first)
 		c.awaitRuns([]string{id})
-		slowest = max(slowest, time.Since(began))
+		took = append(took, time.Since(began))
 		if who := c.ran(id)[0]; !slices.Contains(where, who) {
 			c.t.Errorf("%s %s ran at %s", kind, id, who.name)
 		}
 	}
-	c.t.Logf("the slowest %s started after %v", kind, slowest)
-	if most := 4 * time.Second; slowest > most {
-		c.t.Errorf("a strand of kind %s started after %v, want %v at most", kind, slowest, most)
+	slices.Sort(took)
+	if typical := took[len(took)/2]; typical > c.scanEvery/4 {
+		c.t.Errorf("strands of kind %s started after %v; scans would find them after %v", kind, took, c.scanEvery/2)
 	}
 }
 
@@ -529,6 +532,7 @@ func TestPartitionsOfKindsThatNotAllServeAreDividedAmongThoseWhoDo(t *testing.T)
 	t.Parallel()
 	const low, high, all = "00000000-7fffffff", "80000000-ffffffff", "00000000-ffffffff"
 	c := newCrew(t, migrated(t))
+	c.scanEvery = 20 * time.Second
 	both, stints, idle := c.joinIdle("both", auto), c.joinIdle("stints", auto), c.joinIdle("idle", auto)
 	both.hire("stint", "errand")
 	stints.hire("stint")

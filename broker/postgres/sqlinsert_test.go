@@ -314,12 +314,9 @@ func (s *subject) retryText(id broker.ID) string {
 // awaitWaiting returns once some session of this database waits for a lock.
 func (s *subject) awaitWaiting() {
 	s.t.Helper()
-	for start := time.Now(); time.Since(start) < 10*time.Second; {
-		if one[bool](s, `select exists (select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock')`) {
-			return
-		}
-	}
-	s.t.Fatal("no session waits for a lock after 10 s")
+	eventually(s.t, "a session waits for a lock", func() bool {
+		return one[bool](s, `select exists (select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock')`)
+	})
 }
 
 func TestSQLInsertOfAnIDWhoseEndIsBeingCommittedChangesNothing(t *testing.T) {

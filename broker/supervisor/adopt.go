@@ -1,10 +1,14 @@
 package supervisor
 
-import "github.com/respirated/respirated/broker"
+import (
+	"time"
+
+	"github.com/respirated/respirated/broker"
+)
 
 // adoptAll takes over what a former daemon left in workers.json.
 func (l *loop) adoptAll() {
-	records, err := l.state.load()
+	records, pasts, err := l.state.load()
 	if err != nil {
 		l.log.Warn("workers of a former daemon, if any, are strangers", "error", err)
 		return
@@ -13,7 +17,7 @@ func (l *loop) adoptAll() {
 	for _, rec := range records {
 		l.adopt(rec)
 	}
-	l.unsaved = len(records) > 0
+	l.unsaved = len(records)+len(pasts) > 0
 	l.goOn()
 	l.back("")
 }
@@ -33,6 +37,9 @@ func (l *loop) adopt(rec record) {
 	}
 	s := l.seatFor(rec)
 	s.proc, s.rec = p, rec
+	if time.Since(rec.Started) >= healthyAfter {
+		s.life.k = 0
+	}
 	l.byKey[rec.Key] = s
 	l.awaited[rec.Key] = true
 	l.watch(s)

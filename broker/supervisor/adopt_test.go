@@ -3,14 +3,18 @@ package supervisor
 import (
 	"encoding/json"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/respirated/respirated/broker"
 )
 
 // formerDaemon runs this host's pools in a process of its own until all workers are connected, and kills it with -9.
@@ -74,7 +78,7 @@ func written(t *testing.T, cfg Config) []record {
 	if err != nil {
 		t.Fatal(err)
 	}
-	records, err := stateFile{path: cfg.StateFile, boot: boot}.load()
+	records, _, err := stateFile{path: cfg.StateFile, boot: boot}.load()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -372,7 +376,7 @@ func TestStateFileOfAnotherKindIsRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, path := range []string{pipe, link, dir} {
-		if _, err := (stateFile{path: path}).load(); err == nil {
+		if _, _, err := (stateFile{path: path}).load(); err == nil {
 			t.Errorf("%s was read as state", path)
 		}
 	}
@@ -381,17 +385,24 @@ func TestStateFileOfAnotherKindIsRefused(t *testing.T) {
 func TestSavedStateIsLoadedAgain(t *testing.T) {
 	s := stateFile{path: filepath.Join(t.TempDir(), "workers.json"), boot: "b"}
 	want := []record{{Pool: "a", Index: 3, Key: newKey(), PID: 4711, Start: "99", Binary: "/b", Started: t0, ErrFrom: 12}}
-	if err := s.save(want, []string{"b"}); err != nil {
+	pool := Pool{Name: "a", Binary: "/b", Procs: 3, Env: []string{"A=1"}, Queues: []broker.Queue{{Tenant: "t", Name: "q"}}, Limits: Limits{Core: new(int64)}}
+	pasts := map[string]past{
+		"a": {
+			Name: "a", Configured: "c", Set: &pool, Old: &pastBuild{pool, "i"},
+			failures: failures{"j", "r", true, true, []time.Time{t0}, t0, t0, []pastSeat{{1, 2, t0}}, "n"},
+		},
+		"b": {Name: "b", Paused: true},
+	}
+	if err := s.save(want, slices.Collect(maps.Values(pasts))); err != nil {
 		t.Fatal(err)
 	}
-	got, err := s.load()
-	if err != nil || !slices.Equal(got, want) {
-		t.Errorf("got %+v (%v), want %+v", got, err, want)
+	got, gotPasts, err := s.load()
+	if err != nil || !slices.Equal(got, want) || !reflect.DeepEqual(gotPasts, pasts) {
+		t.Errorf("got %+v and %+v (%v), want %+v and %+v", got, gotPasts, err, want, pasts)
 	}
-	for _, boot := range []string{"b", "another"} {
-		if got := (stateFile{path: s.path, boot: boot}).paused(); !slices.Equal(got, []string{"b"}) {
-			t.Errorf("in boot %q: %v are paused, want b", boot, got)
-		}
+	paused := map[string]past{"b": pasts["b"]}
+	if _, got, _ := (stateFile{path: s.path, boot: "another"}).load(); !reflect.DeepEqual(got, paused) {
+		t.Errorf("in another boot: got %+v, want only that b is paused", got)
 	}
 	if left, _ := filepath.Glob(s.path + "?*"); left != nil {
 		t.Errorf("%v left over", left)

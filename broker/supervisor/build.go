@@ -64,6 +64,11 @@ func (b *build) kept() *os.File {
 // What is not set makes no difference, so that a build which knows more settings finds the same.
 func (p Pool) runsAs() string {
 	p.Procs, p.Recycle, p.StopTimeout, p.BootTimeout, p.Queues, p.Isolate = 0, Recycle{}, 0, 0, nil, nil
+	return p.sum()
+}
+
+// sum tells apart pools of which anything is set in another way.
+func (p Pool) sum() string {
 	sum := sha256.Sum256([]byte(settings(reflect.ValueOf(p))))
 	return hex.EncodeToString(sum[:8])
 }

@@ -12,15 +12,18 @@ import (
 
 // crew is a pool at work.
 type crew struct {
-	Pool          // as it is wanted
-	place  int    // among the crews
-	dropIn bool   // from a file in WorkersDir
-	build  *build // what its processes are started from
-	next   *build // what it goes over to; nil = nothing
-	roll   roll
-	heir   *seat // takes over from heir.old once it is connected; of a roll's first one, once it is proven
-	dues   bool  // some seats wait to be replaced
+	Pool              // as it is wanted
+	configured Pool   // as it would be, had nobody changed it since
+	place      int    // among the crews
+	dropIn     bool   // from a file in WorkersDir
+	build      *build // what its processes are started from
+	next       *build // what it goes over to; nil = nothing
+	roll       roll
+	heir       *seat // takes over from heir.old once it is connected; of a roll's first one, once it is proven
+	dues       bool  // some seats wait to be replaced
+	past       past  // what a former daemon has left; empty once its workers are taken over
 
+	paused bool     // it gets no strands
 	halted bool     // it starts nothing until its binary changes
 	spate  spate    // of early deaths
 	seen   image    // the version at the binary's path that was acted on
@@ -63,8 +66,8 @@ type PoolInfo struct {
 }
 
 func (l *loop) addCrew(p Pool) *crew {
-	c := &crew{Pool: p, place: len(l.crews), build: newBuild(p), lookAt: time.Now().Add(l.lookEvery)}
-	c.seen = c.build.image
+	c := &crew{configured: p, place: len(l.crews), lookAt: time.Now().Add(l.lookEvery)}
+	l.recollect(c)
 	l.crews = append(l.crews, c)
 	l.resize(c)
 	return c
@@ -123,7 +126,7 @@ func (l *loop) apply(pools []Pool) {
 			l.log.Info("pool is new", "pool", p.Name, "procs", p.Procs, "binary", p.Binary)
 			l.addCrew(p)
 		} else {
-			c.dropIn = false
+			c.dropIn, c.configured = false, p
 			l.change(c, p)
 		}
 	}
@@ -142,10 +145,7 @@ func (l *loop) removeCrew(c *crew) {
 	if c.next != nil {
 		c.next.close()
 	}
-	if l.paused[c.Name] {
-		delete(l.paused, c.Name)
-		l.unsaved = true
-	}
+	l.unsaved = true
 	l.crews = slices.DeleteFunc(l.crews, func(other *crew) bool { return other == c })
 	for i, other := range l.crews {
 		other.place = i
@@ -155,7 +155,7 @@ func (l *loop) removeCrew(c *crew) {
 // change has a pool be as p says. Whatever makes a difference to its processes is rolled out like another binary.
 func (l *loop) change(c *crew, p Pool) {
 	was := c.Pool
-	c.Pool = p
+	c.Pool, l.unsaved = p, true
 	if was.Procs != p.Procs {
 		l.log.Info("pool has another size", "pool", p.Name, "procs", p.Procs, "before", was.Procs)
 	}
@@ -287,7 +287,7 @@ func (c *crew) buildFor(s *seat) *build {
 // rollOut has a pool go over to what is at its binary's path now, run as its configuration says now.
 func (l *loop) rollOut(c *crew, why string) {
 	next := newBuild(c.Pool)
-	c.seen, c.rest, c.note, c.unfit = next.image, settling{}, "", ""
+	c.seen, c.rest, c.note, c.unfit, l.unsaved = next.image, settling{}, "", "", true
 	if c.heir != nil {
 		l.retire(c.heir)
 	}
@@ -323,6 +323,7 @@ func (l *loop) rollStep(c *crew, ev event) {
 		l.log.Info("new build is proven: the others follow", "pool", c.Name, "build", c.next.image.String())
 		l.relieve(c)
 		l.endSpate(c)
+		l.unsaved = true
 		if c.halted {
 			c.halted, c.note = false, ""
 			l.each(c, resume{})
@@ -334,6 +335,7 @@ func (l *loop) rollStep(c *crew, ev event) {
 		}
 		c.dues = true
 	case holdBack:
+		l.unsaved = true
 		c.note = fmt.Sprintf("build %s failed %d times and is held back: %s", c.next.image, mostTrials, c.heir.lastExit)
 		l.log.Error("roll is stopped: the new build does not live; the old one goes on until the binary changes again",
 			"pool", c.Name, "build", c.next.image.String(), "last_exit", c.heir.lastExit)
@@ -342,6 +344,7 @@ func (l *loop) rollStep(c *crew, ev event) {
 		c.next.close()
 		c.next = nil
 	case finish:
+		l.unsaved = true
 		l.log.Info("pool has rolled", "pool", c.Name, "build", c.next.image.String())
 		l.tell(Event{Kind: EventRoll, Pool: c.Name, Text: "has come to build " + c.next.image.String()})
 		c.build.close()
@@ -381,6 +384,7 @@ func (l *loop) mourn(c *crew, uptime time.Duration) {
 	if !c.spate.died(time.Now(), uptime) {
 		return
 	}
+	l.unsaved = true
 	c.note = fmt.Sprintf("%d processes died within %v, each in its first %v: one is tried each %v", enough, within, tooEarly, tryEvery)
 	l.log.Error("pool is crash-looping: "+c.note, "pool", c.Name, "binary", c.Binary)
 	l.tell(Event{Kind: EventLoop, Pool: c.Name, Text: c.note})
@@ -394,7 +398,7 @@ func (l *loop) endSpate(c *crew) {
 	if !c.spate.on() {
 		return
 	}
-	c.spate, c.note = spate{}, ""
+	c.spate, c.note, l.unsaved = spate{}, "", true
 	l.log.Info("pool has recovered: a process lives", "pool", c.Name)
 	l.tell(Event{Kind: EventLoop, Pool: c.Name, Text: recovered})
 	l.each(c, unpark{})
@@ -424,14 +428,16 @@ func (l *loop) tickCrew(now time.Time, c *crew) {
 			l.step(s, try{})
 		}
 	}
-	if c.spate.on() && l.seatOf(c, func(s *seat) bool { return s.livesSince(c.spate.since, now) }) != nil {
+	if c.spate.on() && l.hasRecovered(c, now) {
 		l.endSpate(c)
 	}
 }
 
-// livesSince says whether a process was connected after some time, and long enough ago to be believed.
-func (s *seat) livesSince(since, now time.Time) bool {
-	return s.life.phase == connected && s.life.greet.After(since) && now.Sub(s.life.greet) >= tooEarly
+// hasRecovered says whether a process lives that was started in the spate, or all of them do.
+func (l *loop) hasRecovered(c *crew, now time.Time) bool {
+	lives := func(s *seat) bool { return s.life.phase == connected && now.Sub(s.life.greet) >= tooEarly }
+	return l.seatOf(c, func(s *seat) bool { return lives(s) && s.rec.Started.After(c.spate.since) }) != nil ||
+		l.seatOf(c, func(s *seat) bool { return !lives(s) }) == nil
 }
 
 // next is when something is to be done for a crew.
@@ -454,7 +460,7 @@ func (l *loop) poolInfos() []PoolInfo {
 		}
 		infos[i] = PoolInfo{
 			Name: c.Name, Binary: c.Binary, Build: c.build.image.String(), Procs: c.Procs, Slots: c.Slots, State: c.state(),
-			Note: note, DropIn: c.dropIn, Paused: l.paused[c.Name], Kinds: listed(c.Kinds), Queues: queueNames(c.Queues), Isolate: listed(c.Isolate),
+			Note: note, DropIn: c.dropIn, Paused: c.paused, Kinds: listed(c.Kinds), Queues: queueNames(c.Queues), Isolate: listed(c.Isolate),
 			Env: envNames(c.Env), Dir: c.Dir, User: c.User, Limits: c.Limits.String(),
 			Args: listed(c.Args), Recycle: c.Recycle.String(), StopTimeout: c.StopTimeout.String(), BootTimeout: c.BootTimeout.String(),
 		}

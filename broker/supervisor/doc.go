@@ -31,6 +31,9 @@
 //   - Another build, which is another binary or configuration, first runs in one process, the canary. The others follow
 //     when that has brought a result, or was connected for 10 s without a strand. When it dies twice before, the old
 //     build goes on, from the file that is kept open, until there is yet another one.
+//   - What was learnt of a pool holds for a later daemon, if this one is killed or becomes another program: that it is halted,
+//     crash-looping or backs off, that a build is held back, what it was set to. It does until the binary or the configuration
+//     changes, somebody asks for a roll, or a daemon ends in order. A pause holds in any case (past.go).
 //   - Each death is told once by each daemon that sees it. A daemon that is killed between telling a death and writing
 //     workers.json leaves the next one to tell it again, as "unknown (adopted)".
 //   - A key is in workers.json before its process exists, and the pid follows. A daemon killed in between leaves a
@@ -60,7 +63,7 @@
 //     is spared for twice as long, up to an hour.
 //   - Exit status 75 says "not now": back off, however long it had been well. Exit status 78 says "my configuration is
 //     wrong": the pool starts nothing more until its binary or its configuration changes.
-//   - workers.json torn, of another boot, or writable by others: ignored with a warning. Workers that were running then
+//   - workers.json torn, of another boot, or writable by others: ignored with a warning, but for pauses in another boot. Workers that were running then
 //     are strangers; they reconnect as any foreign worker would.
 //   - Disk full: workers.json stays as it was (it is replaced by rename, never in part), the error is logged once, and
 //     supervision goes on. It is tried again each second.
@@ -70,8 +73,9 @@
 //
 // # Admitted weaknesses
 //
-// A binary that is overwritten in place has no old build to go back to. After a restart of the daemon the old build of a
-// pool is known, but can be started again only if it is no script and one of its processes lives. A daemon that is killed leaves the log lines of its last second to be
+// A binary that is overwritten in place has no old build to go back to. After a daemon that was killed the old build of a
+// pool is known, but can be started again only if it is no script and one of its processes lives, or its path still leads to it;
+// where there is nothing to go on with, the new one is tried as in a crash loop. A daemon that is killed leaves the log lines of its last second to be
 // told again by the next. Where two processes share a seat for a while, their lines in its files are not told apart. The
 // children of a worker that died while no daemon ran
 // live on. The loop itself writes workers.json and syncs it, so a disk that hangs holds up supervision. Where there is

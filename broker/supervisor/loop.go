@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"maps"
 	"slices"
 	"sync"
 	"syscall"
@@ -27,7 +26,7 @@ type loop struct {
 	groups   groups
 	dropIns  dropIns
 	sampler  *sampler
-	paused   map[string]bool // pools that get no strands, by name
+	past     map[string]past // of pools, by name; nil once those have it
 	unsaved  bool            // workers.json is behind
 	saveAt   time.Time       // after a try to write it that failed: not again before; zero = the last one did not
 	unsorted bool            // seats are not in their order
@@ -51,10 +50,7 @@ func newLoop(s *Supervisor) *loop {
 	l.groups.ours = l.isOurs
 	l.dropIns = dropIns{dir: s.cfg.WorkersDir, files: make(map[string]*dropIn)}
 	l.sampler = newSampler(s.sampling, l.mail.put)
-	l.paused = map[string]bool{}
-	for _, pool := range s.state.paused() {
-		l.paused[pool] = true
-	}
+	_, l.past, _ = s.state.load() // adoptAll tells what is wrong with it
 	for _, p := range s.cfg.Pools {
 		l.addCrew(p)
 	}
@@ -65,9 +61,11 @@ func (l *loop) addSeat(c *crew, index int) *seat {
 	r := rules{stop: c.StopTimeout, adopt: l.cfg.AdoptTimeout, boot: c.BootTimeout, jitter: jitter}
 	s := &seat{crew: c, pool: c.Name, index: index, life: newLife(r)}
 	s.life.halted = c.halted
+	s.remember()
 	if c.spate.on() {
-		s.life.parks = true
-		s.life.enter(parked, time.Time{})
+		if s.life.parks = true; !c.halted {
+			s.life.enter(parked, time.Time{})
+		}
 	}
 	l.seats = append(l.seats, s)
 	l.unsorted = true
@@ -86,7 +84,7 @@ func (l *loop) run(ctx context.Context) error {
 	defer l.timer.Stop()
 	defer l.sampler.start()()
 	l.takeIn(time.Now())
-	maps.DeleteFunc(l.paused, func(pool string, _ bool) bool { return l.crewOf(pool) == nil })
+	l.past = nil
 	l.admitUsers()
 	l.adoptAll()
 	l.compareBuilds()
@@ -126,28 +124,38 @@ func (l *loop) compareBuilds() {
 		}
 	}
 	for _, c := range l.crews {
-		if l.seatOf(c, func(s *seat) bool { return s.proc != nil && s.build == nil }) != nil {
+		others := l.seatOf(c, func(s *seat) bool { return s.proc != nil && s.build == nil }) != nil
+		switch {
+		case c.roll.phase == held:
+			l.holdOn(c)
+		case others && !c.halted:
 			c.build.close()
 			c.build = l.formerBuild(c)
 			l.rollOut(c, "its binary or its configuration has changed while no daemon ran")
 		}
+		c.past = past{}
 	}
+	l.cfg.Former.close()
 }
 
-// formerBuild takes hold of the version that processes of a former daemon run, so that it can be started again: on Linux a
-// process that runs it leads there. An interpreter's script is not found.
+// formerBuild takes hold of the version that processes of a former daemon run, so that it can be started again. This process
+// may have kept it open, or its path may still lead there, where another path is configured now; and on Linux a process that
+// runs it does, unless it is an interpreter's script.
 func (l *loop) formerBuild(c *crew) *build {
-	b := &build{pool: c.Pool}
+	b := c.past.build(c.Pool, l.cfg.Former)
 	for _, s := range l.seats {
 		if s.crew != c || s.proc == nil || s.build != nil {
 			continue
 		}
 		if f := s.proc.program(); f != nil {
-			if im, err := imageOfFile(f); err == nil && b.file == nil && im.String() == s.rec.Image {
-				b.image, b.file, s.build = im, f, b
-				continue
+			if im, err := imageOfFile(f); err == nil && b.image == (image{}) && im.String() == s.rec.Image {
+				b.image, b.file = im, f
+			} else {
+				f.Close()
 			}
-			f.Close()
+		}
+		if b.image != (image{}) && s.rec.Image == b.image.String() {
+			s.build = b
 		}
 	}
 	return b
@@ -280,7 +288,7 @@ func (l *loop) tick() {
 }
 
 func (l *loop) quit() {
-	l.quitting = true
+	l.quitting, l.unsaved = true, true // see pasts
 	for _, s := range l.seats {
 		l.step(s, quit{})
 	}
@@ -333,6 +341,7 @@ func (l *loop) haltPool(now time.Time, s *seat) {
 		l.rollStep(c, failed{})
 		return
 	}
+	l.unsaved = true
 	c.halted, c.note = true, "a worker says by exit status 78 that its configuration is wrong"
 	l.log.Error("pool starts nothing more: a worker says by exit status 78 that its configuration is wrong. "+
 		"Change its binary, or its configuration", "pool", s.pool, "binary", c.Binary)
@@ -390,7 +399,7 @@ func (l *loop) save() {
 			records = append(records, s.rec)
 		}
 	}
-	err := l.state.save(records, slices.Sorted(maps.Keys(l.paused)))
+	err := l.state.save(records, l.pasts(time.Now()))
 	again := !l.saveAt.IsZero()
 	switch {
 	case err != nil && !again: // said once: a disk that is full may be so for long

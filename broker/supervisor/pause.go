@@ -14,6 +14,7 @@ import (
 // Former is what the next program has to know of the seats, besides what is in workers.json.
 type Former struct {
 	Seats []FormerSeat `json:"seats"`
+	Files []FormerFile `json:"files,omitempty"`
 }
 
 // FormerSeat is where a seat is in its life. Words and times are those of rules.go.
@@ -87,14 +88,10 @@ func (l *loop) rest(p *pause) {
 }
 
 func (l *loop) former(now time.Time) *Former {
-	f := &Former{}
+	f := &Former{Files: l.keptFiles()}
 	for _, s := range l.seats {
-		deaths := s.life.k
-		if !s.life.greet.IsZero() && now.Sub(s.life.greet) >= healthyAfter {
-			deaths = 0
-		}
 		f.Seats = append(f.Seats, FormerSeat{
-			Pool: s.pool, Index: s.index, Key: s.rec.Key, Phase: string(s.life.phase), Until: s.life.until, Deaths: deaths,
+			Pool: s.pool, Index: s.index, Key: s.rec.Key, Phase: string(s.life.phase), Until: s.life.until, Deaths: s.life.deaths(now),
 			Asked: s.life.asked, Last: s.life.last, Restarts: s.restarts, LastExit: s.lastExit,
 		})
 	}

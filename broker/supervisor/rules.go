@@ -199,10 +199,16 @@ func (l *life) quit(now time.Time) effect {
 	return l.end(now, 0)
 }
 
-func (l *life) die(now time.Time, code int) effect {
+// deaths is how many in a row came too early, which those before a process that is well do not count for.
+func (l *life) deaths(now time.Time) int {
 	if !l.greet.IsZero() && now.Sub(l.greet) >= healthyAfter {
-		l.k = 0
+		return 0
 	}
+	return l.k
+}
+
+func (l *life) die(now time.Time, code int) effect {
+	l.k = l.deaths(now)
 	if code == exitTempFail {
 		l.k = max(l.k, tempFailK)
 	}

@@ -24,6 +24,8 @@ type state struct {
 	Boot    string   `json:"boot"` // pids and start times mean nothing in another boot
 	Workers []record `json:"workers"`
 	Paused  []string `json:"paused,omitempty"` // pools that get no strands; they are so in another boot, too
+
+	Pools json.RawMessage `json:"pools,omitempty"` // a list of [past]; what of it cannot be read spoils nothing else
 }
 
 // record is one worker process.
@@ -49,28 +51,42 @@ type stateFile struct {
 	boot string
 }
 
-// load returns the workers of a former daemon. An error means that there is a file, but it is not to be trusted.
-func (s stateFile) load() ([]record, error) {
+// load returns the workers of a former daemon, and what it has left of pools, by name. An error means that there is a file, but
+// its workers are not to be trusted.
+func (s stateFile) load() ([]record, map[string]past, error) {
 	st, err := s.parse()
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
+		return nil, nil, nil
 	}
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	if st.Boot != s.boot {
-		return nil, fmt.Errorf("%s is of another boot of the host", s.path)
+	if err = checkRecords(st.Workers); st.Boot != s.boot {
+		err = fmt.Errorf("%s is of another boot of the host", s.path)
 	}
-	return st.Workers, checkRecords(st.Workers)
+	if err != nil {
+		st.Workers, st.Pools = nil, nil
+	}
+	return st.Workers, st.pasts(), err
 }
 
-// paused returns the pools that were paused, as far as that can be told. [stateFile.load] tells what is wrong with the file.
-func (s stateFile) paused() []string {
-	st, err := s.parse()
-	if err != nil {
-		return nil
+// pasts puts together what is known of each pool.
+func (st state) pasts() map[string]past {
+	pasts := make(map[string]past)
+	var texts []json.RawMessage
+	_ = json.Unmarshal(st.Pools, &texts) // there may be none
+	for _, text := range texts {
+		var p past
+		if json.Unmarshal(text, &p) == nil {
+			pasts[p.Name] = p
+		}
 	}
-	return st.Paused
+	for _, name := range st.Paused {
+		p := pasts[name]
+		p.Name, p.Paused = name, true
+		pasts[name] = p
+	}
+	return pasts
 }
 
 func (s stateFile) parse() (st state, err error) {
@@ -132,8 +148,20 @@ func checkRecords(records []record) error {
 }
 
 // save replaces the file. After an error the old one is still there.
-func (s stateFile) save(records []record, paused []string) error {
-	data, err := json.MarshalIndent(state{Version: stateVersion, Boot: s.boot, Workers: records, Paused: paused}, "", "\t")
+func (s stateFile) save(records []record, pasts []past) error {
+	st := state{Version: stateVersion, Boot: s.boot, Workers: records}
+	for _, p := range pasts {
+		if p.Paused {
+			st.Paused = append(st.Paused, p.Name)
+		}
+	}
+	var err error
+	if len(pasts) > 0 {
+		if st.Pools, err = json.Marshal(pasts); err != nil {
+			return fmt.Errorf("encode %s: %w", s.path, err)
+		}
+	}
+	data, err := json.MarshalIndent(st, "", "\t")
 	if err != nil {
 		return fmt.Errorf("encode %s: %w", s.path, err)
 	}

@@ -247,6 +247,7 @@ func (s *Supervisor) Run(ctx context.Context) error {
 		teller.Go(s.tellHook)
 	}
 	defer teller.Wait()
+	s.tails.load() // before anybody writes: a line that is there already is not told
 	teller.Go(s.tails.run)
 	defer s.tails.stop()
 	defer s.news.close()
@@ -303,7 +304,7 @@ func (s *Supervisor) End(key string, within time.Duration, why string) {
 
 // CheckState says what keeps workers.json from being read, if it is there.
 func (s *Supervisor) CheckState() error {
-	_, err := s.state.load()
+	_, _, err := s.state.load()
 	return err
 }
 

@@ -74,7 +74,7 @@ func TestStopAsksAllAndReturnsAfterTheirDeaths(t *testing.T) {
 		}
 	}
 	h.noExit()
-	if records, err := h.sup.state.load(); err != nil || len(records) != 0 {
+	if records, _, err := h.sup.state.load(); err != nil || len(records) != 0 {
 		t.Errorf("workers.json has %v (%v), want nobody", records, err)
 	}
 }
@@ -492,7 +492,7 @@ func TestFilesThatSomebodyRemovesAreMadeAnew(t *testing.T) {
 	}
 	h.sup.WriteDown()
 	h.until("written down again", func([]Info) bool {
-		records, err := h.sup.state.load()
+		records, _, err := h.sup.state.load()
 		return err == nil && len(records) == 1 && records[0].Key == first.Key
 	})
 	h.hangUp(first)
@@ -525,7 +525,7 @@ func TestWhatCannotBeWrittenDownIsSaidOnceAndTriedOn(t *testing.T) {
 		return func(r record1) bool { return strings.HasPrefix(fmt.Sprint(r["msg"]), what) }
 	}
 	lines.await(t, "that it is well again", says("workers are written down again"))
-	if records, err := h.sup.state.load(); err != nil || len(records) != 1 || records[0].Key != g.Key || records[0].PID != g.PID {
+	if records, _, err := h.sup.state.load(); err != nil || len(records) != 1 || records[0].Key != g.Key || records[0].PID != g.PID {
 		t.Errorf("workers.json has %v (%v), want the worker", records, err)
 	}
 	complaints := slices.DeleteFunc(lines.all(), func(r record1) bool { return !says("workers cannot be written down")(r) })

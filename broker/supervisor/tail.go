@@ -44,7 +44,7 @@ type tails struct {
 	workers func() []Info
 	over    chan struct{} // closed by stop
 
-	// Of run's goroutine.
+	// Of run's goroutine, once load has returned.
 	all     map[string]*tail // by path
 	buf     []byte           // of all readers, which read one after the other
 	unsaved bool
@@ -93,12 +93,11 @@ func (t *tails) ended(pid int, l logs) {
 
 func (t *tails) stop() { close(t.over) }
 
-// run reads until stop, and then to the end.
+// run reads until stop, and then to the end. Before it, and before a worker is started, load is to be called.
 func (t *tails) run() {
 	var shortener sync.WaitGroup
 	shortener.Go(t.shorten) // not in this goroutine: a log that nobody takes off us must not have the disk fill up
 	defer shortener.Wait()
-	t.load()
 	ticker := time.NewTicker(tailEvery)
 	defer ticker.Stop()
 	for turn := 0; ; turn++ {

@@ -19,7 +19,7 @@ func (l *loop) agree(s *seat) {
 		return
 	}
 	key := s.rec.Key
-	l.terms.Store(key, broker.Terms{Queues: s.crew.Queues, Isolate: s.crew.Isolate, Paused: l.paused[s.pool]})
+	l.terms.Store(key, broker.Terms{Queues: s.crew.Queues, Isolate: s.crew.Isolate, Paused: s.crew.paused})
 	l.deaths.put(func() { l.cfg.TermsChanged(key) })
 }
 
@@ -41,14 +41,12 @@ func (s *Supervisor) ResumePool(pool string) error { return s.pausePool(pool, fa
 
 func (s *Supervisor) pausePool(pool string, pause bool) error {
 	return s.orderCrew(pool, func(l *loop, c *crew) {
-		if l.paused[pool] == pause {
+		if c.paused == pause {
 			return
 		}
-		if pause {
-			l.paused[pool] = true
+		if c.paused = pause; pause {
 			l.log.Info("pool is paused: its workers get no new strands", "pool", pool)
 		} else {
-			delete(l.paused, pool)
 			l.log.Info("pool is resumed", "pool", pool)
 		}
 		l.unsaved = true
@@ -56,8 +54,10 @@ func (s *Supervisor) pausePool(pool string, pause bool) error {
 	})
 }
 
-// Change has a pool be as with makes it, until the next [Supervisor.Apply]. Zero values are defaults, as in a configuration. If
-// it cannot be so nothing changes, and the error says why. It waits for [Supervisor.Run].
+// Change has a pool be as with makes it, until the next [Supervisor.Apply], or the end of Run. A Supervisor that follows one
+// which was killed, or paused for it, goes on with that, unless the pool is configured in another way by then. Zero values
+// are defaults, as in a configuration. If it cannot be so nothing changes, and the error says why. It waits for
+// [Supervisor.Run].
 func (s *Supervisor) Change(pool string, with func(*Pool)) error {
 	answer := make(chan error, 1)
 	s.order(func(l *loop) { answer <- l.changeBy(pool, with) })
@@ -79,12 +79,9 @@ func (l *loop) changeBy(pool string, with func(*Pool)) error {
 	}
 	p := c.Pool
 	with(&p)
-	p, err := p.check(l.cfg.StopTimeout)
+	p, err := l.checkSet(p)
 	if err != nil {
 		return err
-	}
-	if p.StopTimeout > l.cfg.StopTimeout {
-		return fmt.Errorf("pool %q: stop timeout is %v, must be %v at most: later its strands may start elsewhere", pool, p.StopTimeout, l.cfg.StopTimeout)
 	}
 	if c.dropIn && p.Binary != c.Binary {
 		return fmt.Errorf("pool %q is of the workers folder: replace %s there", pool, c.Binary)
@@ -92,4 +89,13 @@ func (l *loop) changeBy(pool string, with func(*Pool)) error {
 	l.change(c, p)
 	l.fill()
 	return nil
+}
+
+// checkSet is [Pool.check] for what somebody makes of a pool.
+func (l *loop) checkSet(p Pool) (Pool, error) {
+	p, err := p.check(l.cfg.StopTimeout)
+	if err == nil && p.StopTimeout > l.cfg.StopTimeout {
+		err = fmt.Errorf("pool %q: stop timeout is %v, must be %v at most: later its strands may start elsewhere", p.Name, p.StopTimeout, l.cfg.StopTimeout)
+	}
+	return p, err
 }

@@ -142,7 +142,8 @@ More processes are started; those that are too many finish what they hold and en
 workers may take, and what runs alone, holds at once. Everything else replaces its processes: one first, and when that is proven
 the others one by one.
 
-It lasts until the daemon reads its configuration again, or starts again: to keep it, change the file.`,
+It lasts until the daemon reads its configuration again, or stops in order: to keep it, change the file. An upgrade in place
+keeps it, and so does the next daemon after one that was killed, unless the pool is configured in another way by then.`,
 		Example: `  respirated pool set default --procs 8
   respirated pool set default --queues mail,acme/mail
   respirated pool set default --queues ""

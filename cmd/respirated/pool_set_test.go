@@ -192,6 +192,7 @@ func TestAPoolIsSetByHand(t *testing.T) {
 		return code, stderr
 	}
 	dir := t.TempDir()
+	h.insertLedger(100, 200*time.Millisecond) // whoever runs one is believed at once, and not after ten seconds
 	if code, stderr := set("--kinds", "ledger,echo", "--isolate", "echo", "--slots", "3", "--dir", dir, "--env", "LANG,TOKEN=secret", "--memory", "1GiB", "--pids", "200"); code != 0 {
 		t.Fatalf("pool set: code %d, %s", code, stderr)
 	}
@@ -207,6 +208,7 @@ func TestAPoolIsSetByHand(t *testing.T) {
 	if err := os.Symlink(worker, again); err != nil {
 		t.Fatal(err)
 	}
+	h.insertLedger(100, 200*time.Millisecond)
 	if code, stderr := set("--worker", again, "--args", "a,b c", "--nofile", "300", "--nice", "3", "--no-new-privs", "--core", "0", "--umask", "0027",
 		"--stop-timeout", "5s", "--boot-timeout", "1m", "--recycle-age", "6h", "--recycle-rss", "1GiB"); code != 0 {
 		t.Fatalf("pool set: code %d, %s", code, stderr)

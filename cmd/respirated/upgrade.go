@@ -254,6 +254,11 @@ func (u *upgrader) become(ctx context.Context, args []string, tried fs.FileInfo,
 	}
 	defer undo()
 	h.Socket = heirloom
+	letGo, err := h.Workers.Keep()
+	if err != nil {
+		return err
+	}
+	defer letGo()
 	if conn, ok := asker.(syscall.Conn); ok {
 		if h.Asker, err = broker.KeepOpen(conn); err != nil {
 			return err
