@@ -15,8 +15,11 @@ type peer struct {
 
 // mayConnect admits processes of the daemon's own user, root, and whom others are admitted by; nil = nobody.
 func (p peer) mayConnect(others func(uid int) bool) bool {
-	return !p.known || p.uid == os.Getuid() || p.uid == 0 || others != nil && others(p.uid)
+	return p.isOurs() || others != nil && others(p.uid)
 }
+
+// isOurs says whether it is a process of the daemon's own user, or root, as far as the kernel says.
+func (p peer) isOurs() bool { return !p.known || p.uid == os.Getuid() || p.uid == 0 }
 
 // String is for logs and attempt records.
 func (p peer) String() string {

@@ -7,8 +7,8 @@ import "time"
 // known, or no longer, are ignored: a worker may well be gone before the loop has heard of it. No method blocks.
 type Processes interface {
 	// Admit says which kinds a worker that says hello may serve, with this key and from the process with this pid (0 = the
-	// kernel does not say). It is called from any goroutine, before Connected.
-	Admit(key string, pid int, kinds []string) []string
+	// kernel does not say), and whether the key is one of ours. It is called from any goroutine, before Connected.
+	Admit(key string, pid int, kinds []string) (may []string, known bool)
 	// Terms are those of the process with this key; the zero value if it is not known. Whenever they become others the broker is
 	// told, by [Broker.TermsChanged]. It is called by the loop.
 	Terms(key string) Terms

@@ -224,8 +224,8 @@ func (b *Broker) converse(s *session) error {
 	reader.SetTimeouts(s.conn, 0, b.cfg.Dead)
 	if b.procs == nil {
 		hello.Key = "" // another broker's, inherited
-	} else {
-		b.admit(hello, s.peer)
+	} else if err := b.admit(hello, s.peer); err != nil {
+		return err
 	}
 	ev, err := s.greeted(hello)
 	if err != nil {
@@ -245,14 +245,19 @@ func (b *Broker) converse(s *session) error {
 	}
 }
 
-// admit leaves of a hello the kinds that its worker may serve.
-func (b *Broker) admit(hello *protocol.Hello, p peer) {
+// admit leaves of a hello the kinds that its worker may serve. A process of another user has to be a worker that we have
+// started: what its pool may not take, a process that such a worker has started must not get either.
+func (b *Broker) admit(hello *protocol.Hello, p peer) error {
 	names := make([]string, len(hello.Kinds))
 	for i, k := range hello.Kinds {
 		names[i] = k.Name
 	}
-	admitted := b.procs.Admit(hello.Key, p.pid, names)
+	admitted, known := b.procs.Admit(hello.Key, p.pid, names)
+	if !known && !p.isOurs() {
+		return denied()
+	}
 	hello.Kinds = slices.DeleteFunc(hello.Kinds, func(k protocol.Kind) bool { return !slices.Contains(admitted, k.Name) })
+	return nil
 }
 
 // handle passes one message on. It returns the error that ends the session, if any.

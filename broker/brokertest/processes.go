@@ -95,7 +95,9 @@ func (p *Processes) die(key, how, stderr string) {
 }
 
 // Admit implements [broker.Processes].
-func (p *Processes) Admit(_ string, _ int, kinds []string) []string { return kinds }
+func (p *Processes) Admit(_ string, _ int, kinds []string) (may []string, known bool) {
+	return kinds, true
+}
 
 // Terms implements [broker.Processes].
 func (p *Processes) Terms(string) broker.Terms { return broker.Terms{} }

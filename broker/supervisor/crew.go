@@ -407,8 +407,8 @@ func (l *loop) endSpate(c *crew) {
 // doubt notes what a process of ours does that it should not.
 func (l *loop) doubt(pid int, what string) {
 	for _, s := range l.seats {
-		if s.crew != nil && pid != 0 && s.rec.PID == pid && s.crew.note != what {
-			s.crew.note = what
+		if s.crew != nil && pid != 0 && s.rec.PID == pid && s.doubt != what {
+			s.doubt = what
 			l.log.Warn("worker is not what it should be", append(s.facts(), "what", what)...)
 		}
 	}
@@ -450,8 +450,14 @@ func (l *loop) nextFor(c *crew, sooner func(time.Time)) {
 // poolInfos is what there is to say of each pool.
 func (l *loop) poolInfos() []PoolInfo {
 	infos := make([]PoolInfo, len(l.crews))
+	doubts := make(map[*crew]string)
+	for _, s := range l.seats {
+		if s.doubt != "" {
+			doubts[s.crew] = s.doubt
+		}
+	}
 	for i, c := range l.crews {
-		note := cmp.Or(c.note, c.late)
+		note := cmp.Or(c.note, doubts[c], c.late)
 		if c.unfit != "" {
 			note = "its new file is refused, and the old one goes on: " + c.unfit
 		}

@@ -171,12 +171,17 @@ func TestWorkerIsAdmittedToTheKindsOfItsPoolOnly(t *testing.T) {
 	p.Kinds = []string{"x", "y"}
 	h := newHost(t, "", p).run()
 	g := h.hello()
-	if got := strings.Join(h.sup.Admit(g.Key, g.PID, []string{"x", "z"}), " "); got != "x" {
-		t.Errorf("admitted to %q, want x", got)
+	if may, known := h.sup.Admit(g.Key, g.PID, []string{"x", "z"}); strings.Join(may, " ") != "x" || !known {
+		t.Errorf("admitted to %q, known %v, want x of a known one", may, known)
 	}
 	h.pool("noted", "a", func(p PoolInfo) bool { return strings.Contains(p.Note, "may not take: z") })
-	if got := strings.Join(h.sup.Admit("foreign", g.PID, []string{"x", "z"}), " "); got != "x z" {
-		t.Errorf("a foreign worker is admitted to %q", got)
+	if may, known := h.sup.Admit("foreign", g.PID, []string{"x", "z"}); strings.Join(may, " ") != "x z" || known {
+		t.Errorf("a foreign worker is admitted to %q, known %v", may, known)
 	}
 	h.pool("noted", "a", func(p PoolInfo) bool { return strings.Contains(p.Note, "without the key") })
+	if err := h.sup.Recycle("a", 0, "test"); err != nil {
+		t.Fatal(err)
+	}
+	h.exit()
+	h.pool("of no process that is there", "a", func(p PoolInfo) bool { return p.Note == "" })
 }

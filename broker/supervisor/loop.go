@@ -263,7 +263,7 @@ func (l *loop) vacate(s *seat) {
 	delete(l.byKey, s.rec.Key)
 	l.kinds.Delete(s.rec.Key)
 	l.terms.Delete(s.rec.Key)
-	s.proc, s.rec, s.due, s.blame, s.spared = nil, record{}, "", "", false
+	s.proc, s.rec, s.due, s.doubt, s.blame, s.spared = nil, record{}, "", "", "", false
 	l.unsaved = true
 }
 

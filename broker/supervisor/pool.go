@@ -138,6 +138,14 @@ func (p Pool) checkFields() error {
 			return errors.New("queues lists one without a name")
 		}
 	}
+	if slices.Contains(p.Kinds, "") {
+		return errors.New("kinds lists one without a name: none at all = all kinds")
+	}
+	for _, arg := range p.Args {
+		if strings.Contains(arg, "\x00") {
+			return fmt.Errorf("args lists %q, and no process can be given a NUL", arg)
+		}
+	}
 	for _, kind := range p.Isolate {
 		if kind == "" || p.Kinds != nil && !slices.Contains(p.Kinds, kind) {
 			return fmt.Errorf("isolate lists %q, must be a kind that the pool may serve", kind)

@@ -20,6 +20,7 @@ type seat struct {
 	diet     diet
 	restarts int
 	lastExit string
+	doubt    string // what proc does that it should not; "" = nothing
 	blame    string // why proc is killed, for which it is to blame; "" = it is not
 }
 

@@ -267,21 +267,23 @@ func (s *Supervisor) tellDeaths() {
 	}
 }
 
-// Admit says which kinds a worker may serve; see [broker.Processes]. A process of ours that does not say who it is, or
-// announces what its pool may not take, is noted.
-func (s *Supervisor) Admit(key string, pid int, kinds []string) []string {
+// Admit says which kinds a worker may serve, and whether its key is known; see [broker.Processes]. A process of ours that does
+// not say who it is, or announces what its pool may not take, is noted.
+func (s *Supervisor) Admit(key string, pid int, kinds []string) (may []string, known bool) {
+	late := false
 	select {
 	case <-s.adopted:
-	case <-time.After(s.cfg.AdoptTimeout): // Run is late
+	case <-time.After(s.cfg.AdoptTimeout): // Run is late: it may be of a former daemon
+		late = true
 	}
-	may, known := s.kinds.Load(key)
+	its, known := s.kinds.Load(key)
 	if !known {
 		s.order(func(l *loop) { l.doubt(pid, "a process says hello without the key that it was given") })
-		return kinds
+		return kinds, late
 	}
-	allowed, _ := may.([]string)
+	allowed, _ := its.([]string)
 	if allowed == nil {
-		return kinds
+		return kinds, true
 	}
 	refused := slices.DeleteFunc(slices.Clone(kinds), func(kind string) bool { return slices.Contains(allowed, kind) })
 	if len(refused) > 0 {
@@ -289,7 +291,7 @@ func (s *Supervisor) Admit(key string, pid int, kinds []string) []string {
 			l.doubt(pid, fmt.Sprintf("a process announces kinds that the pool may not take: %.200s", strings.Join(refused, " ")))
 		})
 	}
-	return slices.DeleteFunc(slices.Clone(kinds), func(kind string) bool { return slices.Contains(refused, kind) })
+	return slices.DeleteFunc(slices.Clone(kinds), func(kind string) bool { return slices.Contains(refused, kind) }), true
 }
 
 // Connected tells that a worker with this spawn key has said hello; see [broker.Processes].
