@@ -263,6 +263,19 @@ func lockFile(name string) (*os.File, error) {
 	return f, nil
 }
 
+// SocketOwner is the pid of the live process that says it serves the folder of a socket; 0 = there is none.
+func SocketOwner(dir string) int {
+	text, err := os.ReadFile(filepath.Join(dir, lockName))
+	if err != nil {
+		return 0
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	if err != nil || pid <= 0 || errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {
+		return 0
+	}
+	return pid
+}
+
 func writePID(f *os.File) error {
 	if err := f.Truncate(0); err != nil {
 		return err

@@ -34,7 +34,8 @@ type Children struct {
 
 // Bud inserts a child of the running strand, and returns its id. As with [Insert], it comes into being with the outcome
 // of this run. When it ends, its parent finds its end among its [Strand.Children], and is woken when it was the last. It
-// goes its own way: its failures are its own, and it goes on if its parent ends, unless that is cancelled. ctx is the handler's.
+// goes its own way: its failures are its own, and it goes on if its parent ends, unless that is cancelled. It inherits nothing:
+// opts say its tenant, queue and priority. ctx is the handler's.
 func Bud(ctx context.Context, args Args, opts *InsertOpts) (id string, err error) {
 	return bud(ctx, args, opts, protocol.Insert{Child: true})
 }

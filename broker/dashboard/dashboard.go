@@ -70,6 +70,9 @@ type Worker struct {
 	supervisor.Info
 }
 
+// external is the pool of workers that no supervisor has started: they have no seat.
+const external = "external"
+
 // patience is how long a question to the broker or to a database may take. Whoever looks does not wait for much longer.
 const patience = 1500 * time.Millisecond
 

@@ -280,7 +280,10 @@ func (d *dashboard) showPools(v *view, snap broker.Snapshot) {
 	b.Header, b.Empty = []string{"pool", "seat", "pid", "state", "started", "restarts", "want", "held", "last exit", "kinds"}, "There are none."
 	now := time.Now()
 	for _, w := range d.Workers(snap) {
-		pid, state := "", w.State
+		seat, pid, state := strconv.Itoa(w.Index), "", w.State
+		if w.Pool == external {
+			seat = ""
+		}
 		if w.PID != 0 {
 			pid = strconv.Itoa(w.PID)
 		}
@@ -290,7 +293,7 @@ func (d *dashboard) showPools(v *view, snap broker.Snapshot) {
 		case w.Paused && w.State == "connected":
 			state = "paused"
 		}
-		cells := texts(w.Pool, strconv.Itoa(w.Index), pid, state, explain.Ago(w.Started, now), strconv.Itoa(w.Restarts), strconv.Itoa(w.Want),
+		cells := texts(w.Pool, seat, pid, state, explain.Ago(w.Started, now), strconv.Itoa(w.Restarts), strconv.Itoa(w.Want),
 			strconv.Itoa(w.Held), w.LastExit, strings.Join(w.Kinds, " "))
 		cells[3].Mood = moodOf(state)
 		b.row(cells...)

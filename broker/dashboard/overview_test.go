@@ -54,6 +54,16 @@ func TestOverviewBeginsWithTheOpenPages(t *testing.T) {
 	}
 }
 
+func TestWorkersThatNoSupervisorHasStartedHaveNoSeat(t *testing.T) {
+	cfg := (&known{snap: oneDatabase()}).config()
+	cfg.Workers = func(broker.Snapshot) []Worker {
+		return []Worker{{Connected: true, Info: supervisor.Info{Pool: "external", PID: 4711, State: "connected"}}}
+	}
+	if said := text(serve(t, cfg).wants(http.StatusOK, "/")); !strings.Contains(said, " external 4711 connected ") {
+		t.Errorf("the page says %s", said)
+	}
+}
+
 // What comes from outside is shown as it is, and is no part of the page.
 func TestHostileNamesAreEscaped(t *testing.T) {
 	const evil = `"><script>alert(1)</script><a href='javascript:x'>&amp;` + "\u202e\x1b[2J"

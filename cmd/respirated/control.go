@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
 	"os"
@@ -218,6 +219,16 @@ func tellDaemon(ctx context.Context, socket, path string, request any, within ti
 	return callDaemon(ctx, socket, path, body, within, into)
 }
 
+// embeddedError says that a process serves a socket and can be asked nothing, as a broker of package embed does.
+type embeddedError struct {
+	pid    int
+	socket string
+}
+
+func (e embeddedError) Error() string {
+	return fmt.Sprintf("process %d serves %s and has no control socket: an application has embedded it, or it begins or ends at this moment", e.pid, e.socket)
+}
+
 // callDaemon posts body, or gets if that is nil.
 func callDaemon(ctx context.Context, socket, path string, body []byte, within time.Duration, into any) error {
 	socket, err := protocol.SocketPath(socket)
@@ -241,6 +252,8 @@ func callDaemon(ctx context.Context, socket, path string, body []byte, within ti
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
 		return fmt.Errorf("the daemon at %s does not answer: %w", file, errHangs)
+	case errors.Is(err, fs.ErrNotExist) && broker.SocketOwner(filepath.Dir(socket)) != 0:
+		return embeddedError{broker.SocketOwner(filepath.Dir(socket)), socket}
 	case err != nil:
 		return fmt.Errorf("no daemon answers at %s: start one with `respirated run`, or name its --socket: %w", file, rootCause(err))
 	}

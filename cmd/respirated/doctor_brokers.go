@@ -30,12 +30,24 @@ func (d *doctor) checkBrokers(ctx context.Context) ([]finding, error) {
 	if err != nil {
 		return nil, err
 	}
-	return judgeBrokers(brokers), nil
+	if slices.ContainsFunc(brokers, func(b *client.BrokerRow) bool { return b.Workers > 0 }) {
+		return judgeBrokers(brokers, false), nil
+	}
+	due, err := d.db.StrandList(ctx, &client.StrandListParams{States: []client.State{client.Ready}, First: 1})
+	if err != nil {
+		return nil, err
+	}
+	return judgeBrokers(brokers, len(due.Strands) > 0), nil
 }
 
-func judgeBrokers(brokers []*client.BrokerRow) []finding {
+// judgeBrokers takes it for a failure that nobody is there to run what is due.
+func judgeBrokers(brokers []*client.BrokerRow, due bool) []finding {
+	idle, what := warned, "nothing is due"
+	if due {
+		idle, what = failing, "strands that are due wait"
+	}
 	if len(brokers) == 0 {
-		return []finding{bad(warned, "start one on each host: respirated run --worker BINARY", "no broker is alive: strands wait")}
+		return []finding{bad(idle, "start one on each host: respirated run --worker BINARY", "no broker is alive: %s", what)}
 	}
 	var found []finding
 	builds := make(map[string]int)
@@ -45,7 +57,7 @@ func judgeBrokers(brokers []*client.BrokerRow) []finding {
 		workers += b.Workers
 	}
 	if workers == 0 {
-		found = append(found, bad(warned, "start workers: respirated run --worker BINARY, or a pool in the configuration", "%d brokers are alive, but none has a worker: strands wait", len(brokers)))
+		found = append(found, bad(idle, "start workers: respirated run --worker BINARY, or a pool in the configuration", "%d brokers are alive, but none has a worker: %s", len(brokers), what))
 	}
 	if len(builds) > 1 {
 		var each []string
@@ -202,6 +214,9 @@ func (d *doctor) checkSocket(ctx context.Context) ([]finding, error) {
 	var status daemonStatus
 	if err := askDaemon(ctx, d.cfg.Socket, "/api/v1/status", &status); err != nil {
 		if _, gone := os.Lstat(socket); gone == nil {
+			if embedded := (embeddedError{}); errors.As(err, &embedded) {
+				return fine("%s", oneLine(err.Error())), nil
+			}
 			if errors.Is(err, errHangs) {
 				return []finding{bad(failing, "see whether it was stopped (kill -CONT wakes it), and look at its log; else end it and start it again", "%s", oneLine(err.Error()))}, nil
 			}

@@ -348,7 +348,7 @@ func (d *doctor) checkVacuum(ctx context.Context) ([]finding, error) {
 			found = append(found, bad(failing, fmt.Sprintf("alter table %s reset (autovacuum_enabled)", d.table("strand")), "the strand table is not vacuumed by itself"))
 		}
 	}
-	seen := fmt.Sprintf("the strand table has about %d live and %d dead rows, and was vacuumed %s", live, dead, vacuumed(last))
+	seen := fmt.Sprintf("the strand table has about %d live and %d dead rows, and was %s", live, dead, vacuumed(last))
 	if dead >= d.limits.dead && dead > live {
 		found = append(found, bad(warned, fmt.Sprintf("see old transactions; else vacuum %s, and give autovacuum more workers", d.table("strand")), "%s", seen))
 	}
@@ -357,9 +357,9 @@ func (d *doctor) checkVacuum(ctx context.Context) ([]finding, error) {
 
 func vacuumed(last *time.Time) string {
 	if last == nil {
-		return "never yet"
+		return "never vacuumed yet"
 	}
-	return "at " + last.UTC().Format(time.RFC3339)
+	return "vacuumed at " + last.UTC().Format(time.RFC3339)
 }
 
 // checkDays looks for the partitions of the next days, which a daemon makes each hour, a week ahead.

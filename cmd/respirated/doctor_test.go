@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -346,10 +347,14 @@ func TestDoctorFindsMissingDays(t *testing.T) {
 func TestDoctorSeesWhoIsThere(t *testing.T) {
 	t.Parallel()
 	p := newPatient(t)
-	p.sees("brokers", "warn: no broker is alive: strands wait")
+	p.sees("brokers", "warn: no broker is alive: nothing is due")
 	p.sees("coverage")
+	p.sql("select respirate.insert('noop', '{}', '{\"in\": 3600}')")
+	p.sees("brokers", "warn: no broker is alive: nothing is due")
+	p.sql("select respirate.insert('noop')")
+	p.sees("brokers", "fail: no broker is alive: strands that are due wait")
 	p.announce(broker.Announcement{Broker: broker.ID{1}, Host: "a", PID: 7, Build: "v1"})
-	p.sees("brokers", "warn: 1 brokers are alive, but none has a worker")
+	p.sees("brokers", "fail: 1 brokers are alive, but none has a worker: strands that are due wait")
 	p.announce(broker.Announcement{Broker: broker.ID{1}, Host: "a", PID: 7, Build: "v1", Workers: 2})
 	p.sees("brokers", "ok: 1 alive, with 2 workers")
 	p.sees("coverage", "ok: ")
@@ -465,6 +470,15 @@ func TestDoctorLooksAtTheFolderOfTheSocket(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.sees("socket", "fail: no daemon answers, and it has left its socket")
+	lock := filepath.Join(dir, "respirate.lock")
+	if err := os.WriteFile(lock, fmt.Appendln(nil, os.Getpid()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p.sees("socket", fmt.Sprintf("ok: process %d serves %s and has no control socket: an application has embedded it", os.Getpid(), p.cfg.Socket))
+	if err := os.WriteFile(lock, fmt.Appendln(nil, endedProcess(t)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p.sees("socket", "fail: no daemon answers, and it has left its socket")
 	if err := os.Remove(p.cfg.Socket); err != nil {
 		t.Fatal(err)
 	}
@@ -473,6 +487,16 @@ func TestDoctorLooksAtTheFolderOfTheSocket(t *testing.T) {
 	p.sees("daemon", "fail: the daemon of this host is not among the brokers of this schema")
 	p.announce(broker.Announcement{Broker: broker.ID{1}, Host: "a", PID: 7, Workers: 1})
 	p.sees("daemon", "ok: ")
+}
+
+// endedProcess is the pid of a process that was there.
+func endedProcess(t *testing.T) int {
+	t.Helper()
+	cmd := exec.Command("true")
+	if err := cmd.Run(); err != nil {
+		t.Fatal(err)
+	}
+	return cmd.Process.Pid
 }
 
 func TestDoctorKeepsItsTableReadable(t *testing.T) {

@@ -58,6 +58,9 @@ dead or cancelled.`,
 		if f.MaxTries == 0 && cmd.Flags().Changed("max-tries") {
 			return usage(errors.New("--max-tries 0 is not between 1 and 32767"))
 		}
+		if f.Priority == 0 && cmd.Flags().Changed("priority") {
+			return usage(errors.New("--priority 0 is not between 1 and 9"))
+		}
 		return s.withDatabase(cmd.Context(), f.defaults(), func(db *database) error {
 			clock := sync.OnceValues(func() (time.Time, error) { return db.now(cmd.Context()) })
 			if err := f.schedule(clock); err != nil {
@@ -66,7 +69,7 @@ dead or cancelled.`,
 			if f.file != "" {
 				return f.insertFile(cmd, db, clock)
 			}
-			return f.insertOne(cmd, db, args)
+			return f.insertOne(cmd, s, db, args)
 		})
 	}
 	return cmd
@@ -141,7 +144,7 @@ func (f *insertFlags) schedule(clock dbClock) error {
 	return err
 }
 
-func (f *insertFlags) insertOne(cmd *cobra.Command, db *database, args []string) error {
+func (f *insertFlags) insertOne(cmd *cobra.Command, s *settings, db *database, args []string) error {
 	ctx, out := cmd.Context(), cmd.OutOrStdout()
 	raw := client.RawArgs{Name: args[0]}
 	if len(args) > 1 {
@@ -157,7 +160,7 @@ func (f *insertFlags) insertOne(cmd *cobra.Command, db *database, args []string)
 	case err != nil:
 		return err
 	case f.wait:
-		return f.await(ctx, out, db, inserted.ID)
+		return f.await(ctx, out, s, db, inserted.ID)
 	case *f.json:
 		return printJSON(out, map[string]string{"id": inserted.ID, "kind": inserted.Kind})
 	}
@@ -190,15 +193,16 @@ func flagOf(field string) string {
 }
 
 // await waits for a strand's end and prints its value, or the whole strand as JSON.
-func (f *insertFlags) await(ctx context.Context, out io.Writer, db *database, id string) error {
+func (f *insertFlags) await(ctx context.Context, out io.Writer, s *settings, db *database, id string) error {
+	waiting := ctx
 	if f.timeout > 0 {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, f.timeout)
+		waiting, cancel = context.WithTimeout(ctx, f.timeout)
 		defer cancel()
 	}
-	strand, err := db.StrandWait(ctx, id)
-	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() != nil {
-		return codedError{fmt.Errorf("strand %s has not finished within %v: it goes on; see `respirated strand show %[1]s`", id, f.timeout), exitTimeout}
+	strand, err := db.StrandWait(waiting, id)
+	if errors.Is(err, context.DeadlineExceeded) && waiting.Err() != nil {
+		return codedError{fmt.Errorf("strand %s has not finished within %v%s; see `respirated strand show %[1]s`", id, f.timeout, s.stillWhy(ctx, db, id)), exitTimeout}
 	}
 	if err != nil {
 		return err
@@ -216,6 +220,19 @@ func (f *insertFlags) await(ctx context.Context, out io.Writer, db *database, id
 		why = ": " + strand.Attempts[n-1].Message
 	}
 	return codedError{fmt.Errorf("strand %s ended %s%s", id, strand.State, why), exitUnsuccessful}
+}
+
+// stillWhy says what keeps a strand that has been waited for in vain; nothing, if that cannot be told.
+func (s *settings) stillWhy(ctx context.Context, db *database, id string) string {
+	cfg, err := s.load()
+	if err != nil {
+		return ""
+	}
+	l, err := db.look(ctx, cfg.Socket, id)
+	if err != nil {
+		return ""
+	}
+	return fmt.Sprintf("; it is %s: %s", l.State, l.Why())
 }
 
 // orNull is the JSON of a value that may be missing.

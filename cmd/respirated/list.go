@@ -137,7 +137,8 @@ func brokerListCommand(s *settings) *cobra.Command {
 		Use:   "list",
 		Short: "List the brokers of all hosts, those of the last day included",
 		Long: `List the brokers of all hosts, those of the last day included. PARTITION is a broker's number and its place among those
-that it knows of, RANGE the ids that it looks after, by their first 32 bits. Open pages are counted below.
+that it knows of, RANGE the ids that it looks after, by their first 32 bits. One is busy while so much is inserted that it looks
+without being notified; one that is idle may well run strands. Open pages are counted below.
 
 Where a daemon on this host answers, HEARD says when it last heard of each of the others; with --json, "here" has all that
 it knows of them.`,

@@ -37,7 +37,7 @@ func systemdUnitCommand(s *settings) *cobra.Command {
   respirated systemd-unit --profile socket > /etc/systemd/system/respirated.socket`,
 		Args: takes(cobra.NoArgs),
 	}
-	cmd.Flags().StringVar(&profile, "profile", "plain", "plain, hardened or `socket`")
+	cmd.Flags().StringVar(&profile, "profile", "plain", "which unit file, by `NAME`: plain, hardened or socket")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		files := map[string]string{"plain": "respirated.service", "hardened": "respirated.service", "socket": "respirated.socket"}
 		if files[profile] == "" {
