@@ -373,14 +373,15 @@ func TestWorkerThatNeverSaysHelloIsEnded(t *testing.T) {
 
 func TestWorkerThatIsStoppedBeforeItsHelloIsNotBlamedForThat(t *testing.T) {
 	h := newHost(t, "", poolAs("a", 1, "child"))
-	text := h.logged()
+	lines := h.keepLog()
 	h.run()
 	info := h.until("started", func(infos []Info) bool { return infos[0].State == "starting" && infos[0].PID != 0 })[0]
 	h.sup.End(info.Key, 0, "test")
 	h.exit()
 	h.end()
-	if strings.Contains(text.String(), "never said hello") || strings.Contains(h.sup.Pools()[0].Note, "did not say hello") {
-		t.Errorf("pool %+v, log\n%s", h.sup.Pools()[0], text)
+	late := func(r record1) bool { return strings.Contains(fmt.Sprint(r["msg"]), "never said hello") }
+	if slices.ContainsFunc(lines.all(), late) || strings.Contains(h.sup.Pools()[0].Note, "did not say hello") {
+		t.Errorf("pool %+v, log\n%v", h.sup.Pools()[0], lines.all())
 	}
 }
 
