@@ -23,7 +23,7 @@ type InsertOpts struct {
 	ScheduledAt time.Time       // not before, in the years 1 to 9999; zero or past = at once
 	MaxTries    int             // failures until it is dead, at most 32767; 0 = 25
 	Label       string          // where the program starts; "" = "start"
-	Tags        []string        // for people and filters
+	Tags        []string        // for people, and for SQL that looks for them
 	Metadata    json.RawMessage // a JSON object that travels with the strand; nil = none
 	Keep        bool            // keep it in the history when it has finished, whatever its queue says
 	RequireKind bool            // refuse it unless some live worker serves its kind

@@ -373,14 +373,15 @@ func TestWorkerThatNeverSaysHelloIsEnded(t *testing.T) {
 
 func TestWorkerThatIsStoppedBeforeItsHelloIsNotBlamedForThat(t *testing.T) {
 	h := newHost(t, "", poolAs("a", 1, "child"))
-	text := h.logged()
+	lines := h.keepLog()
 	h.run()
 	info := h.until("started", func(infos []Info) bool { return infos[0].State == "starting" && infos[0].PID != 0 })[0]
 	h.sup.End(info.Key, 0, "test")
 	h.exit()
 	h.end()
-	if strings.Contains(text.String(), "never said hello") || strings.Contains(h.sup.Pools()[0].Note, "did not say hello") {
-		t.Errorf("pool %+v, log\n%s", h.sup.Pools()[0], text)
+	late := func(r record1) bool { return strings.Contains(fmt.Sprint(r["msg"]), "never said hello") }
+	if slices.ContainsFunc(lines.all(), late) || strings.Contains(h.sup.Pools()[0].Note, "did not say hello") {
+		t.Errorf("pool %+v, log\n%v", h.sup.Pools()[0], lines.all())
 	}
 }
 
@@ -697,4 +698,23 @@ func TestLastWordsOfAWorkerAreFoundInALogThatItsSuccessorHasSetAside(t *testing.
 	if _, err := os.Stat(setAside(log)); err != nil {
 		t.Errorf("the log was not set aside: %v", err)
 	}
+}
+
+func TestWhatIsAskedForBeforeAnythingIsShownIsDone(t *testing.T) {
+	h := newHost(t, "", poolAs("a", 1, "steady"))
+	var err error
+	if h.sup, err = New(h.cfg); err != nil {
+		t.Fatal(err)
+	}
+	paused, rolled := make(chan error, 1), make(chan error, 1)
+	go func() { paused <- h.sup.PausePool("a") }()
+	go func() { rolled <- h.sup.Roll("none") }()
+	h.start()
+	if err := receive(t, "answer", paused); err != nil {
+		t.Error(err)
+	}
+	if err := receive(t, "answer", rolled); !errors.Is(err, ErrNoPool) {
+		t.Errorf("got %v for a pool that is not there", err)
+	}
+	h.pool("paused", "a", func(p PoolInfo) bool { return p.Paused })
 }

@@ -335,25 +335,24 @@ func (s *Supervisor) Apply(pools []Pool) error {
 var ErrNoPool = errors.New("there is no such pool")
 
 // Recycle replaces the process on a seat, or with index -1 all processes of the pool one after the other. Each is asked
-// to end after its successor is connected.
+// to end after its successor is connected. It waits for [Supervisor.Run].
 func (s *Supervisor) Recycle(pool string, index int, why string) error {
-	seats := func(i Info) bool { return i.Pool == pool && (index < 0 || i.Index == index) && i.PID != 0 }
-	if !slices.ContainsFunc(s.Workers(), seats) {
-		return fmt.Errorf("pool %q, seat %d: %w with a process", pool, index, ErrNoPool)
-	}
-	return s.orderCrew(pool, func(l *loop, c *crew) {
+	return s.orderCrew(pool, func(l *loop, c *crew) error {
+		err := fmt.Errorf("pool %q, seat %d: %w with a process", pool, index, ErrNoPool)
 		for _, s := range l.seats {
-			if s.crew == c && (index < 0 || s.index == index) {
+			if s.crew == c && s.proc != nil && (index < 0 || s.index == index) {
 				l.replace(s, why)
+				err = nil
 			}
 		}
+		return err
 	})
 }
 
 // Roll has a pool go over to what is at its binary's path now, also if that was held back before, or is the same: one
-// process first, and once that is proven the others one by one.
+// process first, and once that is proven the others one by one. It waits for [Supervisor.Run].
 func (s *Supervisor) Roll(pool string) error {
-	return s.orderCrew(pool, func(l *loop, c *crew) { l.rollOut(c, "it was asked to") })
+	return s.orderCrew(pool, func(l *loop, c *crew) error { l.rollOut(c, "it was asked to"); return nil })
 }
 
 // Pools returns what is known of each pool. The caller must not change it.
@@ -362,17 +361,26 @@ func (s *Supervisor) Pools() []PoolInfo { return *s.pools.Load() }
 // order has something be done by the loop.
 func (s *Supervisor) order(do func(*loop)) { s.mail.put(letter{order: do}) }
 
-// orderCrew has something be done about a pool, if there is such a one.
-func (s *Supervisor) orderCrew(pool string, do func(*loop, *crew)) error {
-	if !slices.ContainsFunc(s.Pools(), func(i PoolInfo) bool { return i.Name == pool }) {
-		return fmt.Errorf("pool %q: %w", pool, ErrNoPool)
-	}
+// orderCrew has something be done about a pool, if there is such a one. It is for the loop to say: what is shown may be nothing
+// yet.
+func (s *Supervisor) orderCrew(pool string, do func(*loop, *crew) error) error {
+	answer := make(chan error, 1)
 	s.order(func(l *loop) {
-		if c := l.crewOf(pool); c != nil && !l.quitting {
-			do(l, c)
+		switch c := l.crewOf(pool); {
+		case l.quitting:
+			answer <- errOver
+		case c == nil:
+			answer <- fmt.Errorf("pool %q: %w", pool, ErrNoPool)
+		default:
+			answer <- do(l, c)
 		}
 	})
-	return nil
+	select {
+	case err := <-answer:
+		return err
+	case <-s.over:
+		return errOver
+	}
 }
 
 // WriteDown writes StateFile anew, which somebody may have removed.

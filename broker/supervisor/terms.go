@@ -40,9 +40,9 @@ func (s *Supervisor) PausePool(pool string) error { return s.pausePool(pool, tru
 func (s *Supervisor) ResumePool(pool string) error { return s.pausePool(pool, false) }
 
 func (s *Supervisor) pausePool(pool string, pause bool) error {
-	return s.orderCrew(pool, func(l *loop, c *crew) {
+	return s.orderCrew(pool, func(l *loop, c *crew) error {
 		if c.paused == pause {
-			return
+			return nil
 		}
 		if c.paused = pause; pause {
 			l.log.Info("pool is paused: its workers get no new strands", "pool", pool)
@@ -51,6 +51,7 @@ func (s *Supervisor) pausePool(pool string, pause bool) error {
 		}
 		l.unsaved = true
 		l.agreeAll(c)
+		return nil
 	})
 }
 
@@ -59,24 +60,10 @@ func (s *Supervisor) pausePool(pool string, pause bool) error {
 // are defaults, as in a configuration. If it cannot be so nothing changes, and the error says why. It waits for
 // [Supervisor.Run].
 func (s *Supervisor) Change(pool string, with func(*Pool)) error {
-	answer := make(chan error, 1)
-	s.order(func(l *loop) { answer <- l.changeBy(pool, with) })
-	select {
-	case err := <-answer:
-		return err
-	case <-s.over:
-		return errOver
-	}
+	return s.orderCrew(pool, func(l *loop, c *crew) error { return l.changeBy(c, with) })
 }
 
-func (l *loop) changeBy(pool string, with func(*Pool)) error {
-	c := l.crewOf(pool)
-	switch {
-	case l.quitting:
-		return errOver
-	case c == nil:
-		return fmt.Errorf("pool %q: %w", pool, ErrNoPool)
-	}
+func (l *loop) changeBy(c *crew, with func(*Pool)) error {
 	p := c.Pool
 	with(&p)
 	p, err := l.checkSet(p)
@@ -84,7 +71,7 @@ func (l *loop) changeBy(pool string, with func(*Pool)) error {
 		return err
 	}
 	if c.dropIn && p.Binary != c.Binary {
-		return fmt.Errorf("pool %q is of the workers folder: replace %s there", pool, c.Binary)
+		return fmt.Errorf("pool %q is of the workers folder: replace %s there", c.Name, c.Binary)
 	}
 	l.change(c, p)
 	l.fill()

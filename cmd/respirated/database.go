@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -73,7 +75,22 @@ func cannotConnect(err error) error {
 	case "3D000":
 		hint = "create it, or check its name"
 	}
-	return fmt.Errorf("cannot connect to the database: %w: %s", err, hint)
+	return fmt.Errorf("cannot connect to the database: %w: %s", saidOnce{err}, hint)
+}
+
+// saidOnce is an error of pgx, which lists all that it has tried: without TLS, too, unless the URL says otherwise. What came of
+// both is told once, and that a server has no TLS is not why it refuses.
+type saidOnce struct{ error }
+
+func (e saidOnce) Unwrap() error { return e.error }
+
+func (e saidOnce) Error() string {
+	lines := strings.Split(e.error.Error(), "\n")
+	told := slices.Compact(slices.DeleteFunc(slices.Clone(lines), func(line string) bool { return strings.HasSuffix(line, "tls error: server refused TLS connection") }))
+	if len(told) < 2 { // all that there was
+		told = lines
+	}
+	return strings.Join(told, "\n")
 }
 
 // explain tells what to do about errors that a verb cannot know.

@@ -85,7 +85,7 @@ func (f *insertFlags) add(cmd *cobra.Command) {
 	flags.DurationVar(&f.in, "in", 0, "not before this time has passed, such as 90s or 2h")
 	flags.IntVar(&f.MaxTries, "max-tries", 0, "failures after which it is dead (default 25)")
 	flags.StringVar(&f.Label, "label", "", "`NAME` of the label to start at (default start)")
-	flags.StringArrayVar(&f.Tags, "tag", nil, "`TAG` for people and filters; may be repeated")
+	flags.StringArrayVar(&f.Tags, "tag", nil, "`TAG` for people, and for SQL that looks for it; may be repeated")
 	flags.StringVar(&f.metadata, "metadata", "", "`JSON` object that travels with the strand")
 	flags.BoolVar(&f.RequireKind, "require-kind", false, "refuse it unless a worker serves its kind now")
 	flags.BoolVar(&f.wait, "wait", false, "wait until it has finished, and print what it exited with")

@@ -206,7 +206,8 @@ func (s *Server) setPassword(ctx context.Context, conn *pgx.Conn) error {
 	if !s.cfg.TCP {
 		return nil
 	}
-	if _, err := conn.Exec(ctx, "alter role "+superuser+" password '"+s.password+"'"); err != nil {
+	// That 13 would keep it as MD5, which the listener does not take.
+	if _, err := conn.Exec(ctx, "set password_encryption = 'scram-sha-256'; alter role "+superuser+" password '"+s.password+"'"); err != nil {
 		return fmt.Errorf("set the password for TCP: %w", err)
 	}
 	return nil
