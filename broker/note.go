@@ -3,6 +3,7 @@ package broker
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -18,7 +19,7 @@ func (b *Broker) note(ev event) {
 			b.log.Info("worker disconnected", "session", ev.session, "worker", w.name, "held", w.held)
 		}
 	case exited:
-		b.log.Info("worker exited", "pid", ev.PID, "how", ev.How, "asked", ev.Asked)
+		b.noteExit(ev)
 	case overslept:
 		b.log.Warn("this process was stopped, or the host asleep", "for", time.Duration(ev.by).Round(time.Millisecond))
 	case pausing:
@@ -28,6 +29,22 @@ func (b *Broker) note(ev event) {
 	default:
 		b.noteAnswer(b.databases[0], ev)
 	}
+}
+
+// noteExit tells what a process held that has ended by itself, as far as is known: results of it may be on their way.
+func (b *Broker) noteExit(ev exited) {
+	var held []string
+	for _, r := range b.schedule.runs {
+		if w := b.schedule.workers[r.worker]; w != nil && w.key == ev.Key && r.state == running {
+			held = append(held, r.ID.String())
+		}
+	}
+	if ev.Asked || len(held) == 0 {
+		b.log.Info("worker exited", "pid", ev.PID, "how", ev.How, "asked", ev.Asked, "held", len(held))
+		return
+	}
+	slices.Sort(held)
+	b.log.Warn("worker died with strands", "pid", ev.PID, "how", ev.How, "held", len(held), "strands", held[:min(len(held), 10)])
 }
 
 // noteAnswer logs what is worth it about the answer of a database, or a hint from there.

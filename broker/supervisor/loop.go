@@ -247,7 +247,11 @@ func (l *loop) bury(s *seat, exit broker.WorkerExit) {
 	if s.blame != "" {
 		exit.How, exit.Asked = exit.How+" ("+s.blame+")", false
 	}
-	l.log.Info("worker ended", append(s.facts(), "how", exit.How, "asked", exit.Asked)...)
+	level := slog.LevelInfo
+	if !exit.Asked {
+		level = slog.LevelWarn
+	}
+	l.log.Log(context.Background(), level, "worker ended", append(s.facts(), "how", exit.How, "asked", exit.Asked)...)
 	l.deaths.put(func() { l.cfg.Exited(exit) })
 	l.tell(s.news(EventExit, exit.How))
 	l.vacate(s)

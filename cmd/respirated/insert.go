@@ -160,7 +160,7 @@ func (f *insertFlags) insertOne(cmd *cobra.Command, s *settings, db *database, a
 	case err != nil:
 		return err
 	case f.wait:
-		return f.await(ctx, out, s, db, inserted.ID)
+		return f.await(cmd, s, db, inserted.ID)
 	case *f.json:
 		return printJSON(out, map[string]string{"id": inserted.ID, "kind": inserted.Kind})
 	}
@@ -192,17 +192,29 @@ func flagOf(field string) string {
 	return "--" + name
 }
 
+// silentFor is how long one waits for a strand's end before one is told what it waits for.
+const silentFor = 3 * time.Second
+
 // await waits for a strand's end and prints its value, or the whole strand as JSON.
-func (f *insertFlags) await(ctx context.Context, out io.Writer, s *settings, db *database, id string) error {
+func (f *insertFlags) await(cmd *cobra.Command, s *settings, db *database, id string) error {
+	ctx, out := cmd.Context(), cmd.OutOrStdout()
 	waiting := ctx
 	if f.timeout > 0 {
 		var cancel context.CancelFunc
 		waiting, cancel = context.WithTimeout(ctx, f.timeout)
 		defer cancel()
 	}
+	told := make(chan struct{})
+	tell := time.AfterFunc(silentFor, func() {
+		defer close(told)
+		fmt.Fprintf(cmd.ErrOrStderr(), "strand %s has not finished yet%s\n", id, s.stillWhy(waiting, id))
+	})
 	strand, err := db.StrandWait(waiting, id)
+	if !tell.Stop() {
+		<-told
+	}
 	if errors.Is(err, context.DeadlineExceeded) && waiting.Err() != nil {
-		return codedError{fmt.Errorf("strand %s has not finished within %v%s; see `respirated strand show %[1]s`", id, f.timeout, s.stillWhy(ctx, db, id)), exitTimeout}
+		return codedError{fmt.Errorf("strand %s has not finished within %v%s; see `respirated strand show %[1]s`", id, f.timeout, s.stillWhy(ctx, id)), exitTimeout}
 	}
 	if err != nil {
 		return err
@@ -222,12 +234,18 @@ func (f *insertFlags) await(ctx context.Context, out io.Writer, s *settings, db 
 	return codedError{fmt.Errorf("strand %s ended %s%s", id, strand.State, why), exitUnsuccessful}
 }
 
-// stillWhy says what keeps a strand that has been waited for in vain; nothing, if that cannot be told.
-func (s *settings) stillWhy(ctx context.Context, db *database, id string) string {
+// stillWhy says what keeps a strand that is waited for in vain; nothing, if that cannot be told. It has a connection of its
+// own: that which waits is in use, or was broken off.
+func (s *settings) stillWhy(ctx context.Context, id string) string {
 	cfg, err := s.load()
 	if err != nil {
 		return ""
 	}
+	db, err := connect(ctx, cfg, client.InsertOpts{})
+	if err != nil {
+		return ""
+	}
+	defer db.close(ctx)
 	l, err := db.look(ctx, cfg.Socket, id)
 	if err != nil {
 		return ""
