@@ -28,6 +28,22 @@ func body(t *testing.T, conn *pgx.Conn, function string) string {
 	return text
 }
 
+// A session that calls them may have jit on, as servers do. A table that has to be read whole though that is forbidden counts as
+// so dear that its statement would be compiled at each call.
+func TestFunctionsThatReadNoTableWholeAreNotCompiled(t *testing.T) {
+	s := newPoolSubject(t, migrated(t))
+	names := func(where string) string {
+		return one[string](s, `select coalesce(string_agg(proname, ' ' order by proname), '') from pg_proc
+			where pronamespace = 'respirate'::regnamespace and proconfig @> '{enable_seqscan=off}'`+where)
+	}
+	if got := names(` and not proconfig @> '{jit=off}'`); got != "" {
+		t.Errorf("these would be compiled: %s", got)
+	}
+	if names(``) == "" {
+		t.Error("no function forbids to read tables whole")
+	}
+}
+
 // One parent of 100,000 children is what statistics know of the table of children, and a planner may well think that it is best
 // to read all of it.
 func TestFunctionsReadNoWholeFamily(t *testing.T) {

@@ -487,6 +487,28 @@ func TestWorkerThatHadNoPlaceAnyMoreGetsNoneFromTheNextDaemon(t *testing.T) {
 	}
 }
 
+func TestWorkerThatHasNoPlaceAnyMoreFinishesAndGetsNothingNew(t *testing.T) {
+	h := newHost(t, "", poolAs("a", 1, "steady"))
+	before := h.formerDaemon()[0]
+	records := written(t, h.cfg)
+	records[0].Surplus = true // so it has been asked to end
+	write(t, h.cfg, records...)
+	h.cfg.StopTimeout = time.Minute
+	h.run()
+	if may, known := h.sup.Admit(before.Key, before.PID, []string{"k"}); !known || !slices.Equal(may, []string{"k"}) {
+		t.Errorf("it may serve %v, and its key is known: %v; want what it has served until now", may, known)
+	}
+	if terms := h.sup.Terms(before.Key); !terms.Paused {
+		t.Errorf("its terms are %+v, want it paused", terms)
+	}
+	if err := syscall.Kill(before.PID, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	if e := h.exit(); e.Key != before.Key {
+		t.Errorf("got %+v, want the death of %+v", e, before)
+	}
+}
+
 func TestWorkerIsWrittenDownAsOneWithoutAPlaceOnceItHasNone(t *testing.T) {
 	h := newHost(t, "", poolAs("a", 1, "deaf"))
 	h.cfg.StopTimeout = time.Second

@@ -109,15 +109,25 @@ func (l *loop) run(ctx context.Context) error {
 	return l.leave()
 }
 
+// leaveAlone has a process of a former daemon that has no place any more finish what it holds, and get nothing new.
+func (l *loop) leaveAlone(s *seat) {
+	l.kinds.Store(s.rec.Key, []string(nil))
+	l.setTerms(s.rec.Key, broker.Terms{Paused: true})
+}
+
 // compareBuilds has pools roll whose processes a former daemon has started from another version of the binary.
 func (l *loop) compareBuilds() {
 	for _, s := range l.seats {
-		if s.crew == nil || s.proc == nil {
+		if s.proc == nil {
+			continue
+		}
+		if s.crew == nil {
+			l.leaveAlone(s)
 			continue
 		}
 		s.wear = newWear(s.rec.Started, s.crew.Recycle, jitter)
 		l.kinds.Store(s.rec.Key, s.crew.Kinds)
-		l.agree(s) // in case that it was admitted before
+		l.agree(s)
 		alike := s.rec.RunsAs == "" || s.rec.RunsAs == s.crew.build.pool.runsAs()
 		if alike && (s.rec.Image == "" || s.rec.Image == s.crew.build.image.String()) {
 			s.build = s.crew.build

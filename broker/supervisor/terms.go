@@ -18,8 +18,12 @@ func (l *loop) agree(s *seat) {
 	if s.crew == nil || s.rec.Key == "" {
 		return
 	}
-	key := s.rec.Key
-	l.terms.Store(key, broker.Terms{Queues: s.crew.Queues, Isolate: s.crew.Isolate, Paused: s.crew.paused})
+	l.setTerms(s.rec.Key, broker.Terms{Queues: s.crew.Queues, Isolate: s.crew.Isolate, Paused: s.crew.paused})
+}
+
+// setTerms has the broker, which may have met the process already, ask for them.
+func (l *loop) setTerms(key string, t broker.Terms) {
+	l.terms.Store(key, t)
 	l.deaths.put(func() { l.cfg.TermsChanged(key) })
 }
 

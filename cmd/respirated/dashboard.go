@@ -237,6 +237,7 @@ func readingPool(url string) (*pgxpool.Pool, error) {
 	conf.ConnConfig.RuntimeParams["application_name"] = "respirated dashboard"
 	conf.ConnConfig.RuntimeParams["statement_timeout"] = fmt.Sprint(lookTime.Milliseconds())
 	conf.ConnConfig.RuntimeParams["default_transaction_read_only"] = "on"
+	conf.ConnConfig.RuntimeParams["jit"] = "off" // it compiles for longer than such looks take
 	return pgxpool.NewWithConfig(context.Background(), conf)
 }
 

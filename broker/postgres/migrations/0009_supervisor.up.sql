@@ -77,9 +77,12 @@ $$;
 -- It locks in the order of ids: the strand, its descendants, and its parent, which has to be told. If there are others when it has
 -- waited, such as children that were made meanwhile, it lets all go and begins anew: who takes a step of one of those locks
 -- in the order of ids, too, and may have that one already.
+--
+-- No compiler: where no table is to be read whole, one that has to be, as that of the brokers, looks so dear that a session with
+-- jit on would compile its statement at each call, for tens to hundreds of milliseconds.
 create or replace function respirate.cancel(id uuid) returns text
 language plpgsql security definer set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan
-set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
+set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off as $$
 declare
   family uuid[];
   locked uuid[];
@@ -283,7 +286,7 @@ $$;
 -- They stay locked until the end of the transaction, so commit at once: one that is idle for a minute is ended.
 create or replace function respirate.step(strand uuid, token uuid, seq bigint, report jsonb) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan
-set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set lock_timeout = '5 s' as $$
+set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off set lock_timeout = '5 s' as $$
 declare
   century constant numeric := 250 * 365 * 86400000.0; -- the longest delay, in ms
   act text := report->>'act';
@@ -579,7 +582,7 @@ $$;
 -- and so does history that is forgotten. Each statement looks anew whether there is a strand, as one may be made meanwhile.
 create function respirate.drop_orphans(after uuid) returns uuid
 language plpgsql set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan
-set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
+set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off as $$
 declare
   bound constant int := 10000;
   seen uuid[];
